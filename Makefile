@@ -1,0 +1,79 @@
+# Two commands: `make reproduce` (the notebooks under `quick`, a report in results/) and `make test`.
+# All else: lab, bench, notebooks, lint, clean, distclean.
+PYTHON      ?= python3
+VENV        ?= .venv
+PY          := $(VENV)/bin/python
+# empty: the newest versions that pyproject.toml allows, as the scheduled workflow runs them
+CONSTRAINTS ?= constraints.txt
+# where pip takes torch from: empty is pip's own configuration, an address of your choice may hold a CPU-only build
+TORCH_INDEX ?=
+PROFILE     ?= quick
+OUT         ?= results
+# for reproduce and notebooks: NOTEBOOK="00_start_here 02_timestep_sampling", SET="seed=1 width=300"
+NOTEBOOK    ?=
+SET         ?=
+# what `make test` leaves out; .ci/run leaves out nothing
+SKIP        ?= browser
+ARGS        ?=
+
+PIP  = $(PY) -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
+# the checkout's path is part of the name: a moved or copied clone is set up anew (an editable install holds absolute paths)
+STAMP := $(VENV)/.installed-$(shell pwd | cksum | cut -d" " -f1)
+ONLY   = $(foreach name,$(NOTEBOOK),--notebook $(name))
+ROOT_USER := $(filter 0,$(shell id -u))
+
+# one thread per process: the same last digits on every run, and no threads spinning against each other on shared cores
+export OMP_NUM_THREADS      ?= 1
+export OPENBLAS_NUM_THREADS ?= 1
+export MKL_NUM_THREADS      ?= 1
+export MPLBACKEND            = module://matplotlib_inline.backend_inline
+export PYTHONHASHSEED        = 0
+# kernels come from the venv, not from the user's own or $JUPYTER_PATH
+export JUPYTER_PREFER_ENV_PATH = 1
+unexport JUPYTER_PATH
+
+.PHONY: setup reproduce test lab bench notebooks lint clean distclean
+.DELETE_ON_ERROR:
+
+setup: $(STAMP)
+
+# remade only if pyproject.toml or the constraints are newer; `python -m venv` repairs a half-made venv and keeps a good one
+$(STAMP): pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(PIP) -e ".[dev]"
+	$(PY) -m pip check
+	@touch $@
+
+reproduce: $(STAMP)
+	$(PY) -m memlib reproduce --profile $(PROFILE) --out $(OUT) $(ONLY) $(foreach pair,$(SET),--set $(pair))
+
+# unit tests, and every notebook twice under `smoke`: cell by cell (nbval) and through papermill (tests/test_notebooks.py)
+test: $(STAMP)
+	$(PY) tests/smoke_notebooks.py build/nbval
+	$(PY) -m pytest tests build/nbval -n 2 --dist loadfile $(if $(SKIP),-m "not $(SKIP)") \
+	  --nbval-lax --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with tests/nbval_sanitize.cfg $(ARGS)
+
+# on this machine only, with the token that it prints; no news and no update check are fetched
+lab: $(STAMP)
+	$(PY) -m jupyterlab --ip=127.0.0.1 --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
+	  --LabApp.news_url= --LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate \
+	  --LabApp.extension_manager=readonly $(if $(ROOT_USER),--allow-root) $(ARGS)
+
+bench: $(STAMP)
+	$(PY) -m tests.benchmarks $(ARGS)
+
+# execute the committed notebooks in place, as they stand
+notebooks: $(STAMP)
+	$(PY) -m memlib refresh $(ONLY)
+
+lint: $(STAMP)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+clean:
+	rm -rf results build .pytest_cache .ruff_cache .hypothesis
+
+distclean: clean
+	rm -rf $(VENV) runs data/downloads memlib.egg-info

@@ -1,0 +1,61 @@
+"""One place that says what every metric accepts, so that all of them refuse the same things in the same words."""
+
+import torch
+from torch import Tensor
+
+
+def checked(**sets: Tensor) -> tuple[Tensor, ...]:
+    """The named sets, flattened to (B, D), detached and in float32 at least, once they have passed.
+
+    Raises TypeError for what is not a floating-point tensor; ValueError for a set without a feature axis, an empty
+    set, NaN or infinity, and sets that differ in the shape of an item or in device.
+    """
+    first_name, first = next(iter(sets.items()))
+    for name, x in sets.items():
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor of shape (B, *D), got {type(x).__name__}")
+        if not x.is_floating_point():
+            raise TypeError(
+                f"{name} must hold floating-point numbers, got {x.dtype}: convert it to the scale of the other sets"
+            )
+        if x.ndim < 2:
+            raise ValueError(f"{name} must have shape (B, *D), got {tuple(x.shape)}: the first axis counts the items")
+        if x.numel() == 0:
+            raise ValueError(f"{name} is empty, shape {tuple(x.shape)}: give at least one item")
+        if x.shape[1:] != first.shape[1:]:
+            raise ValueError(
+                f"{name} has items of shape {tuple(x.shape[1:])} and {first_name} of shape {tuple(first.shape[1:])}: "
+                "they must be equal"
+            )
+        if x.device != first.device:
+            raise ValueError(f"{name} is on {x.device} and {first_name} on {first.device}: move them to one device")
+        # A finite sum has finite terms only; the slower look at each value is needed where it is not.
+        if not torch.isfinite(x.sum()) and (bad := int((~torch.isfinite(x)).sum())):
+            raise ValueError(f"{name} holds {bad} value(s) that are NaN or infinite: every value must be finite")
+    return tuple(x.detach().flatten(1).to(torch.promote_types(x.dtype, torch.float32)) for x in sets.values())
+
+
+def check_count(name: str, value: int, least: int = 1) -> None:
+    """Raise unless `value` is a whole number of at least `least`."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an int, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def check_points(name: str, x: Tensor, least: int, why: str) -> None:
+    """Raise unless the set `x` has at least `least` items."""
+    if len(x) < least:
+        raise ValueError(f"{name} has {len(x)} item(s), but {why}: give at least {least}")
+
+
+def check_between(name: str, value: float, low: float, high: float) -> None:
+    """Raise unless low < value < high; NaN is refused too."""
+    if not low < value < high:
+        raise ValueError(f"{name} must lie strictly between {low:g} and {high:g}, got {value}")
+
+
+def check_generator(generator: torch.Generator) -> None:
+    """Raise unless randomness comes from a generator: a global seed would make results hang on call order."""
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")

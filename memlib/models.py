@@ -1,0 +1,255 @@
+"""Denoisers: model(x_t (B, *D), t (B,)) -> predicted noise (B, *D), whether learnt (MLP, UNet) or exact."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .schedules import Schedule, check_count
+
+
+def time_features(t: Tensor, width: int) -> Tensor:
+    """(B,) -> (B, width): sines and cosines at wavelengths from 2 pi to 2 pi 10,000 timesteps (Vaswani et al. 1706.03762)."""
+    half = width // 2
+    frequencies = torch.exp(-math.log(10_000) / half * torch.arange(half, device=t.device))
+    angles = t.float()[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], 1)
+
+
+class MLP(nn.Module):
+    """A residual perceptron for points (B, dim) of about unit scale: `depth` hidden layers of `width` units, each told
+    the timestep. Each coordinate is also given as `frequencies` sines and cosines of period 4, 2, 1, ..., without which a
+    small network cannot tell neighbouring points apart (Tancik et al. 2006.10739).
+
+    Raises ValueError or TypeError for sizes that make no network and, when called, for x of another shape.
+    """
+
+    def __init__(self, dim: int = 2, width: int = 128, depth: int = 4, frequencies: int = 4) -> None:
+        super().__init__()
+        for name, value, least in (
+            ("dim", dim, 1),
+            ("width", width, 2),
+            ("depth", depth, 1),
+            ("frequencies", frequencies, 0),
+        ):
+            check_count(value, name, least)
+        if width % 2:
+            raise ValueError(f"width = {width}; need an even number, half sines and half cosines of the timestep")
+        self.dim, self.width = dim, width
+        self.register_buffer("frequencies", math.pi / 2 * 2.0 ** torch.arange(frequencies), persistent=False)
+        self.time = nn.Linear(width, width)
+        self.first = nn.Linear(dim * (1 + 2 * frequencies), width)
+        self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.last = nn.Linear(width, dim)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        if x.ndim != 2 or x.shape[1] != self.dim:
+            raise ValueError(f"x has shape {tuple(x.shape)}; this MLP takes (B, {self.dim})")
+        angles = (x[:, :, None] * self.frequencies).flatten(1)
+        time = self.time(time_features(t, self.width))
+        h = self.first(torch.cat([x, angles.sin(), angles.cos()], 1))
+        for layer in self.hidden:
+            h = h + layer(F.silu(h + time))
+        return self.last(F.silu(h))
+
+
+class UNet(nn.Module):
+    """A small U-Net for signals (ndim=1, x (B, C, L)) or images (ndim=2, x (B, C, H, W)) of any size.
+
+    width: channels at full resolution; multipliers: channels per level, each at half the resolution of the last, over
+    `width`; blocks: residual blocks per level; attention: self-attention at the lowest resolution; unshuffle: r > 1
+    folds r^ndim neighbouring values into channels at the stem, r^ndim times fewer positions for all that follows.
+    After Ho et al. 2006.11239, with the time embedding as scale and shift (Nichol & Dhariwal 2102.09672).
+    Raises ValueError or TypeError for sizes that make no network and, when called, for x of another rank or channels.
+    """
+
+    def __init__(
+        self,
+        ndim: int,
+        channels: int,
+        width: int = 32,
+        multipliers: tuple[int, ...] = (1, 2, 2),
+        blocks: int = 1,
+        attention: bool = False,
+        unshuffle: int = 1,
+    ) -> None:
+        super().__init__()
+        if ndim not in (1, 2):
+            raise ValueError(f"ndim = {ndim!r}; 1 for signals, 2 for images")
+        for name, value in {"channels": channels, "blocks": blocks, "unshuffle": unshuffle}.items():
+            check_count(value, name, 1)
+        check_count(width, "width", 8)
+        if width % 8:
+            raise ValueError(f"width = {width}; need a multiple of 8, the number of normalisation groups")
+        if not multipliers or any(m < 1 for m in multipliers):
+            raise ValueError(f"multipliers = {multipliers}; need at least one level, each >= 1")
+        self.ndim, self.channels, self.width, self.unshuffle = ndim, channels, width, unshuffle
+        conv = nn.Conv1d if ndim == 1 else nn.Conv2d
+        folded, time = unshuffle**ndim, 4 * width
+        sizes = [width * m for m in multipliers]
+
+        self.time = nn.Sequential(nn.Linear(width, time), nn.SiLU(), nn.Linear(time, time), nn.SiLU())
+        self.stem = conv(channels * folded, width, 3, padding=1)
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        current, skips = width, [width]
+        for level, size in enumerate(sizes):
+            if level:
+                self.down.append(conv(current, current, 3, stride=2, padding=1))
+                skips.append(current)
+            for _ in range(blocks):
+                self.down.append(ResidualBlock(conv, current, size, time))
+                current = size
+                skips.append(size)
+        self.middle = nn.ModuleList([ResidualBlock(conv, current, current, time)])
+        if attention:
+            self.middle += [SelfAttention(conv, current), ResidualBlock(conv, current, current, time)]
+        for level, size in reversed(list(enumerate(sizes))):
+            for _ in range(blocks + 1):
+                self.up.append(ResidualBlock(conv, current + skips.pop(), size, time))
+                current = size
+            if level:
+                self.up.append(Upsample(conv, current))
+        # The head works at full resolution on few channels and sees x again, so that an unshuffle stem leaves no grid.
+        self.head = nn.Sequential(nn.GroupNorm(8, current), nn.SiLU(), conv(current, 8 * folded, 3, padding=1))
+        self.last = conv(8 + channels, channels, 3, padding=1)
+        nn.init.zeros_(self.last.weight)  # predicts zero noise at first: the loss starts at 1
+        nn.init.zeros_(self.last.bias)
+        self.multiple = unshuffle * 2 ** (len(sizes) - 1)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        if x.ndim != self.ndim + 2 or x.shape[1] != self.channels:
+            form = "(B, C, L)" if self.ndim == 1 else "(B, C, H, W)"
+            raise ValueError(f"x has shape {tuple(x.shape)}; this UNet takes {form} with C = {self.channels}")
+        padding = [p for n in reversed(x.shape[2:]) for p in (0, -n % self.multiple)]
+        padded = F.pad(x, padding, mode="replicate") if any(padding) else x
+        time = self.time(time_features(t, self.width))
+        h = self.stem(fold(padded, self.unshuffle))
+        skips = [h]
+        for layer in self.down:
+            h = layer(h, time) if isinstance(layer, ResidualBlock) else layer(h)
+            skips.append(h)
+        for layer in self.middle:
+            h = layer(h, time) if isinstance(layer, ResidualBlock) else layer(h)
+        for layer in self.up:
+            h = layer(torch.cat([h, skips.pop()], 1), time) if isinstance(layer, ResidualBlock) else layer(h)
+        eps = self.last(torch.cat([unfold(self.head(h), self.unshuffle), padded], 1))
+        return eps[(..., *(slice(n) for n in x.shape[2:]))]
+
+
+class ResidualBlock(nn.Module):
+    """Norm, SiLU, convolution, twice, with the time embedding as scale and shift between; plus the input."""
+
+    def __init__(self, conv: type[nn.Module], before: int, after: int, time: int) -> None:
+        super().__init__()
+        self.norm1, self.conv1 = nn.GroupNorm(8, before), conv(before, after, 3, padding=1)
+        self.norm2, self.conv2 = nn.GroupNorm(8, after), conv(after, after, 3, padding=1)
+        self.time = nn.Linear(time, 2 * after)
+        self.skip = nn.Identity() if before == after else conv(before, after, 1)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        scale, shift = self.time(time).reshape(len(x), -1, *[1] * (x.ndim - 2)).chunk(2, 1)
+        h = self.conv2(F.silu(torch.addcmul(shift, self.norm2(h), 1 + scale)))
+        return self.skip(x) + h
+
+
+class SelfAttention(nn.Module):
+    """Self-attention over all positions, four heads, residual."""
+
+    def __init__(self, conv: type[nn.Module], channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(8, channels)
+        self.qkv, self.out = conv(channels, 3 * channels, 1), conv(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        qkv = self.qkv(self.norm(x)).reshape(len(x), 3, 4, x.shape[1] // 4, -1).transpose(3, 4)
+        mixed = F.scaled_dot_product_attention(qkv[:, 0], qkv[:, 1], qkv[:, 2])
+        return x + self.out(mixed.transpose(2, 3).reshape(x.shape))
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbour doubling, then a convolution."""
+
+    def __init__(self, conv: type[nn.Module], channels: int) -> None:
+        super().__init__()
+        self.conv = conv(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+def fold(x: Tensor, r: int) -> Tensor:
+    """Neighbouring values to channels: (B, C, L) -> (B, C r, L/r) or (B, C, H, W) -> (B, C r^2, H/r, W/r)."""
+    if x.ndim == 4:
+        return F.pixel_unshuffle(x, r)
+    return x.unflatten(2, (-1, r)).movedim(3, 2).flatten(1, 2)
+
+
+def unfold(x: Tensor, r: int) -> Tensor:
+    """The inverse of `fold`."""
+    if x.ndim == 4:
+        return F.pixel_shuffle(x, r)
+    return x.unflatten(1, (-1, r)).movedim(2, 3).flatten(2, 3)
+
+
+class ExactDenoiser(nn.Module):
+    """The perfect memorizer: the minimiser of the training loss over *all* functions, for a finite training set.
+
+    D(x_t) = sum_i softmax_i(-|x_t - sqrt(alpha_bar) x_i|^2 / (2 (1 - alpha_bar))) x_i and
+    eps = (x_t - sqrt(alpha_bar) D) / sqrt(1 - alpha_bar) (Karras et al. 2206.00364 eq. 57; Gu et al. 2310.02664).
+    Log-sum-exp in float64, over chunks of the training set; sampled with a deterministic sampler it returns copies.
+
+    train: (N, *D), N >= 1. Raises ValueError if empty or not finite, and for x of another shape.
+    """
+
+    def __init__(self, train: Tensor, schedule: Schedule, chunk: int = 4096) -> None:
+        super().__init__()
+        if train.ndim < 2 or len(train) == 0:
+            raise ValueError(f"train has shape {tuple(train.shape)}; need (N, *D) with N >= 1")
+        if not train.isfinite().all():
+            raise ValueError("train holds NaN or infinity; every value must be finite")
+        check_count(chunk, "chunk", 1)
+        self.chunk = chunk
+        self.register_buffer("train_set", train.detach().clone())
+        self.register_buffer("alpha_bar", schedule.alpha_bar.clone())
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """(B, *D), (B,) -> (B, *D): the noise that the exact posterior mean implies."""
+        alpha_bar = self.alpha_bar[t].reshape(-1, *[1] * (x.ndim - 1))
+        eps = (x.double() - alpha_bar.sqrt() * self._posterior_mean(x, t)) / (1 - alpha_bar).sqrt()
+        return eps.to(x.dtype)
+
+    def denoise(self, x: Tensor, t: Tensor) -> Tensor:
+        """The posterior mean E[x0 | x_t], (B, *D): a weighted mean of training examples."""
+        return self._posterior_mean(x, t).to(x.dtype)
+
+    def weights(self, x: Tensor, t: Tensor) -> Tensor:
+        """(B, N) float64: the posterior probability of each training example given x_t; rows sum to 1."""
+        return torch.cat(list(self._logits(x, t)), 1).softmax(1)
+
+    def _logits(self, x: Tensor, t: Tensor):
+        """Chunks (B, n) of -|x_t - sqrt(alpha_bar) x_i|^2 / (2 (1 - alpha_bar)), less a term common to all i."""
+        if x.shape[1:] != self.train_set.shape[1:]:
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}; the training set's examples are {tuple(self.train_set.shape[1:])}"
+            )
+        alpha_bar = self.alpha_bar[t][:, None]
+        x = x.flatten(1).double()
+        for part in self.train_set.split(self.chunk):
+            part = part.flatten(1).double()
+            inner = x @ part.T * alpha_bar.sqrt() - part.square().sum(1) * alpha_bar / 2
+            yield inner / (1 - alpha_bar)
+
+    def _posterior_mean(self, x: Tensor, t: Tensor) -> Tensor:
+        peak = x.new_full((len(x), 1), -torch.inf, dtype=torch.float64)
+        total, mean = torch.zeros_like(peak), torch.zeros_like(x, dtype=torch.float64).flatten(1)
+        for logits, part in zip(self._logits(x, t), self.train_set.split(self.chunk), strict=True):
+            higher = torch.maximum(peak, logits.amax(1, keepdim=True))
+            rescale, weights = (peak - higher).exp(), (logits - higher).exp()
+            total = total * rescale + weights.sum(1, keepdim=True)
+            mean = mean * rescale + weights @ part.flatten(1).double()
+            peak = higher
+        return (mean / total).reshape(x.shape)

@@ -1,0 +1,28 @@
+"""Every figure of the project: data in, matplotlib Axes (or a Figure, where there are many axes) out.
+
+Nothing here trains, loads or computes a metric. Call `use_style()` once, and `caption()` on every figure.
+"""
+
+from memlib.plots.curves import band_contributions, compare, distributions, loss_per_band, snr_curves
+from memlib.plots.items import denoising_strip, grid, neighbour_panels
+from memlib.plots.planes import pca_scatter, points
+from memlib.plots.style import FALLBACK, MEANINGS, Look, caption, looks, use_style
+
+__all__ = [
+    "FALLBACK",
+    "MEANINGS",
+    "Look",
+    "band_contributions",
+    "caption",
+    "compare",
+    "denoising_strip",
+    "distributions",
+    "grid",
+    "looks",
+    "loss_per_band",
+    "neighbour_panels",
+    "pca_scatter",
+    "points",
+    "snr_curves",
+    "use_style",
+]

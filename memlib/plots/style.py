@@ -1,0 +1,200 @@
+"""The one look of all figures: what each colour means, the seaborn style, captions, and the checks of what is drawn."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+Array = torch.Tensor | np.ndarray
+Kind = Literal["points", "signal", "image"]
+
+
+class Look(NamedTuple):
+    """How one set is drawn. Line and marker differ as well as colour, so that a grey print can be read."""
+
+    colour: str
+    line: str | tuple[int, tuple[int, ...]]
+    marker: str
+
+    @property
+    def curve(self) -> dict[str, Any]:
+        """The colour and line style, as `Axes.plot` takes them."""
+        return {"color": self.colour, "linestyle": self.line}
+
+
+# One colour means one thing in every figure. Okabe and Ito's colour-blind safe palette; a copycat has the colour of
+# the training data because it is the training data.
+MEANINGS: dict[str, Look] = {
+    "train": Look("#000000", "-", "o"),
+    "copycat": Look("#000000", ":", "X"),
+    "held out": Look("#56B4E9", "--", "s"),
+    "fresh": Look("#009E73", "-.", "D"),
+    "sample": Look("#D55E00", "-", "v"),
+    "uniform": Look("#0072B2", "-", "o"),
+    "low noise": Look("#E69F00", "--", "s"),
+    "middle noise": Look("#882255", ":", "D"),
+    "high noise": Look("#CC79A7", "-.", "^"),
+}
+TRAIN, SAMPLE = MEANINGS["train"], MEANINGS["sample"]
+# Everything else, in the order of its labels (Tol's "muted" and a brown): none of them is a colour of MEANINGS.
+FALLBACK: tuple[Look, ...] = (
+    Look("#332288", "-", "o"),
+    Look("#44AA99", "--", "s"),
+    Look("#8B5A2B", "-.", "^"),
+    Look("#999933", ":", "D"),
+    Look("#332288", (0, (6, 2, 1, 2, 1, 2)), "P"),
+    Look("#44AA99", (0, (1, 3)), "X"),
+    Look("#8B5A2B", (0, (8, 2)), "v"),
+    Look("#999933", "-", "*"),
+)
+
+
+def use_style() -> None:
+    """Set the seaborn style for the session: call it once, at the top of a notebook."""
+    sns.set_theme(
+        context="notebook",
+        style="ticks",
+        rc={
+            "figure.dpi": 90,
+            "savefig.dpi": 90,
+            "figure.constrained_layout.use": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.color": "0.9",
+            "grid.linewidth": 0.7,
+            "axes.edgecolor": "0.3",
+            "axes.linewidth": 0.8,
+            "axes.labelsize": 10,
+            "axes.titlesize": 10,
+            "xtick.labelsize": 9,
+            "ytick.labelsize": 9,
+            "legend.fontsize": 9,
+            "legend.frameon": False,
+            "lines.linewidth": 1.8,
+            "lines.markersize": 5,
+            "mathtext.fontset": "dejavusans",
+            "hatch.linewidth": 0.6,
+        },
+    )
+
+
+def looks(labels: Iterable[str]) -> dict[str, Look]:
+    """The look of each label: what its first words mean in MEANINGS ("low noise 0-500"), else the next of FALLBACK.
+
+    A meaning is given once; a second label with the same first words takes a fallback, so that the two differ.
+    """
+    chosen: dict[str, Look] = {}
+    spare = 0
+    for label in labels:
+        plain = label.lower().replace("_", " ").replace("-", " ")
+        look = next((look for meaning, look in MEANINGS.items() if plain.startswith(meaning)), None)
+        if look is None or look in chosen.values():
+            look = FALLBACK[spare % len(FALLBACK)]
+            spare += 1
+        chosen[label] = look
+    return chosen
+
+
+def caption(drawn: Figure | Axes, text: str) -> None:
+    """Write `text` (profile, seeds, hardware) small under a figure; a second call replaces the first.
+
+    Raises ValueError for an empty text: no figure goes without.
+    """
+    if not text.strip():
+        raise ValueError(f"text: a caption names profile, seeds and hardware, got {text!r}")
+    figure = drawn.figure if isinstance(drawn, Axes) else drawn
+    if figure.get_layout_engine() is None:  # the constrained layout is what keeps the caption clear of the axes
+        figure.set_layout_engine("constrained")
+    characters = int(figure.get_figwidth() * 72 / 3.9)  # a letter of 7 points is some 3.9 points wide
+    wrapped = "\n".join(textwrap.wrap(text, characters))
+    figure.supxlabel(wrapped, x=0.01, ha="left", fontsize=7, color="0.35")
+
+
+def side_legend(ax: Axes) -> None:
+    """A legend to the right of `ax`: it covers no data and leaves the place of the title free."""
+    ax.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0.0)
+
+
+def top_legend(figure: Figure, handles: list[Any]) -> None:
+    """One legend for all axes of `figure`, above them, in as many columns as its width has room for."""
+    widths = [5 * len(handle.get_label()) + 44 for handle in handles]  # points, at 9 points a letter and its symbol
+    columns = range(len(widths), 1, -1)
+    room = (n for n in columns if sum(map(max, np.array_split(widths, n))) <= 72 * figure.get_figwidth())
+    figure.legend(handles=handles, loc="outside upper center", ncols=next(room, 1))
+
+
+def number(value: float) -> str:
+    """`value` in three digits, with a real minus sign."""
+    return f"{value:.3g}".replace("-", "\u2212")
+
+
+def new_axes(ax: Axes | None, width: float, height: float) -> Axes:
+    """`ax`, or the only axes of a new figure of `width` x `height` inches."""
+    return plt.subplots(figsize=(width, height), layout="constrained")[1] if ax is None else ax
+
+
+def labelled(name: str, mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """`mapping` as a dict, checked: a mapping, not empty, its labels strings."""
+    if not isinstance(mapping, Mapping):
+        raise TypeError(f"{name}: expected a mapping from label to data, got {type(mapping).__name__}")
+    if not mapping:
+        raise ValueError(f"{name}: empty, there is nothing to draw; give at least one label")
+    for label in mapping:
+        if not isinstance(label, str):
+            raise TypeError(f"{name}: labels are strings, got {label!r}")
+    return dict(mapping)
+
+
+def as_array(name: str, values: Any, shape: tuple[int | None, ...], *, gaps: bool = False) -> np.ndarray:
+    """`values` (tensor, array or nested list) as float64 of `shape`, where None is any size above 0.
+
+    NaN and infinity are refused, except that `gaps` lets NaN stand for "not measured".
+    """
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu().double()  # NumPy knows no bfloat16
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{name}: expected a tensor, an array or a nested list of numbers, got {values!r:.80}"
+        ) from error
+    wanted = "(" + ", ".join("n" if size is None else str(size) for size in shape) + ")"
+    fits = array.ndim == len(shape) and all(
+        have == want or (want is None and have > 0) for have, want in zip(array.shape, shape, strict=True)
+    )
+    if not fits:
+        raise ValueError(f"{name}: expected shape {wanted} with n > 0, got {array.shape}")
+    if not (np.isfinite(array) | (gaps & np.isnan(array))).all():
+        raise ValueError(f"{name}: holds NaN or infinity, which cannot be drawn")
+    return array
+
+
+def as_items(name: str, values: Any) -> tuple[np.ndarray, Kind]:
+    """`values` as (N, 2) points, (N, C, L) signals or (N, C, H, W) images, C = 1 or 3, with the name of their kind."""
+    kinds: dict[int, tuple[tuple[int | None, ...], Kind]] = {
+        2: ((None, 2), "points"),
+        3: ((None, None, None), "signal"),
+        4: ((None, None, None, None), "image"),
+    }
+    dimensions = np.ndim(values) if not isinstance(values, torch.Tensor) else values.ndim
+    if dimensions not in kinds:
+        raise ValueError(f"{name}: expected (N, 2), (N, C, L) or (N, C, H, W), got {dimensions} dimensions")
+    shape, kind = kinds[dimensions]
+    array = as_array(name, values, shape)
+    if kind == "image" and array.shape[1] not in (1, 3):
+        raise ValueError(f"{name}: images have 1 or 3 channels, (N, C, H, W), got shape {array.shape}")
+    return array, kind
+
+
+def picture(image: np.ndarray) -> np.ndarray:
+    """An image (C, H, W) in [-1, 1] as (H, W, 3) in [0, 1]; what lies outside is clipped, one channel is grey."""
+    return np.broadcast_to(np.clip((image + 1) / 2, 0, 1), (3, *image.shape[1:])).transpose(1, 2, 0)

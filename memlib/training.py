@@ -1,0 +1,203 @@
+"""Training a denoiser, as a generator: the caller owns logging, plots, checkpoints and when to stop."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .schedules import Schedule, check_count, vector
+from .timesteps import TimestepDistribution
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+CHECK_EVERY = 100  # steps between looks at whether the loss is still finite: each look waits for a GPU
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Budget and optimiser of one training run. Raises TypeError or ValueError for values that make none."""
+
+    steps: int = 1000
+    """Optimiser steps in all; a resumed run ends at the same count."""
+    batch_size: int = 64
+    """Examples per step, drawn with replacement."""
+    learning_rate: float = 1e-3
+    """Of Adam, constant after the warm-up."""
+    warmup: int = 100
+    """Steps over which the learning rate rises linearly from zero."""
+    ema_decay: float = 0.999
+    """Of the averaged weights that are sampled from; smaller in the first steps, min(decay, (1 + n)/(10 + n))."""
+    grad_clip: float = 1.0
+    """Largest norm of the whole gradient."""
+    precision: str = "auto"
+    """Of the network's arithmetic: float32, bfloat16 (autocast), or auto: bfloat16 where the device computes in it."""
+
+    def __post_init__(self) -> None:
+        for name, least in {"steps": 1, "batch_size": 1, "warmup": 0}.items():
+            check_count(getattr(self, name), name, least)
+        for name in ("learning_rate", "grad_clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} = {getattr(self, name)}; need > 0")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay = {self.ema_decay}; need 0 <= ema_decay < 1")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision = {self.precision!r}; choose one of {', '.join(PRECISIONS)}")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimiser step did. Tensors stay on the device, so that reading none of them costs nothing."""
+
+    step: int
+    """Steps done so far, from 1."""
+    loss: Tensor
+    """() the weighted mean that was minimised."""
+    t: Tensor
+    """(B,) the timesteps drawn."""
+    losses: Tensor
+    """(B,) unweighted mean squared error of each example's predicted noise."""
+    model: nn.Module
+    ema: nn.Module
+    """The network with averaged weights: sample from this one."""
+    optimizer: torch.optim.Optimizer
+    generator: torch.Generator
+    T: int
+
+    def by_band(self, bands: int = 10) -> Tensor:
+        """(bands,) mean unweighted loss in each of `bands` equal bands of t, low noise first; NaN where none was drawn."""
+        check_count(bands, "bands", 1)
+        band = self.t.cpu() * bands // self.T
+        total = torch.zeros(bands).index_add_(0, band, self.losses.float().cpu())
+        return total / band.bincount(minlength=bands)
+
+    def state(self) -> dict:
+        """A copy of all that `train(..., state=...)` needs to go on as if it had never stopped."""
+        parts = {"model": self.model, "ema": self.ema, "optimizer": self.optimizer}
+        state = {name: part.state_dict() for name, part in parts.items()}
+        return copy.deepcopy(state | {"generator": self.generator.get_state(), "step": self.step})
+
+
+def train(
+    model: nn.Module,
+    x0: Tensor,
+    schedule: Schedule,
+    timesteps: TimestepDistribution,
+    config: TrainConfig | None = None,
+    *,
+    generator: torch.Generator,
+    device: str | torch.device | None = None,
+    state: dict | None = None,
+    loss_weight: Tensor | None = None,
+) -> Iterator[Step]:
+    """Minimise E |eps - model(x_t, t)|^2 with t drawn from `timesteps` (Ho et al. 2006.11239), one Step per iteration.
+
+    x0: (N, *D) training examples, N >= 2, kept on `device` (by default where the model is). There is no importance
+    weight 1/(T p(t)): it would cancel the choice of timesteps. loss_weight: (T,) an optional weight per timestep, e.g.
+    `timesteps.effective_weight()` under uniform drawing, the matched control. Data order, timesteps and noise come from
+    `generator` in a fixed order, so that runs with the same seed differ in the timesteps' distribution only.
+
+    Raises ValueError for data that is not finite, too small or of another shape than the model's, or a T that differs
+    between arguments; RuntimeError for a CUDA device where there is none; FloatingPointError if the loss diverges.
+    """
+    config = config or TrainConfig()
+    if not isinstance(x0, Tensor) or not x0.is_floating_point():
+        raise TypeError(f"x0 is {getattr(x0, 'dtype', type(x0).__name__)}; need a floating-point tensor (N, *D)")
+    if x0.ndim < 2 or len(x0) < 2:
+        raise ValueError(f"x0 has shape {tuple(x0.shape)}; need (N, *D) with N >= 2 training examples")
+    if not x0.isfinite().all():
+        raise ValueError("x0 holds NaN or infinity; every value must be finite")
+    if schedule.T != timesteps.T:
+        raise ValueError(f"the schedule has T = {schedule.T}, the timesteps T = {timesteps.T}; they must be equal")
+    if loss_weight is not None:
+        loss_weight = vector(loss_weight, "loss_weight")
+        if len(loss_weight) != schedule.T or loss_weight.min() < 0:
+            raise ValueError(f"loss_weight has {len(loss_weight)} values from {loss_weight.min():g}; need T, all >= 0")
+    device = check_device(device or next(model.parameters()).device)
+    with torch.no_grad():  # a model of another shape says so here, before any work
+        model.to(device)(x0[:1].to(device), torch.zeros(1, dtype=torch.int64, device=device))
+    return _train(model, x0, schedule, timesteps, config, generator, device, state, loss_weight)
+
+
+def _train(model, x0, schedule, timesteps, config, generator, device, state, loss_weight) -> Iterator[Step]:
+    x0 = x0.to(device)
+    ema = copy.deepcopy(model).eval().requires_grad_(False)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
+    start = 0
+    if state is not None:
+        for name, part in {"model": model, "ema": ema, "optimizer": optimizer}.items():
+            part.load_state_dict(state[name])
+        generator.set_state(state["generator"])
+        start = state["step"]
+    weights, averages = list(model.parameters()), list(ema.parameters())
+    bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and has_bfloat16(device))
+    draw = {"generator": generator, "device": generator.device}
+
+    model.train()
+    for step in range(start, config.steps):
+        x = x0[torch.randint(len(x0), (config.batch_size,), **draw).to(device)]
+        t = timesteps.sample(config.batch_size, generator)
+        eps = torch.randn(x.shape, **draw).to(device)
+        x_t, t_model = schedule.noise(x, t, eps), t.to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            predicted = model(x_t, t_model)
+        losses = (predicted.float() - eps).square().flatten(1).mean(1)
+        loss = losses.mean() if loss_weight is None else (loss_weight.to(t.device)[t].to(losses) * losses).mean()
+
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * min(1.0, (step + 1) / (config.warmup + 1))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, config.grad_clip, foreach=True)
+        optimizer.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(averages, weights, 1 - min(config.ema_decay, (1 + step) / (10 + step)))
+        if (step + 1) % CHECK_EVERY == 0 and not loss.isfinite():
+            raise FloatingPointError(
+                f"the loss is {loss.item()} at step {step + 1}; lower learning_rate or loss_weight"
+            )
+        yield Step(step + 1, loss.detach(), t, losses.detach(), model, ema, optimizer, generator, schedule.T)
+
+
+@torch.no_grad()
+def loss_at(
+    model: nn.Module,
+    x0: Tensor,
+    schedule: Schedule,
+    timesteps: Sequence[int],
+    *,
+    generator: torch.Generator,
+    repeats: int = 4,
+) -> Tensor:
+    """(len(timesteps), N): unweighted loss |eps - model(x_t, t)|^2 / D of each example at each timestep, mean of `repeats`
+    noises. On held-out examples less on training examples it shows, band by band, what was memorized.
+    Raises ValueError for a timestep outside 0..T-1 or repeats < 1."""
+    check_count(repeats, "repeats", 1)
+    device = next((p.device for p in (*model.parameters(), *model.buffers())), x0.device)
+    x = x0.repeat_interleave(repeats, 0).to(device)
+    rows = []
+    for timestep in timesteps:
+        t = torch.full((len(x),), int(timestep), device=device)
+        eps = torch.randn(x.shape, generator=generator, device=generator.device).to(x)
+        error = (model(schedule.noise(x, t, eps), t) - eps).square().flatten(1).mean(1)
+        rows.append(error.reshape(len(x0), repeats).mean(1).cpu())
+    return torch.stack(rows)
+
+
+def check_device(device: str | torch.device) -> torch.device:
+    """The device, or RuntimeError naming it where it is CUDA and this machine or this build of torch has none."""
+    device = torch.device(device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(f"device = {str(device)!r}, but torch sees no CUDA GPU here; use device='cpu'")
+    return device
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device has bfloat16 arithmetic of its own (emulated, it is slower than float32)."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return (
+        device.type == "cpu" and torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
