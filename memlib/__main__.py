@@ -9,7 +9,7 @@ from pathlib import Path
 
 from . import batch
 from .data import load
-from .profiles import PROFILES
+from .profiles import PROFILES, profile
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,8 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     refresh = commands.add_parser("refresh", help="execute the notebooks in place, with their own parameters")
     reproduce.add_argument("--profile", default="quick", metavar="NAME", help=f"{', '.join(PROFILES)} (default: quick)")
     for command in (reproduce, refresh):
-        command.add_argument("--notebook", action="append", default=[], metavar="NAME", help="only this; may be repeated")
-    reproduce.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter; may be repeated")
+        command.add_argument("--notebook", action="append", default=[], metavar="NAME", help="only this; repeatable")
+    reproduce.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter; repeatable")
     reproduce.add_argument("--out", type=Path, default=batch.ROOT / "results", metavar="DIR", help="default: results")
     reproduce.set_defaults(command=_reproduce)
     refresh.set_defaults(command=_refresh)
@@ -41,8 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _reproduce(options: argparse.Namespace) -> int:
-    if options.profile not in PROFILES:
-        raise ValueError(f"unknown profile {options.profile!r}; there are: {', '.join(PROFILES)}")
+    profile(options.profile)  # refused before any notebook is started
     notebooks = batch.find_notebooks(options.notebook)
     parameters = batch.parse_settings(options.set, notebooks) | {"profile": options.profile}
     status = _tell(batch.reproduce(notebooks, parameters, options.out))

@@ -14,7 +14,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -27,6 +27,7 @@ import papermill
 import torch
 from nbclient.exceptions import CellTimeoutError
 from nbformat import NotebookNode
+from papermill.execute import remove_error_markers
 from traitlets.config import Config
 
 from .report import FAILED, write_atomically, write_report
@@ -47,16 +48,14 @@ class Outcome:
     error: str
 
 
-def find_notebooks(names: Sequence[str] = (), folder: Path = NOTEBOOKS) -> list[Path]:
-    """The notebooks of `folder` called `names` (file names without .ipynb), in reading order; all if none is named.
+def find_notebooks(names: Sequence[str] = ()) -> list[Path]:
+    """The notebooks called `names` (file names without .ipynb), in reading order; all if none is named.
 
-    Raises FileNotFoundError if the folder holds no notebook, ValueError for a name it does not hold.
+    Raises FileNotFoundError if there are no notebooks, ValueError for a name that is none of theirs.
     """
-    known = {path.stem: path for path in sorted(folder.glob("*.ipynb"))}
+    known = {path.stem: path for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
     if not known:
-        raise FileNotFoundError(
-            f"no notebooks in {folder}: memlib must be installed from a clone, with `make` or pip -e"
-        )
+        raise FileNotFoundError(f"no notebooks in {NOTEBOOKS}: memlib must be installed from a clone, with `make`")
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"unknown notebook {unknown[0]!r}; there are: {', '.join(known)}")
     return [path for name, path in known.items() if name in names or not names]
@@ -134,9 +133,11 @@ def run_notebook(path: Path, out: Path, parameters: Mapping[str, Any], label: st
         source.metadata.pop(stale, None)
     started = time.monotonic()
     try:
-        error = _execute(source, part, parameters, path.parent, label)
+        trouble = _execute(source, part, parameters, path.parent, label)
         nb = nbformat.read(part, as_version=4)
-        error = error or "; ".join(errors_in(nb))
+        error = trouble or "; ".join(errors_in(nb))
+        if not error:
+            nb = remove_error_markers(nb)  # papermill marks errors that are meant to be there, too
         for node in (nb, *nb.cells):  # papermill's notes: absolute paths, and times that change with every run
             node.metadata.pop("papermill", None)
         seconds = round(time.monotonic() - started, 1)
@@ -188,11 +189,11 @@ def provenance() -> dict[str, str]:
 
 
 def _execute(nb: NotebookNode, part: Path, parameters: Mapping[str, Any], folder: Path, label: str) -> str:
-    """Run it into `part`; the error it ended with, or nothing."""
+    """Run it into `part`; what befell the kernel, or nothing. What cells raised stands in the file."""
     bar = {"desc": label, "leave": False, "disable": None}  # None: no bar where nobody is watching
     target = str(part.resolve()).replace("{", "{{").replace("}", "}}")  # papermill fills in the braces of a path
     try:
-        with _naming(part), _kernel_environment():
+        with suppress(papermill.PapermillExecutionError), _naming(part), _kernel_environment():
             papermill.execute_notebook(
                 nb,
                 target,
@@ -204,8 +205,6 @@ def _execute(nb: NotebookNode, part: Path, parameters: Mapping[str, Any], folder
                 config=Config(KernelManager={"transport_encryption": "auto"}),
                 execution_timeout=CELL_TIMEOUT,
             )
-    except papermill.PapermillExecutionError as e:
-        return f"cell {e.exec_count}: {e.ename}: {e.evalue}"
     except (RuntimeError, CellTimeoutError) as e:  # the kernel died, did not start, or hung
         started = [c for c in nbformat.read(part, as_version=4).cells if c.metadata.papermill.get("start_time")]
         count = sum(c.cell_type == "code" for c in started)

@@ -1,7 +1,8 @@
 """One training run from its description to judged samples: Experiment -> run() -> Result, cached, resumable.
 
-A run's folder under `runs/` (or `MEMLIB_RUNS`) is named by a hash of all that its numbers depend on: the description, the
-data's content and the code that computes them. Asked for again it is read; cut off, it goes on from its last checkpoint.
+A run's folder under `runs/` (or `MEMLIB_RUNS`) is named by a hash of all that its numbers depend on: the description,
+the data's content and the code that computes them. Asked for again it is read; cut off, it goes on from its last
+checkpoint.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Experiment:
     """(T,) optional weight per timestep, as in `train`."""
     n_samples: int = 256
     sampler_steps: int = 50
-    """Of deterministic DDIM."""
+    """Of deterministic DDIM; for images each predicted x0 is clipped to the value range, as is usual."""
     label: str = ""
     """What plots and tables call it; not part of the run's identity."""
 
@@ -173,6 +174,7 @@ def run(experiment: Experiment, *, device: str = "cpu", on_step: Callable[[int],
         samples = samplers.sample(
             ema, experiment.build_schedule(), shape, experiment.n_samples,
             seed=experiment.seed, steps=experiment.sampler_steps, device=device,
+            clip=dataset.value_range if dataset.kind == "image" else None,
         )  # fmt: skip
         (work / "experiment.json").write_text(json.dumps(experiment.to_dict()))
         (work / "history.json").write_text(json.dumps(history))

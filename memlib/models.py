@@ -12,7 +12,7 @@ from .schedules import Schedule, check_count
 
 
 def time_features(t: Tensor, width: int) -> Tensor:
-    """(B,) -> (B, width): sines and cosines at wavelengths from 2 pi to 2 pi 10,000 timesteps (Vaswani et al. 1706.03762)."""
+    """(B,) -> (B, width): sines and cosines at wavelengths 2 pi to about 20,000 pi timesteps (Vaswani 1706.03762)."""
     half = width // 2
     frequencies = torch.exp(-math.log(10_000) / half * torch.arange(half, device=t.device))
     angles = t.float()[:, None] * frequencies
@@ -21,8 +21,8 @@ def time_features(t: Tensor, width: int) -> Tensor:
 
 class MLP(nn.Module):
     """A residual perceptron for points (B, dim) of about unit scale: `depth` hidden layers of `width` units, each told
-    the timestep. Each coordinate is also given as `frequencies` sines and cosines of period 4, 2, 1, ..., without which a
-    small network cannot tell neighbouring points apart (Tancik et al. 2006.10739).
+    the timestep. Each coordinate is also given as `frequencies` sines and cosines of period 4, 2, 1, ..., without which
+    a small network cannot tell neighbouring points apart (Tancik et al. 2006.10739).
 
     Raises ValueError or TypeError for sizes that make no network and, when called, for x of another shape.
     """

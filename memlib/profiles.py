@@ -11,7 +11,7 @@ from .training import TrainConfig
 
 @dataclass(frozen=True)
 class Profile:
-    """What a notebook may spend. The experiments train uniformly; replace `timesteps`, `seed` and `label` to compare."""
+    """What a notebook may spend. The experiments train uniformly; replace `timesteps`, `seed`, `label` to compare."""
 
     name: str
     points: Experiment
@@ -78,12 +78,12 @@ PROFILES = {
             signals={
                 "n_train": 32,
                 "network": Network(width=16, multipliers=(1, 2, 4), unshuffle=2),
-                "training": TrainConfig(steps=4000, batch_size=64),
+                "training": TrainConfig(steps=3000, batch_size=32),
             },
             images={
                 "n_train": 32,
                 "network": Network(width=32, multipliers=(1, 2, 4), unshuffle=2),
-                "training": TrainConfig(steps=1500, batch_size=32, ema_decay=0.995),
+                "training": TrainConfig(steps=2500, batch_size=16, ema_decay=0.995),
                 "n_samples": 128,
             },
             repeats=8,

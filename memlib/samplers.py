@@ -9,20 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from numbers import Integral
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .schedules import Schedule, check_count
+from .schedules import Schedule, check_count, check_shape
 
 CLEAN = -1  # the timestep after 0: alpha_bar = 1, no noise
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One moment of the reverse process: the timestep (-1 at the end), x_t (B, *D) and the x0 (B, *D) predicted from it."""
+    """One moment of the reverse process: the timestep (-1 at the end), x_t (B, *D) and the x0 predicted from it."""
 
     t: int
     x: Tensor
@@ -42,9 +44,9 @@ def ddim(
     """x_s = sqrt(abar_s) x0' + sqrt(1 - abar_s - eta^2 var) eps' + eta sqrt(var) z (Song et al. 2010.02502 eq. 12),
     var = (1 - abar_s)/(1 - abar_t) (1 - abar_t/abar_s); eta = 0 is deterministic, eta = 1 is `ddpm`.
 
-    x_T: (B, *D) noise. steps: how many, or the falling timesteps themselves, -1 standing for clean data. generators: one
-    per sample, needed where eta > 0, so that a sample does not depend on its batch. clip: bounds put on each predicted x0.
-    The step onto clean data adds no noise. Raises ValueError for steps that do not fall within -1..T-1, eta outside
+    x_T: (B, *D) noise. steps: how many, or the falling timesteps themselves, -1 standing for clean data. generators:
+    one per sample, needed where eta > 0, so that a sample does not depend on its batch. clip: bounds on each predicted
+    x0. The step onto clean data adds no noise. Raises ValueError for steps that do not fall within -1..T-1, eta outside
     [0, 1], missing or miscounted generators, clip bounds that do not rise, and a schedule with zero terminal SNR.
     """
     times = timestep_list(steps, schedule, x_T, clip)
@@ -57,7 +59,7 @@ def ddim(
 
 
 def _ddim(model, schedule, x, times, eta, generators, clip) -> Iterator[Frame]:
-    for t, s in zip(times, times[1:], strict=False):
+    for t, s in pairwise(times):
         x0, eps = predict(model, schedule, x, t, clip)
         yield Frame(t, x, x0)
         abar_t, abar_s = alpha_bar(schedule, t), alpha_bar(schedule, s)
@@ -94,7 +96,7 @@ def dpm_solver(
     steps: int | Sequence[int] = 20,
     clip: tuple[float, float] | None = None,
 ) -> Iterator[Frame]:
-    """DPM-Solver++(2M): second-order multistep in lambda = (log SNR)/2 with x0 prediction (Lu et al. 2211.01095 alg. 2).
+    """DPM-Solver++(2M), second-order multistep in lambda = (log SNR)/2 with x0 prediction (Lu 2211.01095 alg. 2).
 
     Deterministic; the first step and the step onto clean data are of first order. Arguments and errors as in `ddim`.
     """
@@ -103,7 +105,7 @@ def dpm_solver(
 
 def _dpm_solver(model, schedule, x, times, clip) -> Iterator[Frame]:
     previous = None  # (x0, h) of the step before
-    for t, s in zip(times, times[1:], strict=False):
+    for t, s in pairwise(times):
         x0, _ = predict(model, schedule, x, t, clip)
         yield Frame(t, x, x0)
         if s == CLEAN:
@@ -131,8 +133,8 @@ def sample(
     clip: tuple[float, float] | None = None,
     progress: bool = False,
 ) -> Tensor:
-    """`n` samples (n, *shape) on the CPU by a deterministic sampler, `batch_size` at a time; sample i has its own noise,
-    given by (seed, i) alone."""
+    """`n` samples (n, *shape) on the CPU by a deterministic one, `batch_size` at a time. Sample i has its own noise,
+    given by (seed, i) alone. Raises as the sampler does, and ValueError for n or batch_size below 1."""
     check_count(n, "n", 1)
     check_count(batch_size, "batch_size", 1)
     generators = sample_generators(n, seed)
@@ -150,11 +152,12 @@ def sample(
 
 
 def sample_generators(n: int, seed: int) -> list[torch.Generator]:
-    """One generator for each of `n` samples; the i-th depends on (seed, i) only. Raises ValueError for a negative seed."""
+    """One generator for each of `n` samples; the i-th depends on (seed, i) only. ValueError for a negative seed."""
     check_count(n, "n", 1)
     check_count(seed, "seed", 0)
-    words = [np.random.SeedSequence((seed, i)).generate_state(1, np.uint64)[0] >> np.uint64(1) for i in range(n)]
-    return [torch.Generator().manual_seed(int(word)) for word in words]
+    # torch's CPU generator keeps 32 bits of its seed, so hashed seeds would collide; these are distinct within a run
+    first = int(np.random.SeedSequence(seed).generate_state(1)[0])
+    return [torch.Generator().manual_seed((first + i) % 2**32) for i in range(n)]
 
 
 def initial_noise(shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
@@ -171,18 +174,16 @@ def timestep_list(
         raise ValueError("x_T holds NaN or infinity; every value must be finite")
     if clip is not None and not clip[0] < clip[1]:
         raise ValueError(f"clip = {clip}; need (low, high) with low < high")
-    if isinstance(steps, int):
+    if isinstance(steps, Integral):
+        steps = int(steps)
         if not 1 <= steps <= schedule.T:
             raise ValueError(f"steps = {steps}; need 1 to T = {schedule.T}")
         times = [round(schedule.T * k / steps) - 1 for k in range(steps, 0, -1)] + [CLEAN]
+    elif not isinstance(steps, Sequence):
+        raise TypeError(f"steps is a {type(steps).__name__}; need a count or a sequence of falling timesteps")
     else:
         times = [int(t) for t in steps]
-        if (
-            len(times) < 2
-            or times[0] >= schedule.T
-            or times[-1] < CLEAN
-            or any(a <= b for a, b in zip(times, times[1:], strict=False))
-        ):
+        if len(times) < 2 or times[0] >= schedule.T or times[-1] < CLEAN or any(a <= b for a, b in pairwise(times)):
             raise ValueError(f"steps = {times}; timesteps must fall, within {schedule.T - 1}..{CLEAN}, at least two")
     if schedule.alpha_bar[times[0]] == 0:
         raise ValueError(
@@ -196,10 +197,11 @@ def timestep_list(
 def predict(
     model: nn.Module, schedule: Schedule, x: Tensor, t: int, clip: tuple[float, float] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """x0 = (x_t - sqrt(1 - abar) eps)/sqrt(abar) and eps, both (B, *D), from the model at timestep t; where x0 is clipped,
-    eps is the noise that agrees with it."""
+    """x0 = (x_t - sqrt(1 - abar) eps)/sqrt(abar) and eps, both (B, *D), from the model at timestep t; where x0 is
+    clipped, eps is the noise that agrees with it."""
     abar = alpha_bar(schedule, t)
     eps = model(x, torch.full((len(x),), t, device=x.device))
+    check_shape(eps, x)
     x0 = (x - math.sqrt(1 - abar) * eps) / math.sqrt(abar)
     if clip is not None:
         x0 = x0.clamp(*clip)

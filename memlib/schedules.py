@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -43,20 +44,18 @@ class Schedule:
         signal = math.sqrt(alpha_bar[-1].item())
         if signal > SIGNAL_LEFT:
             warnings.warn(
-                f"the last timestep still carries signal: sqrt(alpha_bar) = {signal:.3f} > {SIGNAL_LEFT}; samplers start "
-                "from pure noise there, so samples will be off. Use more noise, or zero_terminal_snr() with a "
-                "v-prediction model.",
+                f"the last timestep still carries signal: sqrt(alpha_bar) = {signal:.3f} > {SIGNAL_LEFT}; samplers "
+                "start from pure noise there, so samples will be off. Use a schedule that ends with more noise.",
                 stacklevel=3,
             )
 
     @classmethod
     def from_betas(cls, betas: Tensor) -> Schedule:
-        """alpha_bar_t = prod_{s <= t} (1 - beta_s) from betas (T,) in (0, 1); 1 at the last step only. Raises ValueError."""
+        """alpha_bar_t = prod_{s <= t} (1 - beta_s) from betas (T,) in (0, 1), the last in (0, 1]; else ValueError."""
         betas = vector(betas, "betas")
         if not (betas > 0).all() or not (betas[:-1] < 1).all() or not (betas[-1:] <= 1).all():
-            raise ValueError(
-                f"betas span [{betas.min().item():g}, {betas.max().item():g}]; each must lie in (0, 1), the last in (0, 1]"
-            )
+            low, high = betas.min().item(), betas.max().item()
+            raise ValueError(f"betas span [{low:g}, {high:g}]; each must lie in (0, 1), the last in (0, 1]")
         return cls((1 - betas).cumprod(0))
 
     @classmethod
@@ -73,7 +72,7 @@ class Schedule:
 
     @classmethod
     def cosine(cls, T: int = 1000, s: float = 0.008) -> Schedule:
-        """beta_t = min(1 - f(t+1)/f(t), .999) with f(u) = cos^2(((u/T) + s)/(1 + s) pi/2) (Nichol & Dhariwal 2102.09672)."""
+        """beta_t = min(1 - f(t+1)/f(t), .999), f(u) = cos^2(((u/T) + s)/(1 + s) pi/2) (Nichol 2102.09672)."""
         check_count(T, "T", 2)
         u = torch.arange(T + 1, dtype=torch.float64) / T
         f = torch.cos((u + s) / (1 + s) * math.pi / 2) ** 2
@@ -95,8 +94,8 @@ class Schedule:
         return cls.from_betas((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999))
 
     def zero_terminal_snr(self) -> Schedule:
-        """The schedule with sqrt(alpha_bar) shifted and scaled so that the last step is pure noise and the first is kept
-        (Lin et al. 2305.08891, algorithm 1). A noise-predicting model cannot give x0 there: samplers refuse it by name."""
+        """The schedule with sqrt(alpha_bar) shifted and scaled: the last step is pure noise, the first is kept
+        (Lin et al. 2305.08891 alg. 1). A noise-predicting model cannot give x0 there: samplers refuse it by name."""
         root = self.alpha_bar.sqrt()
         return Schedule(((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2)
 
@@ -126,12 +125,11 @@ class Schedule:
         Raises ValueError where shapes disagree or a timestep leaves 0..T-1, and TypeError unless t is integer.
         """
         if eps.shape != x0.shape or t.shape != x0.shape[:1]:
-            raise ValueError(
-                f"x0 {tuple(x0.shape)}, t {tuple(t.shape)}, eps {tuple(eps.shape)}: need x0 (B, *D), t (B,), eps (B, *D)"
-            )
-        if t.is_floating_point():
-            raise TypeError(f"t has dtype {t.dtype}; timesteps are integers")
-        if len(t) and not (0 <= t.min() and t.max() < self.T):
+            shapes = f"x0 {tuple(x0.shape)}, t {tuple(t.shape)}, eps {tuple(eps.shape)}"
+            raise ValueError(f"{shapes}: need x0 (B, *D), t (B,), eps (B, *D)")
+        if t.is_floating_point() or not x0.is_floating_point():
+            raise TypeError(f"t has dtype {t.dtype}, x0 {x0.dtype}; need integer timesteps and floating-point data")
+        if len(t) and not (t.min() >= 0 and t.max() < self.T):
             raise ValueError(f"t spans [{t.min().item()}, {t.max().item()}]; timesteps lie in 0..{self.T - 1}")
         alpha_bar = self.alpha_bar.to(t.device)[t].reshape(-1, *[1] * (x0.ndim - 1))
         return alpha_bar.sqrt().to(x0) * x0 + (1 - alpha_bar).sqrt().to(x0) * eps
@@ -142,16 +140,23 @@ class Schedule:
         So an interval can be given in SNR: `gaussian_interval(T, schedule.t_at_snr(high), schedule.t_at_snr(low))`.
         Raises ValueError outside the schedule's range.
         """
-        known = self.log_snr[torch.isfinite(self.log_snr)].flip(0)  # np.interp wants rising abscissae
-        if not snr > 0 or not known[0] - 1e-12 <= math.log(snr) <= known[-1] + 1e-12:
-            raise ValueError(f"snr = {snr}; this schedule spans SNR {known[0].exp():.3g} to {known[-1].exp():.3g}")
-        return float(np.interp(math.log(snr), known, np.arange(len(known))[::-1]))
+        if not 0 < snr < math.inf:
+            raise ValueError(f"snr = {snr}; need a positive, finite signal-to-noise ratio")
+        return self._t_at(math.log(snr), f"snr = {snr}")
 
     def t_at_sigma(self, sigma: float) -> float:
-        """The real-valued timestep at which the noise-to-signal ratio is `sigma`. Raises ValueError outside the range."""
+        """The real-valued timestep at which the noise-to-signal ratio is `sigma`; ValueError outside the range."""
         if not 0 < sigma < math.inf:
             raise ValueError(f"sigma = {sigma}; need a positive, finite noise-to-signal ratio")
-        return self.t_at_snr(sigma**-2)
+        return self._t_at(-2 * math.log(sigma), f"sigma = {sigma}")
+
+    def _t_at(self, log_snr: float, given: str) -> float:
+        known = self.log_snr[torch.isfinite(self.log_snr)].flip(0)  # np.interp wants rising abscissae
+        low, high = known[0].item(), known[-1].item()
+        if not low - 1e-12 <= log_snr <= high + 1e-12:
+            sigmas = f"sigma {math.exp(-high / 2):.3g} to {math.exp(-low / 2):.3g}"
+            raise ValueError(f"{given}; this schedule spans SNR {math.exp(low):.3g} to {math.exp(high):.3g}, {sigmas}")
+        return float(np.interp(log_snr, known, np.arange(len(known))[::-1]))
 
     def snr_at(self, t: float) -> float:
         """The SNR at a real-valued timestep in 0..T-1, the inverse of `t_at_snr`. Raises ValueError outside."""
@@ -161,7 +166,8 @@ class Schedule:
 
     def sigma_at(self, t: float) -> float:
         """The noise-to-signal ratio at a real-valued timestep in 0..T-1. Raises ValueError outside."""
-        return self.snr_at(t) ** -0.5
+        snr = self.snr_at(t)
+        return snr**-0.5 if snr > 0 else math.inf
 
 
 def vector(values: Tensor, name: str) -> Tensor:
@@ -179,7 +185,13 @@ def vector(values: Tensor, name: str) -> Tensor:
 
 def check_count(value: int, name: str, least: int) -> None:
     """Raise unless `value` is an integer of at least `least`: TypeError for another type, ValueError below."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} = {value!r}; need an integer")
     if value < least:
         raise ValueError(f"{name} = {value}; need at least {least}")
+
+
+def check_shape(eps: Tensor, x: Tensor) -> None:
+    """Raise ValueError where a model's output is not of its input's shape: broadcasting would hide it."""
+    if eps.shape != x.shape:
+        raise ValueError(f"the model turns x {tuple(x.shape)} into {tuple(eps.shape)}; it must return noise of x's shape")

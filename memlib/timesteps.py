@@ -1,8 +1,8 @@
 """Where training looks: a probability vector over timesteps.
 
 The paper's method is one vector. Training draws from it, plots draw it, tests integrate it; nothing in memlib needs to
-know how it was made. Because E_{t~p}[L_t] = E_{t~U}[T p(t) L_t], drawing from p *is* uniform drawing with the loss weight
-T p(t): correcting with 1/(T p(t)) would cancel the method, and where p is zero the network is never trained.
+know how it was made. Because E_{t~p}[L_t] = E_{t~U}[T p(t) L_t], drawing from p *is* uniform drawing with the loss
+weight T p(t): correcting with 1/(T p(t)) would cancel the method, and where p is zero the network is never trained.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.special import ndtr, ndtri
+from torch.special import ndtr
 
 from .schedules import Schedule, check_count, vector
 
@@ -53,7 +53,7 @@ class TimestepDistribution:
         return torch.searchsorted(cdf, u, right=True)
 
     def interval(self, confidence: float = 0.95) -> tuple[int, int]:
-        """The central interval: the timesteps at the (1 -/+ confidence)/2 quantiles. Raises ValueError outside (0, 1)."""
+        """The central interval: the timesteps at the quantiles (1 -/+ confidence)/2; ValueError outside (0, 1)."""
         check_confidence(confidence)
         cdf = self.pmf.cumsum(0)
         quantiles = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64) * cdf[-1]
@@ -87,14 +87,15 @@ def gaussian_interval(
 
     Mean (low + high)/2, standard deviation (high - low)/(2 z); p(t) is its mass over [t - 1/2, t + 1/2]. `low` and
     `high` are timesteps, real-valued, and may leave 0..T-1 as long as the interval touches it; give them in other units
-    as `schedule.t_at_sigma(...)` or `schedule.t_at_snr(...)`. What the paper does with the mass cut off is open; `tails`:
+    as `schedule.t_at_sigma(...)` or `schedule.t_at_snr(...)`. What the paper does with the mass cut off is open:
 
     - "proportional" (default): cut to 0..T-1 and renormalised; uniform in the wide limit
     - "uniform": the mass cut off is spread evenly over 0..T-1
     - "interval": all mass of the steps outside [low, high] is spread evenly over the steps inside
     - "clip": what falls below 0 is put on 0 and what falls above T-1 on T-1; kept to show what goes wrong
 
-    Raises ValueError for low >= high, an interval wholly outside 0..T-1, a confidence outside (0, 1), unknown tails, T < 2.
+    Raises ValueError for low >= high, an interval wholly outside 0..T-1, a confidence outside (0, 1), unknown tails and
+    T < 2.
     """
     check_count(T, "T", 2)
     check_confidence(confidence)
@@ -108,8 +109,10 @@ def gaussian_interval(
     t = torch.arange(T, dtype=torch.float64)
     mean, std = (low + high) / 2, (high - low) / (2 * z_value(confidence))
     a, b = (t - 0.5 - mean) / std, (t + 0.5 - mean) / std
-    # the mass of a bin, taken on the side of the mean where ndtr does not cancel
-    mass = torch.where(a > 0, ndtr(-a) - ndtr(-b), ndtr(b) - ndtr(a))
+    if std < 1e4:  # the mass of a bin, taken on the side of the mean where ndtr does not cancel
+        mass = torch.where(a > 0, ndtr(-a) - ndtr(-b), ndtr(b) - ndtr(a))
+    else:  # a bin so narrow that the difference cancels but the midpoint rule is exact to 1e-9
+        mass = torch.exp(-0.5 * ((t - mean) / std) ** 2) / (std * math.sqrt(2 * math.pi))
     below, above = ndtr(a[0]), ndtr(-b[-1])
 
     if tails == "proportional":
@@ -130,10 +133,11 @@ def gaussian_interval(
 
 
 def from_weights(weights: Tensor) -> TimestepDistribution:
-    """p(t) proportional to `weights` (T,), finite and >= 0: e.g. 1/L_t, which equalises the contributions to the loss."""
+    """p(t) proportional to `weights` (T,), finite, >= 0: e.g. 1/L_t, which equalises the contributions to the loss."""
     weights = vector(weights, "weights")
-    if weights.min() < 0 or weights.sum() <= 0:
-        raise ValueError(f"weights span [{weights.min():g}, {weights.max():g}]; need >= 0 with a positive sum")
+    if weights.min() < 0 or weights.max() <= 0:
+        raise ValueError(f"weights span [{weights.min():g}, {weights.max():g}]; need >= 0 and one above 0")
+    weights = weights / weights.max()  # so that the sum cannot overflow
     return TimestepDistribution(weights / weights.sum())
 
 
@@ -142,7 +146,7 @@ def from_log_snr(schedule: Schedule, density: Callable[[Tensor], Tensor]) -> Tim
 
     For example `lambda s: (-s.abs() / b).exp()` is the Laplace density of Hang et al. 2407.03297, and
     `lambda s: (-0.5 * ((-s / 2 + 1.2) / 1.2) ** 2).exp()` the log-normal noise level of Karras et al. 2206.00364
-    (for data of unit scale). Raises ValueError at a zero terminal SNR and TypeError if `density` is not callable.
+    (for data in [-1, 1], as theirs). Raises ValueError at a zero terminal SNR, TypeError if `density` is not callable.
     """
     if not callable(density):
         raise TypeError(f"density is a {type(density).__name__}; need a function of log-SNR (T,) -> (T,)")
@@ -151,14 +155,14 @@ def from_log_snr(schedule: Schedule, density: Callable[[Tensor], Tensor]) -> Tim
 
 
 def min_snr_weight(schedule: Schedule, gamma: float = 5.0) -> Tensor:
-    """(T,) min(SNR, gamma)/SNR, the Min-SNR weight on the eps loss (Hang et al. 2303.09556). ValueError unless gamma > 0."""
+    """(T,) min(SNR, gamma)/SNR, the Min-SNR weight on the eps loss (Hang et al. 2303.09556), gamma > 0."""
     if not gamma > 0:
         raise ValueError(f"gamma = {gamma}; need > 0")
     return (gamma / schedule.snr).clamp(max=1)
 
 
 def p2_weight(schedule: Schedule, k: float = 1.0, gamma: float = 1.0) -> Tensor:
-    """(T,) 1/(k + SNR)^gamma on the eps loss, unnormalised (Choi et al. 2204.00227). ValueError unless k > 0, gamma >= 0."""
+    """(T,) 1/(k + SNR)^gamma on the eps loss, unnormalised, k > 0, gamma >= 0 (Choi et al. 2204.00227)."""
     if not (k > 0 and gamma >= 0):
         raise ValueError(f"k = {k}, gamma = {gamma}; need k > 0 and gamma >= 0")
     return (k + schedule.snr) ** -gamma
@@ -166,7 +170,7 @@ def p2_weight(schedule: Schedule, k: float = 1.0, gamma: float = 1.0) -> Tensor:
 
 def z_value(confidence: float) -> float:
     """The two-sided standard normal quantile: 1.959964 at 95 %."""
-    return ndtri(torch.tensor((1 + confidence) / 2, dtype=torch.float64)).item()
+    return math.sqrt(2) * torch.special.erfinv(torch.tensor(confidence, dtype=torch.float64)).item()
 
 
 def check_confidence(confidence: float) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .schedules import Schedule, check_count, vector
+from .schedules import Schedule, check_count, check_shape, vector
 from .timesteps import TimestepDistribution
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -67,7 +67,7 @@ class Step:
     T: int
 
     def by_band(self, bands: int = 10) -> Tensor:
-        """(bands,) mean unweighted loss in each of `bands` equal bands of t, low noise first; NaN where none was drawn."""
+        """(bands,) mean unweighted loss in each of `bands` equal bands of t, low noise first; NaN where none fell."""
         check_count(bands, "bands", 1)
         band = self.t.cpu() * bands // self.T
         total = torch.zeros(bands).index_add_(0, band, self.losses.float().cpu())
@@ -115,14 +115,19 @@ def train(
         loss_weight = vector(loss_weight, "loss_weight")
         if len(loss_weight) != schedule.T or loss_weight.min() < 0:
             raise ValueError(f"loss_weight has {len(loss_weight)} values from {loss_weight.min():g}; need T, all >= 0")
-    device = check_device(device or next(model.parameters()).device)
+    first = next(model.parameters(), None)
+    if first is None:
+        raise ValueError(f"model is a {type(model).__name__} without parameters; there is nothing to train")
+    if state is not None and (missing := {"model", "ema", "optimizer", "generator", "step"} - set(state)):
+        raise ValueError(f"state lacks {sorted(missing)}; need what Step.state() returns")
+    device = check_device(device or first.device)
+    x0 = x0.to(device, first.dtype)
     with torch.no_grad():  # a model of another shape says so here, before any work
-        model.to(device)(x0[:1].to(device), torch.zeros(1, dtype=torch.int64, device=device))
+        check_shape(model.to(device)(x0[:1], torch.zeros(1, dtype=torch.int64, device=device)), x0[:1])
     return _train(model, x0, schedule, timesteps, config, generator, device, state, loss_weight)
 
 
 def _train(model, x0, schedule, timesteps, config, generator, device, state, loss_weight) -> Iterator[Step]:
-    x0 = x0.to(device)
     ema = copy.deepcopy(model).eval().requires_grad_(False)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
     start = 0
@@ -154,7 +159,7 @@ def _train(model, x0, schedule, timesteps, config, generator, device, state, los
         optimizer.step()
         with torch.no_grad():
             torch._foreach_lerp_(averages, weights, 1 - min(config.ema_decay, (1 + step) / (10 + step)))
-        if (step + 1) % CHECK_EVERY == 0 and not loss.isfinite():
+        if ((step + 1) % CHECK_EVERY == 0 or step + 1 == config.steps) and not loss.isfinite():
             raise FloatingPointError(
                 f"the loss is {loss.item()} at step {step + 1}; lower learning_rate or loss_weight"
             )
@@ -170,19 +175,25 @@ def loss_at(
     *,
     generator: torch.Generator,
     repeats: int = 4,
+    batch_size: int = 512,
 ) -> Tensor:
-    """(len(timesteps), N): unweighted loss |eps - model(x_t, t)|^2 / D of each example at each timestep, mean of `repeats`
-    noises. On held-out examples less on training examples it shows, band by band, what was memorized.
-    Raises ValueError for a timestep outside 0..T-1 or repeats < 1."""
+    """(len(timesteps), N): unweighted loss |eps - model(x_t, t)|^2 / D of each example at each timestep, the mean over
+    `repeats` noises. On held-out examples less on training examples it shows, band by band, what was memorized.
+    Raises ValueError for no timestep or one outside 0..T-1, and for repeats or batch_size below 1."""
     check_count(repeats, "repeats", 1)
+    check_count(batch_size, "batch_size", 1)
+    if not len(timesteps):
+        raise ValueError("timesteps is empty; need at least one")
     device = next((p.device for p in (*model.parameters(), *model.buffers())), x0.device)
     x = x0.repeat_interleave(repeats, 0).to(device)
     rows = []
     for timestep in timesteps:
-        t = torch.full((len(x),), int(timestep), device=device)
-        eps = torch.randn(x.shape, generator=generator, device=generator.device).to(x)
-        error = (model(schedule.noise(x, t, eps), t) - eps).square().flatten(1).mean(1)
-        rows.append(error.reshape(len(x0), repeats).mean(1).cpu())
+        errors = []
+        for part in x.split(batch_size):
+            t = torch.full((len(part),), int(timestep), device=device)
+            eps = torch.randn(part.shape, generator=generator, device=generator.device).to(part)
+            errors.append((model(schedule.noise(part, t, eps), t) - eps).square().flatten(1).mean(1))
+        rows.append(torch.cat(errors).reshape(len(x0), repeats).mean(1).cpu())
     return torch.stack(rows)
 
 

@@ -25,10 +25,10 @@ def scan(a: Tensor, b: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
 
     Why: let u be the unit roundoff, A and B the norms of the centred points. A dot product of D terms errs by at most
     D u / (1 - D u) times the product of the norms, whatever the order of its sum (Higham, Accuracy and Stability of
-    Numerical Algorithms, sec. 3.1): A^2, B^2 and 2 A B together by that share of (A + B)^2. Centring, roots, sums and the
-    caller's bound add less than 10 u (A + B)^2; A and B are themselves known to that share. So with
-    g = (D + 16) u / (1 - (D + 16) u) the error is below g / (1 - g) (A + B)^2, and underflow adds at most a few times D
-    times the smallest normal number.
+    Numerical Algorithms, sec. 3.1): A^2, B^2 and 2 A B together by that share of (A + B)^2. Centring, roots, sums and
+    the caller's bound add less than 10 u (A + B)^2; A and B are themselves known to that share. So with g = (D + 16)
+    u / (1 - (D + 16) u) the error is below g / (1 - g) (A + B)^2, and underflow adds at most a few times D times the
+    smallest normal number.
     """
     dtype = _product_dtype()
     work = torch.promote_types(torch.promote_types(a.dtype, b.dtype), dtype)
@@ -60,15 +60,16 @@ def _product_dtype() -> torch.dtype:
 
 def measure(a: Tensor, b: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Distances (P,) float64 between a[rows] and b[columns], by differences: equal points are at exactly 0."""
-    step = max(1, CHUNK // a.shape[1])
-    return torch.cat(
-        [
-            torch.cdist(
-                a[i].double()[:, None], b[j].double()[:, None], compute_mode="donot_use_mm_for_euclid_dist"
-            ).flatten()
-            for i, j in zip(rows.split(step), columns.split(step), strict=True)
-        ]
-    )
+    step = max(1, CHUNK // 16 // a.shape[1])  # 2 MB in float64: what has been gathered is still in cache when measured
+    parts = [
+        torch.cdist(
+            a.index_select(0, i).double()[:, None],
+            b.index_select(0, j).double()[:, None],
+            compute_mode="donot_use_mm_for_euclid_dist",
+        ).flatten()
+        for i, j in zip(rows.split(step), columns.split(step), strict=True)
+    ]
+    return torch.cat(parts)
 
 
 def nearest_neighbours(samples: Tensor, train: Tensor, k: int = 2) -> tuple[Tensor, Tensor]:
@@ -88,7 +89,7 @@ def nearest_neighbours(samples: Tensor, train: Tensor, k: int = 2) -> tuple[Tens
         # k points have a quick value up to `kth`, so the k-th true value is at most kth + slack, and no point whose
         # quick value is above kth + 2 slack can be as near: all neighbours, and all ties with them, are kept.
         kth = quick.topk(k, largest=False).values[:, -1:]
-        rows, columns = (~(quick > kth + 2 * slack)).nonzero(as_tuple=True)
+        rows, columns = (quick > kth + 2 * slack).logical_not_().nonzero(as_tuple=True)
         distance = measure(samples, train, rows + start, columns)
         order = distance.argsort(stable=True)
         order = order[rows[order].argsort(stable=True)]  # by row, then distance, then index

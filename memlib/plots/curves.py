@@ -233,7 +233,7 @@ def compare(
 
 def _interval(name: str, value: Estimate | float) -> tuple[float, float, float]:
     """(low, value, high) of an Estimate, or of a number that has no interval."""
-    ends = [value] * 3 if isinstance(value, (int, float)) else [value.low, value.value, value.high]
+    ends = [getattr(value, end, value) for end in ("low", "value", "high")]
     low, middle, high = as_array(name, ends, (3,)).tolist()
     if not low <= middle <= high:
         raise ValueError(f"{name}: {middle:g} lies outside its own interval [{low:g}, {high:g}]")

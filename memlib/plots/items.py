@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -17,6 +17,7 @@ from memlib.plots.style import (
     Array,
     Kind,
     as_array,
+    as_indices,
     as_items,
     looks,
     new_axes,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def denoising_strip(
-    frames: Sequence[Frame],
+    frames: Iterable[Frame],
     *,
     samples: Sequence[int] = (0,),
     columns: int = 8,
@@ -45,8 +46,9 @@ def denoising_strip(
     if given. Panels share the limits of x_t, which a predicted x0 may leave. `schedule` adds sigma to the titles.
     Raises ValueError for no frames, unequal shapes, columns < 2, an unknown sample, `train` where items are no points.
     """
+    frames = list(frames)
     if not frames:
-        raise ValueError("frames: empty, there is nothing to draw; give the list of a sampler's frames")
+        raise ValueError("frames: empty, there is nothing to draw; give what a sampler yields")
     if columns < 2:
         raise ValueError(f"columns = {columns}: need at least 2, for the noise and for the sample")
     first, kind = as_items("frames[0].x", frames[0].x)
@@ -116,9 +118,7 @@ def grid(items: Array, *, label: str = "samples", columns: int = 8, ax: Axes | N
     look = looks([label])[label]
     columns = min(columns, len(array))
     rows = -(-len(array) // columns)
-    ax = new_axes(
-        ax, *((4, 4) if kind == "points" else (columns * 0.8, rows * (0.8 if kind == "image" else 0.7) + 0.2))
-    )
+    ax = new_axes(ax, *{"points": (4, 4), "signal": (0.8 * columns, 0.7 * rows)}.get(kind, (0.8 * columns, 0.8 * rows)))
     if kind == "points":
         ax.scatter(*array.T, s=10, color=look.colour, marker=look.marker, linewidth=0, label=label)
         ax.set(aspect="equal", xlabel="$x_1$", ylabel="$x_2$")
@@ -154,15 +154,13 @@ def neighbour_panels(
 
     samples (B, *D) and train (N, *D) are images or signals; distances and indices (B, k >= 2) are what
     `metrics.nearest_neighbours` gives. Images stand in columns, signals lie over each other; `count` are shown. A thick
-    frame marks ratios below `threshold` (Yoon 2023); where both distances are 0 (a duplicate in train) the ratio is 1.
+    frame marks ratios below `threshold` (Yoon 2023); at distance 0 the ratio is 0, as in the metrics.
     Raises ValueError for points, shapes that disagree, indices outside train, distances that do not rise, count < 1.
     """
     shown, kind = as_items("samples", samples)
     known = as_array("train", train, (None, *shown.shape[1:]))
     if kind == "points":
-        raise ValueError(
-            "samples: 2-D points have no panels; draw them with points(), which joins them to their neighbours"
-        )
+        raise ValueError("samples: 2-D points have no panels; points() joins them to their nearest neighbours")
     if count < 1:
         raise ValueError(f"count = {count}: need at least 1")
     near, who, ratio = _ratios(distances, indices, len(shown), len(known))
@@ -174,15 +172,13 @@ def neighbour_panels(
 def _ratios(distances: Array, indices: Array, count: int, known: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The first two distances (B, 2), their indices (B, 2) and the ratio d1/d2 (B,), checked."""
     near = as_array("distances", distances, (count, None))
-    who = as_array("indices", indices, near.shape).astype(int)
+    who = as_indices("indices", indices, near.shape, known)
     if near.shape[1] < 2:
         raise ValueError(f"distances: need the two nearest, (B, k >= 2), got shape {near.shape}")
     if near.min() < 0 or (np.diff(near) < 0).any():
         raise ValueError("distances: must be >= 0 and rise along k, nearest first")
-    if who.min() < 0 or who.max() >= known:
-        raise ValueError(f"indices: must lie in 0..{known - 1}, the training set, got {who.min()} to {who.max()}")
     d1, d2 = near[:, 0], near[:, 1]
-    return near[:, :2], who[:, :2], np.divide(d1, d2, out=np.ones(count), where=d2 > 0)
+    return near[:, :2], who[:, :2], np.divide(d1, d2, out=np.zeros(count), where=d1 > 0)
 
 
 def _frame(ax: Axes) -> None:

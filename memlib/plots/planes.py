@@ -10,7 +10,18 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from memlib.plots.style import SAMPLE, TRAIN, Array, as_array, labelled, looks, new_axes, side_legend, top_legend
+from memlib.plots.style import (
+    SAMPLE,
+    TRAIN,
+    Array,
+    as_array,
+    as_indices,
+    labelled,
+    looks,
+    new_axes,
+    side_legend,
+    top_legend,
+)
 
 
 def pca_scatter(projected: Mapping[str, Array], *, bins: int = 24) -> Figure:
@@ -27,35 +38,20 @@ def pca_scatter(projected: Mapping[str, Array], *, bins: int = 24) -> Figure:
         if cloud.shape[1] < 2:
             raise ValueError(f"projected[{label!r}]: need at least two components, (N, >= 2), got shape {cloud.shape}")
         clouds[label] = cloud[:, :2]
-    figure, axes = plt.subplots(
-        2,
-        2,
-        figsize=(5.6, 5.2),
-        width_ratios=(4, 1),
-        height_ratios=(1, 4),
-        sharex="col",
-        sharey="row",
-        layout="constrained",
-    )
-    top, corner, main, right = axes.flat
-    corner.set_visible(False)
-    low, high = (f(np.concatenate(list(clouds.values())), 0) for f in (np.min, np.max))
+    edges = [np.histogram_bin_edges(component, bins) for component in np.concatenate(list(clouds.values())).T]
+    figure = plt.figure(figsize=(5.6, 5.2), layout="constrained")
+    axes = figure.subplot_mosaic([["top", "."], ["main", "right"]], width_ratios=(4, 1), height_ratios=(1, 4))
+    main, sides = axes["main"], (axes["top"], axes["right"])
     for label, look in looks(clouds).items():
         cloud = clouds[label]
         main.scatter(*cloud.T, s=20, color=look.colour, marker=look.marker, alpha=0.6, linewidth=0, label=label)
-        for ax, k, orientation in ((top, 0, "vertical"), (right, 1, "horizontal")):
-            ax.hist(
-                cloud[:, k],
-                bins=np.linspace(low[k], high[k], bins + 1),
-                density=True,
-                histtype="step",
-                orientation=orientation,
-                linewidth=1.4,
-                **look.curve,
-            )
+        for ax, values, limits, along in zip(sides, cloud.T, edges, ("vertical", "horizontal"), strict=True):
+            density = np.histogram(values, limits, density=True)[0]
+            ax.stairs(density, limits, orientation=along, linewidth=1.4, **look.curve)
     main.set(xlabel="principal component 1", ylabel="principal component 2")
-    for ax in (top, right):
-        ax.grid(False)
+    sides[0].sharex(main)
+    sides[1].sharey(main)
+    for ax in sides:
         ax.set_axis_off()
     top_legend(figure, main.get_legend_handles_labels()[0])
     return figure
@@ -77,22 +73,18 @@ def points(
     """
     known = as_array("train", train, (None, 2))
     shown = None if samples is None else as_array("samples", samples, (None, 2))
-    arrows = (
-        None if field is None else [as_array(f"field[{i}]", part, (len(field[0]), 2)) for i, part in enumerate(field)]
-    )
-    lines = None
+    arrows = lines = None
+    if field is not None:
+        positions, vectors = field
+        arrows = as_array("field[0]", positions, (None, 2))
+        arrows = np.hstack([arrows, as_array("field[1]", vectors, arrows.shape)])
     if nearest is not None:
         if shown is None:
             raise ValueError("nearest: there are no samples to draw lines from; give samples (B, 2) too")
-        who = as_array("nearest", nearest, (len(shown),)).astype(int)
-        if who.min() < 0 or who.max() >= len(known):
-            raise ValueError(
-                f"nearest: must lie in 0..{len(known) - 1}, the training set, got {who.min()} to {who.max()}"
-            )
-        lines = np.stack([shown, known[who]], 1)
+        lines = np.stack([shown, known[as_indices("nearest", nearest, (len(shown),), len(known))]], 1)
     ax = new_axes(ax, 5.4, 4)
     if arrows is not None:
-        ax.quiver(*arrows[0].T, *arrows[1].T, color="0.65", angles="xy", width=0.003, zorder=1)
+        ax.quiver(*arrows.T, color="0.65", angles="xy", width=0.003, zorder=1)
     if lines is not None:
         ax.add_collection(LineCollection(lines, colors="0.5", linewidths=0.8, zorder=2))
     ax.scatter(*known.T, s=36, facecolor="white", edgecolor=TRAIN.colour, label="train", zorder=3)

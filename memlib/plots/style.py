@@ -178,6 +178,16 @@ def as_array(name: str, values: Any, shape: tuple[int | None, ...], *, gaps: boo
     return array
 
 
+def as_indices(name: str, values: Any, shape: tuple[int | None, ...], count: int) -> np.ndarray:
+    """`values` as int64 indices of `shape` into a training set of `count` items."""
+    array = as_array(name, values, shape)
+    if not ((array >= 0) & (array < count) & (array == array.round())).all():
+        raise ValueError(
+            f"{name}: need whole numbers in 0..{count - 1}, the training set, got {array.ravel()[:8].tolist()}"
+        )
+    return array.astype(np.int64)
+
+
 def as_items(name: str, values: Any) -> tuple[np.ndarray, Kind]:
     """`values` as (N, 2) points, (N, C, L) signals or (N, C, H, W) images, C = 1 or 3, with the name of their kind."""
     kinds: dict[int, tuple[tuple[int | None, ...], Kind]] = {

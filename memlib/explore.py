@@ -1,0 +1,289 @@
+"""Sliders: the only module that imports ipywidgets.
+
+Each explorer is one call that returns a widget: controls, a picture (PNG bytes in an Image, so that nothing flickers),
+a reading in words, and a place where the error of a callback is shown. The function that draws it, `draw_...`, returns
+(figure, reading) and can be called on its own, for a static picture. A page holds its slider messages back until the
+kernel has answered the last one, so that of many quick moves the last value wins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import io
+import time
+import traceback
+from collections.abc import Callable, Mapping
+
+import ipywidgets as widgets
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from . import data, plots
+from .metrics import closer_to_train, energy_distance, memorized_fraction, nearest_neighbours
+from .models import MLP
+from .samplers import sample
+from .schedules import Schedule
+from .timesteps import TAILS, TimestepDistribution, gaussian_interval, uniform
+from .training import TrainConfig, train
+
+SCHEDULES = {"linear": Schedule.linear, "cosine": Schedule.cosine, "sigmoid": Schedule.sigmoid}
+BANDS = 8
+SLICE = 0.03  # seconds that training holds the kernel before it listens for a press of Stop
+REDRAW = 0.4  # seconds of training between two pictures
+DATA, UNIFORM, INTERVAL = (plots.MEANINGS[name].colour for name in ("train", "uniform", "sample"))
+
+
+def snr_explorer() -> widgets.Widget:
+    """Schedule, T and a timestep: the SNR there, what uniform drawing spends on each noise band, data so noised."""
+    controls = {
+        "schedule": widgets.Dropdown(options=list(SCHEDULES), description="schedule"),
+        "T": widgets.Dropdown(options=[50, 100, 500, 1000], value=1000, description="T"),
+        "position": widgets.FloatSlider(0.25, min=0, max=1, step=0.01, description="t / (T-1)"),
+    }
+    return _panel(controls, draw_snr)
+
+
+def draw_snr(schedule: str = "linear", T: int = 1000, position: float = 0.25) -> tuple[Figure, str]:
+    """log-SNR of the schedules, uniform drawing's share of equal log-SNR bands, and a spiral at t = position (T-1)."""
+    chosen, t = SCHEDULES[schedule](T), round(position * (T - 1))
+    figure, (curves, bars, picture) = plt.subplots(1, 3, figsize=(9.6, 3.1), layout="constrained")
+    for name, build in SCHEDULES.items():
+        look = {"color": UNIFORM, "linewidth": 2.4} if name == schedule else {"color": "0.7", "linewidth": 1.2}
+        curves.plot(np.linspace(0, 1, T), build(T).log_snr, label=name, **look)
+    log_snr = chosen.log_snr[t].item()
+    curves.axhline(0, color="0.4", linewidth=0.8)
+    curves.plot(t / (T - 1), log_snr, "o", color=INTERVAL, markersize=8)
+    curves.set(xlabel="t / (T-1)", ylabel="log-SNR", title=f"log-SNR; {schedule} in blue")
+    share, edges = _band_shares(uniform(T), chosen)
+    _draw_bands(bars, edges, {"uniform": share})
+    bars.set_title("share of uniform draws per log-SNR band")
+    _draw_noised(picture, data.load("spiral", 256).train, chosen, t)
+    text = (
+        f"{schedule}, T = {T}, t = {t}: signal share {chosen.alpha_bar[t]:.3g}, SNR {chosen.snr[t]:.3g}, log-SNR "
+        f"{log_snr:.2f}, sigma {chosen.sigma[t]:.3g}. Uniform draws with more noise than signal: "
+        f"{(chosen.snr < 1).double().mean():.0%}."
+    )
+    return figure, text
+
+
+def interval_explorer(schedule: Schedule | None = None, items: Tensor | None = None) -> widgets.Widget:
+    """Width, centre, confidence and tails of the Gaussian interval; schedule: linear, and items (N, *D): a spiral, unless
+    given. Shows p(t), the density over log-SNR, the share of draws per noise band, and which noise levels are trained.
+    """
+    schedule = schedule or Schedule.linear()
+    items = data.load("spiral", 256).train if items is None else items
+    controls = {
+        "width": widgets.IntSlider(500, min=10, max=2000, step=10, description="width"),
+        "centre": widgets.IntSlider(250, min=0, max=schedule.T - 1, step=1, description="centre"),
+        "confidence": widgets.FloatSlider(0.95, min=0.5, max=0.99, step=0.01, description="confidence"),
+        "tails": widgets.Dropdown(options=TAILS, description="tails"),
+    }
+    return _panel(controls, lambda **values: draw_interval(schedule, items, **values))
+
+
+def draw_interval(
+    schedule: Schedule, items: Tensor, width: float = 500, centre: float = 250, confidence: float = 0.95,
+    tails: str = "proportional",
+) -> tuple[Figure, str]:  # fmt: skip
+    """Above: p(t), density over log-SNR, share of draws per band, against uniform. Below: items (N, *D) noised at the
+    interval's ends, cut to 0..T-1, and at its centre. Raises ValueError for values that make no interval."""
+    low, high = centre - width / 2, centre + width / 2
+    drawn, even = gaussian_interval(schedule.T, low, high, confidence, tails), uniform(schedule.T)
+    figure, axes = plt.subplots(2, 3, figsize=(9.6, 5.6), layout="constrained")
+    for p, colour in ((even, UNIFORM), (drawn, INTERVAL)):
+        for ax, (x, y) in zip(axes[0], ((range(p.T), p.effective_weight()), p.log_snr_density(schedule)), strict=False):
+            ax.plot(x, y, color=colour)
+    axes[0, 0].axvspan(max(low, 0), min(high, schedule.T - 1), color=INTERVAL, alpha=0.1, linewidth=0)
+    axes[0, 0].set(xlabel="timestep t (noise grows)", title="effective loss weight T p(t)", ylim=(0, None))
+    axes[0, 1].set(xlabel="log-SNR (noise grows)", title="density over log-SNR", ylim=(0, None))
+    axes[0, 1].invert_xaxis()
+    share, edges = _band_shares(drawn, schedule)
+    _draw_bands(axes[0, 2], edges, {"uniform": _band_shares(even, schedule)[0], "interval": share})
+    axes[0, 2].set_title("share of draws; blue: uniform")
+    ends = [round(min(max(t, 0), schedule.T - 1)) for t in (low, centre, high)]
+    for ax, t in zip(axes[1], ends, strict=True):
+        _draw_noised(ax, items, schedule, t)
+    unseen = (drawn.effective_weight() <= 0.01).double().mean()
+    sigmas = ", ".join(f"{schedule.sigma_at(t):.3g}" for t in ends)
+    text = (
+        f"[{low:g}, {high:g}] holds {drawn.pmf[ends[0] : ends[2] + 1].sum():.0%} of the draws; sigma at its low end, "
+        f"centre and high end: {sigmas}. {unseen:.0%} of the timesteps are (almost) never trained (T p(t) <= 0.01). "
+        f"Draws with more noise than signal: {drawn.pmf[schedule.snr < 1].sum():.0%}, under uniform "
+        f"{even.pmf[schedule.snr < 1].sum():.0%}."
+    )
+    return figure, text
+
+
+def live_trainer(dataset: data.Dataset | None = None, *, steps: int = 1000, seed: int = 0) -> widgets.Widget:
+    """2-D points: set width and centre, press Train, and watch a small network learn them; Stop ends it at once.
+
+    dataset: points, by default a spiral with 16 of them to train on. Raises ValueError for a set that is not points.
+    """
+    dataset = dataset or data.load("spiral", 16, seed=seed)
+    if dataset.kind != "points":
+        raise ValueError(f"dataset = {dataset.name!r} holds {dataset.kind}s; the live trainer needs 2-D points")
+    schedule = Schedule.linear()
+    controls = {
+        "width": widgets.IntSlider(1000, min=20, max=2000, step=20, description="width"),
+        "centre": widgets.IntSlider(500, min=0, max=999, step=1, description="centre"),
+    }
+    start, stop = widgets.Button(description="Train", icon="play"), widgets.Button(description="Stop", icon="stop")
+    running: list[asyncio.Task] = []
+
+    async def learn(low: float, high: float) -> None:
+        timesteps = gaussian_interval(schedule.T, low, high)
+        last = listened = time.monotonic()
+        for step in train_points(dataset, schedule, timesteps, steps, seed):
+            now = time.monotonic()
+            if now - last > REDRAW or step.step == steps:
+                panel.show(lambda step=step: draw_live(dataset, schedule, timesteps, step.ema, step.step, seed))
+                last = time.monotonic()
+            if now - listened > SLICE:
+                await asyncio.sleep(0.001)
+                listened = time.monotonic()
+
+    def end(_: object = None) -> None:
+        while running:
+            running.pop().cancel()
+
+    def begin(_: object = None) -> None:
+        end()  # the interval asked for last is the one that trains
+        half = controls["width"].value / 2
+        coroutine = panel.guarded(learn(controls["centre"].value - half, controls["centre"].value + half))
+        running.append(asyncio.get_running_loop().create_task(coroutine))
+
+    def preview(width: float, centre: float) -> tuple[Figure, str]:
+        end()
+        return draw_live(dataset, schedule, gaussian_interval(schedule.T, centre - width / 2, centre + width / 2))
+
+    start.on_click(begin)
+    stop.on_click(end)
+    panel = _panel(controls, preview, buttons=(start, stop))
+    return panel
+
+
+def train_points(dataset: data.Dataset, schedule: Schedule, timesteps: TimestepDistribution, steps: int, seed: int):
+    """The Steps of a small network that learns the set's training points."""
+    with torch.random.fork_rng(devices=[]):  # layers initialise from the global generator: give it back as it was
+        torch.random.default_generator.manual_seed(seed)
+        network = MLP(2, width=64)
+    config = TrainConfig(steps=steps, batch_size=128, learning_rate=2e-3, ema_decay=0.99)
+    return train(
+        network, dataset.train, schedule, timesteps, config, generator=torch.Generator().manual_seed(seed)
+    )
+
+
+def draw_live(
+    dataset: data.Dataset, schedule: Schedule, timesteps: TimestepDistribution, model: torch.nn.Module | None = None,
+    step: int = 0, seed: int = 0,
+) -> tuple[Figure, str]:  # fmt: skip
+    """Left: training points, samples of `model` and the line to the nearest training point. Right: where it trains."""
+    figure, (plane, weight) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained", width_ratios=(1.4, 1))
+    text = "not trained yet: press Train"
+    samples = nearest = None
+    if model is not None:
+        samples = sample(model, schedule, (2,), 128, seed=seed, steps=25)
+        nearest = nearest_neighbours(samples, dataset.train, 1)[1][:, 0]
+        null, reference = dataset.fresh.chunk(2)
+        readings = []
+        for points in (samples, null):
+            copied = memorized_fraction(points, dataset.train).value
+            closer = closer_to_train(points, dataset.train, dataset.held_out).value
+            distance = energy_distance(points, reference)
+            readings.append(f"memorized {copied:.0%}, closer to train {closer:.0%}, energy distance {distance:.3f}")
+        text = f"step {step}. samples: {readings[0]}; fresh real points (the null): {readings[1]}"
+    plots.points(dataset.train, samples, nearest=nearest, ax=plane)
+    plane.set(xlim=(-3, 3), ylim=(-3, 3))
+    for p, colour in ((uniform(timesteps.T), UNIFORM), (timesteps, INTERVAL)):
+        weight.plot(p.effective_weight(), color=colour)
+    weight.set(xlabel="timestep t (noise grows)", title="T p(t); blue: uniform", ylim=(0, None))
+    return figure, text
+
+
+class _Panel(widgets.VBox):
+    """Controls above a picture, its reading and a place for errors."""
+
+    def __init__(self, controls: widgets.Widget) -> None:
+        self.picture, self.reading, self.errors = widgets.Image(format="png"), widgets.HTML(), widgets.Output()
+        self.picture.layout.max_width = "100%"
+        super().__init__([controls, self.picture, self.reading, self.errors])
+
+    def show(self, draw: Callable[[], tuple[Figure, str]]) -> None:
+        """Put what `draw` returns in place of the last picture and reading, or its error below them."""
+        before = set(plt.get_fignums())
+        try:
+            figure, text = draw()
+            png = io.BytesIO()
+            figure.savefig(png, format="png")
+            self.picture.value, self.reading.value = png.getvalue(), f"<p>{html.escape(text)}</p>"
+            self.errors.outputs = ()
+        except Exception as error:  # whatever it is, the reader sees it where they moved the slider
+            self.fail(error)
+        finally:
+            for number in set(plt.get_fignums()) - before:  # else the notebook would show it a second time
+                plt.close(number)
+
+    def fail(self, error: Exception) -> None:
+        """Show the error as a cell would, so that a check of the executed notebook finds it too."""
+        lines = "".join(traceback.format_exception(error)).splitlines()
+        shown = {"output_type": "error", "ename": type(error).__name__, "evalue": str(error), "traceback": lines}
+        self.errors.outputs = (shown,)
+
+    async def guarded(self, work) -> None:
+        """Await `work`, its error shown in the panel."""
+        try:
+            await work
+        except Exception as error:
+            self.fail(error)
+
+
+def _panel(
+    controls: Mapping[str, widgets.Widget], draw: Callable[..., tuple[Figure, str]], buttons: tuple = ()
+) -> _Panel:
+    """A panel that calls `draw` with the controls' values, at once and whenever one of them changes."""
+    panel = _Panel(widgets.HBox([*controls.values(), *buttons], layout={"flex_flow": "row wrap"}))
+
+    def redraw(_: object = None) -> None:
+        panel.show(lambda: draw(**{name: control.value for name, control in controls.items()}))
+
+    for control in controls.values():
+        control.observe(redraw, "value")
+    redraw()
+    return panel
+
+
+def _band_shares(timesteps: TimestepDistribution, schedule: Schedule) -> tuple[np.ndarray, np.ndarray]:
+    """Shares (BANDS,) of the draws in equal bands of log-SNR, and the bands' rising edges."""
+    log_snr = schedule.log_snr.numpy()
+    edges = np.linspace(log_snr.min(), log_snr.max(), BANDS + 1)
+    return np.histogram(log_snr, edges, weights=timesteps.pmf.numpy())[0], edges
+
+
+def _draw_bands(ax: Axes, edges: np.ndarray, shares: Mapping[str, np.ndarray]) -> None:
+    for i, (name, share) in enumerate(shares.items()):
+        width = 0.8 * np.diff(edges) / len(shares)
+        colour = UNIFORM if name == "uniform" else INTERVAL
+        ax.bar(edges[1:] - (0.1 * np.diff(edges) + i * width), 100 * share, -width, align="edge", color=colour)
+    ax.set(xlabel="log-SNR (noise grows)", ylabel="%")
+    ax.invert_xaxis()
+
+
+def _draw_noised(ax: Axes, items: Tensor, schedule: Schedule, t: int) -> None:
+    """Points (N, 2) as a cloud; of signals the first, of images the first four, (N, C, ...), all at timestep t."""
+    items = items if items.ndim == 2 else items[: 4 if items.ndim == 4 else 1]
+    eps = torch.randn(items.shape, generator=torch.Generator().manual_seed(0))
+    noised = schedule.noise(items, torch.full((len(items),), t), eps)
+    if items.ndim == 2:
+        ax.scatter(*noised.T, s=6, color=DATA, linewidth=0)
+        ax.set(xlim=(-3.5, 3.5), ylim=(-3.5, 3.5), aspect="equal")
+    elif items.ndim == 3:
+        ax.plot(noised[0].T, color=DATA)
+    else:
+        ax.imshow(torch.cat(list((noised.permute(0, 2, 3, 1) / 2 + 0.5).clamp(0, 1)), 1).squeeze(-1))
+        ax.grid(False)
+    ax.set(xticks=[], yticks=[], title=f"t = {t}, \u03c3 = {schedule.sigma[t]:.3g}")

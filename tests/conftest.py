@@ -1,0 +1,24 @@
+"""Every test, and every kernel a test starts, keeps its runs in a fresh folder: nobody's cache is read or filled."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+
+import pytest
+
+RUNS = pytest.StashKey[str]()
+os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
+os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # pytest-xdist's workers inherit the folder from here
+        config.stash[RUNS] = os.environ["MEMLIB_RUNS"] = tempfile.mkdtemp(prefix="memlib-runs-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if RUNS in config.stash:
+        shutil.rmtree(config.stash[RUNS], ignore_errors=True)

@@ -1,0 +1,181 @@
+"""A run is a function of its description: cached, resumed to the same bits, refused by name where it makes none."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from memlib import experiment as module
+from memlib import gaussian_interval, sample, uniform
+from memlib.experiment import Experiment, Network, Result, run
+from memlib.profiles import PROFILES, profile
+from memlib.sweep import SweepError, sweep
+from memlib.training import TrainConfig
+
+SMALL = Experiment(
+    uniform(100),
+    "spiral",
+    n_train=8,
+    network=Network(width=16),
+    training=TrainConfig(steps=120, batch_size=8),
+    n_samples=6,
+    sampler_steps=5,
+)
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path))
+    return tmp_path
+
+
+def weights(result: Result) -> torch.Tensor:
+    return torch.cat([p.flatten() for p in result.denoiser().parameters()])
+
+
+def test_a_run_is_kept_and_read_again(runs):
+    told = []
+    first = run(SMALL, on_step=told.append)
+    assert told == list(range(1, 121))
+    again = run(replace(SMALL, label="named"), on_step=told.append)
+    assert len(told) == 120, "it trained again"
+    assert again.folder == first.folder and again.experiment.label == "named"
+    assert torch.equal(first.samples, again.samples)
+    assert sorted(p.name for p in runs.iterdir()) == [first.folder.name, first.folder.name + ".lock"]
+
+
+def test_loaded_and_sampled_in_three_lines():
+    folder = run(SMALL).folder
+    result = Result.load(folder)
+    samples = sample(result.denoiser(), result.experiment.build_schedule(), (2,), 6, seed=0, steps=5)
+    assert torch.equal(samples, result.samples)
+
+
+def test_history_reads_every_band():
+    history = run(SMALL).history
+    assert history["step"][-1] == 120
+    assert all(len(reading) == module.BANDS for reading in history["loss"])
+    assert all(value > 0 for reading in history["loss"] for value in reading if value is not None)
+
+
+class Killed(BaseException):
+    """Not an Exception: as a kill, it leaves everything where it is."""
+
+
+@pytest.mark.parametrize("at", [3, 61, 119])
+def test_cut_off_and_resumed_ends_with_the_same_bits(at, tmp_path, monkeypatch):
+    whole = run(SMALL)
+    monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path / "other"))
+    monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 0)
+
+    def kill(step: int) -> None:
+        if step == at:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(SMALL, on_step=kill)
+    told = []
+    resumed = run(SMALL, on_step=told.append)
+    assert at > 2 and told[0] > 1, "it began anew"
+    assert torch.equal(weights(resumed), weights(whole))
+    assert torch.equal(resumed.samples, whole.samples)
+    assert resumed.history["loss"] == whole.history["loss"]
+
+
+def test_a_damaged_run_is_named_and_made_again():
+    first = run(SMALL)
+    path = first.folder / "weights.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"weights\.safetensors"):
+        run(SMALL)
+    assert torch.equal(weights(run(SMALL)), weights(first))
+
+
+def test_every_field_but_the_label_changes_the_key():
+    changed = {
+        "timesteps": gaussian_interval(100, 0, 50),
+        "dataset": "moons",
+        "n_train": 9,
+        "image_size": 64,
+        "seed": 1,
+        "schedule": "cosine",
+        "network": Network(width=24),
+        "training": TrainConfig(steps=121),
+        "loss_weight": torch.ones(100),
+        "n_samples": 7,
+        "sampler_steps": 6,
+    }
+    keys = [SMALL.key("a"), SMALL.key("b")] + [
+        replace(SMALL, **{name: value}).key("a") for name, value in changed.items()
+    ]
+    assert len(set(keys)) == len(keys)
+    assert replace(SMALL, label="x").key("a") == SMALL.key("a")
+    assert set(changed) | {"label"} == set(SMALL.to_dict())
+
+
+def test_description_goes_through_json_and_refuses_unknown_keys():
+    rich = replace(SMALL, loss_weight=torch.rand(100, dtype=torch.float64), timesteps=gaussian_interval(100, 3, 40))
+    plain = json.loads(json.dumps(rich.to_dict()))
+    assert Experiment.from_dict(plain).key("a") == rich.key("a")
+    for broken in (plain | {"epochs": 3}, plain | {"training": {"epochs": 3}}, plain | {"network": {"epochs": 3}}):
+        with pytest.raises(ValueError, match=r"unknown .*epochs.*known are"):
+            Experiment.from_dict(broken)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "error"),
+    [
+        ("dataset", "cats", ValueError),
+        ("schedule", "quadratic", ValueError),
+        ("n_train", 1, ValueError),
+        ("seed", -1, ValueError),
+        ("n_samples", 2.5, TypeError),
+        ("timesteps", [0.5, 0.5], TypeError),
+    ],
+)
+def test_bad_descriptions_name_the_field(field, value, error):
+    with pytest.raises(error, match=field):
+        replace(SMALL, **{field: value})
+
+
+def test_profiles_are_named():
+    assert set(PROFILES) == {"smoke", "quick", "paper"}
+    with pytest.raises(ValueError, match=r"'fast'.*smoke.*quick.*paper"):
+        profile("fast")
+
+
+def test_missing_run_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        Result.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sweep_yields_all_and_names_what_failed(workers):
+    good = [replace(SMALL, seed=seed, label=f"seed {seed}") for seed in range(3)]
+    bad = replace(SMALL, n_train=8, training=TrainConfig(steps=200, learning_rate=1e30), label="diverges")
+    results = []
+    with pytest.raises(SweepError, match=r"(?s)1 of 4 runs failed.*diverges.*FloatingPointError"):
+        for result in sweep([*good, bad], workers=workers, progress=False):
+            results.append(result)
+    assert sorted(r.experiment.label for r in results) == ["seed 0", "seed 1", "seed 2"]
+    alone = {seed: run(replace(SMALL, seed=seed)) for seed in range(3)}
+    assert all(torch.equal(r.samples, alone[r.experiment.seed].samples) for r in results)
+
+
+def test_code_hash_sees_code_and_not_its_comments(tmp_path, monkeypatch):
+    class Module:
+        __file__ = str(tmp_path / "schedules.py")
+
+    source = Path(module.schedules.__file__).read_text()
+    Path(Module.__file__).write_text(source)
+    before = module.code_sha256()
+    monkeypatch.setattr(module, "schedules", Module)
+    assert module.code_sha256() == before
+    Path(Module.__file__).write_text('"""Another docstring."""\n# a comment\n' + source.partition('"""\n')[2])
+    assert module.code_sha256() == before
+    Path(Module.__file__).write_text(source.replace("1e-4", "2e-4"))
+    assert module.code_sha256() != before

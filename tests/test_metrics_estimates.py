@@ -1,0 +1,115 @@
+"""Intervals against scipy, and the bootstrap against repeated draws."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from memlib.metrics import Estimate, bootstrap, clopper_pearson, wilson
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
+@pytest.mark.parametrize(("successes", "n"), [(0, 1), (1, 1), (0, 40), (3, 40), (20, 40), (40, 40), (999, 1000)])
+@pytest.mark.parametrize(("interval", "method"), [(wilson, "wilson"), (clopper_pearson, "exact")])
+def test_against_scipy(interval, method, successes, n, confidence):
+    expected = binomtest(successes, n).proportion_ci(confidence, method=method)
+    got = interval(successes, n, confidence)
+    assert got.value == successes / n
+    assert got.low == pytest.approx(expected.low, abs=1e-10)
+    assert got.high == pytest.approx(expected.high, abs=1e-10)
+
+
+@settings(max_examples=30, deadline=None)
+@given(n=st.integers(1, 10**4), share=st.floats(0, 1), confidence=st.floats(0.5, 0.999))
+def test_bounds_symmetry_and_nesting(n, share, confidence):
+    successes = round(share * n)
+    for interval in (wilson, clopper_pearson):
+        got, mirrored = interval(successes, n, confidence), interval(n - successes, n, confidence)
+        assert 0 <= got.low <= got.value <= got.high <= 1
+        assert got.low == pytest.approx(1 - mirrored.high, abs=1e-9)
+        wider = interval(successes, n, (1 + confidence) / 2)
+        assert wider.low <= got.low + 1e-12
+
+
+def test_the_ends_are_exact():
+    assert wilson(0, 7).low == 0
+    assert wilson(7, 7).high == 1
+    assert wilson(2.5, 5).value == 0.5
+
+
+@pytest.mark.parametrize("interval", [wilson, clopper_pearson])
+def test_bad_counts_are_refused(interval):
+    with pytest.raises(ValueError, match="n must be at least 1, got 0"):
+        interval(0, 0)
+    with pytest.raises(ValueError, match="successes must lie in.*0..5, got 6"):
+        interval(6, 5)
+    with pytest.raises(ValueError, match="successes.*got -1"):
+        interval(-1, 5)
+    with pytest.raises(TypeError, match="n must be an int, got 5.0"):
+        interval(1, 5.0)
+    with pytest.raises(ValueError, match="confidence.*got 1.0"):
+        interval(1, 5, 1.0)
+
+
+def test_estimates_print_and_take_a_format():
+    estimate = Estimate(0.1234, 0.0801, 0.1666)
+    assert str(estimate) == f"{estimate}" == "0.12 [0.08, 0.17]"
+    assert f"{estimate:.0%}" == "12% [8%, 17%]"
+    assert f"{estimate:.3f}" == "0.123 [0.080, 0.167]"
+
+
+def mean(x: torch.Tensor) -> float:
+    return float(x.mean())
+
+
+def test_bootstrap_of_a_mean_is_the_textbook_interval():
+    x = torch.randn(400, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 + 3
+    got = bootstrap(mean, x, generator=torch.Generator().manual_seed(1), resamples=2000, confidence=0.9)
+    half = 1.644854 * float(x.std()) / math.sqrt(400)
+    assert got.value == mean(x)
+    assert got.low == pytest.approx(got.value - half, rel=0.01)
+    assert got.high == pytest.approx(got.value + half, rel=0.01)
+
+
+def test_bootstrap_covers_the_expected_distance_at_that_size():
+    """A plug-in distance, biased upwards; resampling lifts it again, and the interval must not follow."""
+    g = torch.Generator().manual_seed(0)
+
+    def distance(x: torch.Tensor) -> float:
+        return float(x.mean(0).norm())  # of 0 from the mean of n points: about sqrt(dim / n), not 0
+
+    def draw() -> torch.Tensor:
+        return torch.randn(30, 20, generator=g)
+
+    expected = sum(distance(draw()) for _ in range(400)) / 400
+    intervals = [bootstrap(distance, draw(), generator=g, resamples=100) for _ in range(60)]
+    covered = sum(e.low <= expected <= e.high for e in intervals)
+    assert covered >= 51  # of 60; at 95 % fewer come about once in 4,000
+
+
+def test_bootstrap_repeats_with_its_generator_and_leaves_the_global_one_alone():
+    x = torch.arange(12.0)[:, None]
+    before = torch.get_rng_state()
+    first, second, other = (bootstrap(mean, x, generator=torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    assert first == second
+    assert first != other
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_bootstrap_refuses_bad_input():
+    g, x = torch.Generator(), torch.arange(4.0)[:, None]
+    with pytest.raises(ValueError, match="samples has 1 item"):
+        bootstrap(mean, x[:1], generator=g)
+    with pytest.raises(ValueError, match="resamples must be at least 2, got 1"):
+        bootstrap(mean, x, generator=g, resamples=1)
+    with pytest.raises(ValueError, match="confidence.*got 0"):
+        bootstrap(mean, x, generator=g, confidence=0)
+    with pytest.raises(ValueError, match="distance must return finite numbers, got nan"):
+        bootstrap(lambda s: math.nan, x, generator=g)
+    with pytest.raises(ValueError, match="samples holds 1 value"):
+        bootstrap(mean, torch.tensor([[1.0], [torch.nan]]), generator=g)
+    with pytest.raises(TypeError, match="generator must be a torch.Generator, got int"):
+        bootstrap(mean, x, generator=0)

@@ -1,0 +1,315 @@
+"""Models: shapes of every kind, rows that do not touch each other, and the exact denoiser against brute force."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.special import softmax
+from torch import nn
+
+from memlib import MLP, ExactDenoiser, Schedule, UNet
+from memlib.models import SelfAttention, fold, time_features, unfold
+
+
+def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Every weight drawn, the zero-initialised last layer too, so that what is compared is not zero everywhere."""
+    g = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in model.parameters():
+            scale = 1 / math.sqrt(p[0].numel()) if p.ndim > 1 else 0.5
+            p.copy_(scale * torch.randn(p.shape, generator=g))
+    return model.eval()
+
+
+def normal(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+NETWORKS = {
+    "mlp": (lambda: MLP(2), (2,)),
+    "mlp of 5 dimensions, no frequencies": (lambda: MLP(5, width=16, depth=1, frequencies=0), (5,)),
+    "1-d, 140": (lambda: UNet(1, 1, width=8), (1, 140)),
+    "1-d, 141, unshuffle, attention": (lambda: UNet(1, 2, width=8, unshuffle=2, attention=True), (2, 141)),
+    "1-d, one sample": (lambda: UNet(1, 1, width=8), (1, 1)),
+    "2-d, 31 x 37": (lambda: UNet(2, 3, width=8), (3, 31, 37)),
+    "2-d, 32 x 32, unshuffle, attention": (lambda: UNet(2, 3, width=8, unshuffle=2, attention=True), (3, 32, 32)),
+    "2-d, 5 x 3, unshuffle 3, two blocks": (
+        lambda: UNet(2, 1, width=8, multipliers=(1, 3), blocks=2, unshuffle=3),
+        (1, 5, 3),
+    ),
+}
+
+
+@pytest.fixture(params=NETWORKS.values(), ids=NETWORKS)
+def network(request) -> tuple[nn.Module, tuple[int, ...]]:
+    make, shape = request.param
+    return randomised(make()), shape
+
+
+@torch.no_grad()
+def test_noise_has_the_shape_of_the_data(network) -> None:
+    model, shape = network
+    out = model(normal(3, *shape), torch.tensor([0, 500, 999]))
+    assert out.shape == (3, *shape)
+    assert out.isfinite().all()
+    assert out.abs().max() > 0.01
+
+
+@torch.no_grad()
+def test_rows_do_not_depend_on_their_batch(network) -> None:
+    model, shape = network
+    x, t = normal(4, *shape), torch.tensor([3, 250, 600, 999])
+    together = model(x, t)
+    alone = torch.cat([model(x[i : i + 1], t[i : i + 1]) for i in range(4)])
+    np.testing.assert_allclose(alone, together, atol=2e-5)
+
+
+@torch.no_grad()
+def test_the_timestep_matters(network) -> None:
+    model, shape = network
+    x = normal(1, *shape)
+    low, high = model(x, torch.tensor([10])), model(x, torch.tensor([900]))
+    assert (low - high).abs().max() > 1e-3
+
+
+def test_every_weight_learns(network) -> None:
+    model, shape = network
+    model(normal(3, *shape), torch.tensor([1, 400, 999])).square().sum().backward()
+    flat = [name for name, p in model.named_parameters() if p.grad is None or p.grad.abs().max() == 0]
+    if shape == (1, 1):  # of one sample, a 3-wide kernel sees the middle only: whole weights still move
+        flat = [name for name in flat if "norm" not in name]
+    assert flat == []
+
+
+@torch.no_grad()
+def test_a_fresh_unet_predicts_no_noise_so_that_the_loss_starts_at_one() -> None:
+    assert UNet(1, 1, width=8)(normal(2, 1, 20), torch.tensor([0, 5])).abs().max() == 0
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("ndim", "size", "padding"), [(1, (141,), (0, 3)), (2, (31, 37), (0, 3, 0, 1))])
+def test_other_sizes_are_padded_by_their_last_value_and_cropped(ndim, size, padding) -> None:
+    model = randomised(UNet(ndim, 1, width=8))
+    x, t = normal(2, 1, *size), torch.tensor([5, 700])
+    padded = model(F.pad(x, padding, mode="replicate"), t)
+    assert torch.equal(model(x, t), padded[(..., *(slice(n) for n in size))])
+
+
+def test_time_features_by_hand() -> None:
+    expected = [[0, 0, 1, 1], [math.sin(3), math.sin(0.03), math.cos(3), math.cos(0.03)]]
+    np.testing.assert_allclose(time_features(torch.tensor([0, 3]), 4), expected, atol=1e-6)
+
+
+def test_time_features_tell_all_timesteps_apart() -> None:
+    features = time_features(torch.arange(1000), 32)
+    distances = torch.cdist(features, features) + 9 * torch.eye(1000)
+    assert distances.min() > 0.1
+
+
+def test_fold_takes_neighbours_to_channels() -> None:
+    assert fold(torch.arange(6.0).reshape(1, 1, 6), 2).tolist() == [[[0, 2, 4], [1, 3, 5]]]
+    square = fold(torch.arange(16.0).reshape(1, 1, 4, 4), 2)
+    assert square[0, :, 0, 0].tolist() == [0, 1, 4, 5]
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 12), (2, 3, 12, 6)])
+@pytest.mark.parametrize("r", [1, 2, 3])
+def test_unfold_undoes_fold(shape, r) -> None:
+    x = normal(*shape)
+    folded = fold(x, r)
+    assert folded.shape == (2, 3 * r ** (len(shape) - 2), *(n // r for n in shape[2:]))
+    assert torch.equal(unfold(folded, r), x)
+
+
+@torch.no_grad()
+def test_attention_is_the_softmax_of_scaled_products() -> None:
+    layer = randomised(SelfAttention(nn.Conv1d, 16))
+    x = normal(2, 16, 7)
+    h = F.group_norm(x, 8, layer.norm.weight, layer.norm.bias).numpy()
+    qkv = np.einsum("oc,bcl->bol", layer.qkv.weight[:, :, 0], h) + layer.qkv.bias.numpy()[:, None]
+    mixed = np.zeros((2, 16, 7))
+    for b in range(2):
+        for head in range(4):
+            q, k, v = (qkv[b, part * 16 + head * 4 : part * 16 + head * 4 + 4] for part in range(3))
+            mixed[b, head * 4 : head * 4 + 4] = v @ softmax(q.T @ k / math.sqrt(4), axis=1).T
+    expected = x.numpy() + np.einsum("oc,bcl->bol", layer.out.weight[:, :, 0], mixed)
+    np.testing.assert_allclose(layer(x), expected + layer.out.bias.numpy()[:, None], atol=1e-5)
+
+
+def test_bfloat16_is_close_to_float32() -> None:
+    model = randomised(UNet(1, 1, width=16, unshuffle=2, attention=True))
+    x, t = normal(4, 1, 141), torch.tensor([0, 50, 500, 999])
+    with torch.no_grad():
+        exact = model(x, t)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = model(x, t)
+    error = (rounded.float() - exact).square().mean().sqrt() / exact.square().mean().sqrt()
+    assert 0 < error < 0.05
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "says"),
+    [
+        (lambda: MLP(width=0), ValueError, "width = 0"),
+        (lambda: MLP(width=-8), ValueError, "width = -8"),
+        (lambda: MLP(width=33), ValueError, "width = 33"),
+        (lambda: MLP(dim=0), ValueError, "dim = 0"),
+        (lambda: MLP(depth=0), ValueError, "depth = 0"),
+        (lambda: MLP(frequencies=-1), ValueError, "frequencies = -1"),
+        (lambda: MLP(width=12.5), TypeError, "width = 12.5"),
+        (lambda: UNet(3, 1), ValueError, "ndim = 3"),
+        (lambda: UNet(1, 0), ValueError, "channels = 0"),
+        (lambda: UNet(1, 1, width=0), ValueError, "width = 0"),
+        (lambda: UNet(1, 1, width=-8), ValueError, "width = -8"),
+        (lambda: UNet(1, 1, width=12), ValueError, "width = 12"),
+        (lambda: UNet(1, 1, width="wide"), TypeError, "width = 'wide'"),
+        (lambda: UNet(1, 1, multipliers=()), ValueError, "multipliers = ()"),
+        (lambda: UNet(1, 1, multipliers=(1, 0)), ValueError, "multipliers = (1, 0)"),
+        (lambda: UNet(1, 1, blocks=0), ValueError, "blocks = 0"),
+        (lambda: UNet(1, 1, unshuffle=0), ValueError, "unshuffle = 0"),
+    ],
+)
+def test_refuses_sizes_that_make_no_network(make, error, says) -> None:
+    with pytest.raises(error) as caught:
+        make()
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (MLP(2), (4, 3)),
+        (MLP(2), (4, 2, 1)),
+        (UNet(1, 1, width=8), (4, 2, 140)),
+        (UNet(1, 1, width=8), (4, 140)),
+        (UNet(2, 3, width=8), (4, 1, 32, 32)),
+        (UNet(2, 3, width=8), (4, 3, 32)),
+        (ExactDenoiser(torch.zeros(5, 2), Schedule.linear()), (4, 3)),
+        (ExactDenoiser(torch.zeros(5, 1, 4), Schedule.linear()), (4, 4)),
+    ],
+)
+def test_refuses_x_of_another_shape(model, shape) -> None:
+    with pytest.raises(ValueError, match=r"x has shape") as caught:
+        model(torch.zeros(shape), torch.zeros(4, dtype=torch.int64))
+    assert str(shape) in str(caught.value)
+
+
+# --- the exact denoiser ---------------------------------------------------------------------------------------------
+
+SCHEDULE = Schedule.linear()
+TIMES = torch.tensor([0, 1, 50, 300, 999])
+
+
+def brute_force(train: np.ndarray, x: np.ndarray, t: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Posterior weights and mean of each row, one training example at a time."""
+    weights = []
+    for row, step in zip(x, t, strict=True):
+        a = SCHEDULE.alpha_bar[step].item()
+        weights.append(softmax([-np.sum((row - math.sqrt(a) * point) ** 2) / (2 * (1 - a)) for point in train]))
+    return np.array(weights), np.einsum("bn,n...->b...", weights, train)
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 9), (3, 4, 5)])
+@pytest.mark.parametrize("chunk", [1, 5, 4096])
+def test_exact_denoiser_equals_brute_force_whatever_the_chunk(shape, chunk) -> None:
+    train = 0.5 * normal(12, *shape, dtype=torch.float64)
+    x = SCHEDULE.noise(train[:5], TIMES, normal(5, *shape, seed=2, dtype=torch.float64))
+    weights, mean = brute_force(train.numpy(), x.numpy(), TIMES.tolist())
+    model = ExactDenoiser(train, SCHEDULE, chunk)
+    np.testing.assert_allclose(model.weights(x, TIMES), weights, atol=1e-10)
+    np.testing.assert_allclose(model.denoise(x, TIMES), mean, atol=1e-10)
+    a = SCHEDULE.alpha_bar[TIMES].numpy().reshape(-1, *[1] * len(shape))
+    np.testing.assert_allclose(model(x, TIMES), (x.numpy() - np.sqrt(a) * mean) / np.sqrt(1 - a), atol=1e-8)
+
+
+def test_exact_denoiser_is_the_score_of_the_noised_training_set() -> None:
+    """eps = -sqrt(1 - alpha_bar) grad log p_t(x), p_t the mixture of Gaussians around sqrt(alpha_bar) x_i."""
+    train = normal(6, 3, dtype=torch.float64)
+    t, x = torch.tensor([200, 600]), normal(2, 3, seed=3, dtype=torch.float64).requires_grad_()
+    a = SCHEDULE.alpha_bar[t][:, None]
+    square = (x[:, None] - a.sqrt()[..., None] * train).square().sum(-1)
+    (score,) = torch.autograd.grad((-square / (2 * (1 - a))).logsumexp(1).sum(), x)
+    eps = ExactDenoiser(train, SCHEDULE)(x.detach(), t)
+    np.testing.assert_allclose(eps, -(1 - a).sqrt() * score, atol=1e-9)
+
+
+def test_weights_sum_to_one_at_every_noise_level() -> None:
+    weights = ExactDenoiser(normal(50, 2), SCHEDULE, chunk=7).weights(10 * normal(5, 2, seed=4), TIMES)
+    assert weights.dtype == torch.float64
+    assert weights.shape == (5, 50)
+    np.testing.assert_allclose(weights.sum(1), 1, atol=1e-12)
+
+
+def test_at_low_noise_the_nearest_and_at_high_noise_the_mean() -> None:
+    train = 5 * normal(20, 2, dtype=torch.float64)
+    model = ExactDenoiser(train, SCHEDULE)
+    np.testing.assert_allclose(model.denoise(train + 1e-3, torch.zeros(20, dtype=torch.int64)), train, atol=1e-9)
+    flat = Schedule.linear().zero_terminal_snr()
+    blind = ExactDenoiser(train, flat).denoise(train, torch.full((20,), 999))
+    np.testing.assert_allclose(blind, train.mean(0).expand(20, 2), atol=1e-12)
+
+
+@pytest.mark.parametrize("far", [1e4, 1e10, 1e30])
+def test_far_away_no_nan(far: float) -> None:
+    train = normal(9, 2)
+    x = torch.tensor([[far, 0.0], [-far, far], [0.0, -far], [far, far], [-far, 0.0]])
+    model = ExactDenoiser(train, SCHEDULE, chunk=4)
+    assert model.weights(x, TIMES).isfinite().all()
+    assert model(x, TIMES).isfinite().all()
+    low, high = train.min(0).values - 1e-6, train.max(0).values + 1e-6
+    denoised = model.denoise(x, TIMES)
+    assert ((denoised >= low) & (denoised <= high)).all()  # a mean of training points lies among them
+
+
+def test_far_away_the_extreme_point_wins() -> None:
+    train = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
+    model = ExactDenoiser(train, SCHEDULE)
+    assert model.denoise(torch.tensor([[1e6, 0.0]]), torch.tensor([10])).tolist() == [[1.0, 0.0]]
+
+
+def test_near_copies_keep_their_digits() -> None:
+    """Two pictures of 3,072 values 1e-4 apart in one of them: weights to 1e-6 of those in 50 digits of head room."""
+    train = normal(2, 3072, dtype=torch.float64)
+    train[1] = train[0]
+    train[1, 0] += 1e-4
+    a = SCHEDULE.alpha_bar[0].item()
+    x = math.sqrt(a) * train[:1] + math.sqrt(1 - a) * normal(1, 3072, seed=5, dtype=torch.float64)
+    # only coordinate 0 tells them apart: the difference of squares, factored by hand
+    r0 = x[0, 0] - math.sqrt(a) * train[0, 0]
+    step = math.sqrt(a) * (train[1, 0] - train[0, 0])
+    gap = ((r0 - step) ** 2 - r0**2).item() / (2 * (1 - a))
+    weights = ExactDenoiser(train, SCHEDULE).weights(x, torch.tensor([0]))
+    assert weights[0, 0].item() == pytest.approx(1 / (1 + math.exp(-gap)), abs=1e-6)
+
+
+def test_of_one_example_it_always_returns_that_example() -> None:
+    train = normal(1, 3, dtype=torch.float64)
+    eps = normal(5, 3, seed=6, dtype=torch.float64)
+    x = SCHEDULE.noise(train.expand(5, 3), TIMES, eps)
+    model = ExactDenoiser(train, SCHEDULE)
+    np.testing.assert_allclose(model.denoise(x, TIMES), train.expand(5, 3), atol=1e-12)
+    np.testing.assert_allclose(model(x, TIMES), eps, atol=1e-10)
+
+
+def test_exact_denoiser_answers_in_the_precision_asked_and_keeps_its_own_copy() -> None:
+    train = normal(4, 2)
+    model = ExactDenoiser(train, SCHEDULE)
+    x, t = normal(3, 2), torch.tensor([1, 2, 3])
+    before = model(x, t)
+    assert before.dtype == model.denoise(x, t).dtype == torch.float32
+    train.zero_()
+    assert torch.equal(model(x, t), before)
+
+
+@pytest.mark.parametrize(
+    "train", [torch.zeros(0, 2), torch.zeros(5), torch.tensor([[math.nan, 0.0]]), torch.tensor([[math.inf, 0.0]])]
+)
+def test_exact_denoiser_refuses(train) -> None:
+    with pytest.raises(ValueError, match="train "):
+        ExactDenoiser(train, SCHEDULE)
+    with pytest.raises(ValueError, match="chunk = 0"):
+        ExactDenoiser(torch.zeros(3, 2), SCHEDULE, chunk=0)

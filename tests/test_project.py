@@ -1,0 +1,171 @@
+"""The project's own files agree with one another, and keep the rules of the house."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+MODULES = sorted((ROOT / "memlib").rglob("*.py"))
+CORE = ("schedules", "timesteps", "models", "training", "samplers")
+# what each may import of memlib; imports point one way
+ALLOWED = {
+    "schedules": set(),
+    "timesteps": {"schedules"},
+    "models": {"schedules"},
+    "training": {"schedules", "timesteps"},
+    "samplers": {"schedules"},
+    "download": set(),
+    "report": set(),
+    "batch": {"report"},
+}
+# needed at run time by name only: a kernel, the page a reader opens, the backend of pandas' and seaborn's frames
+NOT_IMPORTED = {"ipykernel", "ipywidgets", "jupyterlab", "pandas"}
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {canonicalize_name(Requirement(line).name) for line in requirements}
+
+
+def constraints() -> dict[str, str]:
+    lines = (line.partition("#")[0].strip() for line in (ROOT / "constraints.txt").read_text().splitlines())
+    pins = [Requirement(line) for line in lines if line]
+    assert all(re.fullmatch(r"==[\w.]+", str(pin.specifier)) for pin in pins), "a pin is one exact version"
+    return {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in pins}
+
+
+def imported(path: Path) -> set[str]:
+    """The top-level modules that a file imports from outside memlib."""
+    found = set()
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def siblings(path: Path) -> set[str]:
+    """The modules of memlib that a module at its top imports."""
+    found = set()
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            found |= {node.module.partition(".")[0]} if node.module else {alias.name for alias in node.names}
+    return found
+
+
+def test_environment_agrees_with_pyproject() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    *conda, pip = environment["dependencies"]
+    assert conda == [f"python{PROJECT['requires-python']}", "pip"], "all else is said once, in pyproject.toml"
+    assert pip == {"pip": ["-c constraints.txt", "-e .[dev]"]}
+    assert environment["name"] == PROJECT["name"]
+
+
+def test_pins_cover_what_is_asked_for_and_satisfy_it() -> None:
+    pins = constraints()
+    for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]:
+        asked = Requirement(line)
+        pin = pins[canonicalize_name(asked.name)]
+        assert asked.specifier.contains(pin), f"{asked} is pinned at {pin}"
+
+
+def test_what_memlib_imports_is_declared_and_the_reverse() -> None:
+    declared, distributions = names(PROJECT["dependencies"]), packages_distributions()
+    used = set().union(*map(imported, MODULES)) & set(distributions) - {"memlib"}
+    used = {canonicalize_name(name) for module in used for name in distributions[module]}
+    assert used - declared == set(), "imported but not declared"
+    assert declared - used - NOT_IMPORTED == set(), "declared but not imported"
+
+
+def test_versions_agree() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["version"] and citation["license"] == PROJECT["license"] == "MIT"
+    (paper,) = citation["references"]
+    assert paper["identifiers"][0]["value"] == "arXiv:2601.21348"
+    assert [author["family-names"] for author in paper["authors"]] == ["Vu", "Do", "Le", "Hoang", "Tan"]
+    assert (ROOT / "LICENSE").read_text().startswith("MIT License")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_module_keeps_the_rules(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= 300
+    assert not re.search(
+        r"\bTODO|\bFIXME|torch\.load\(|pickle\.(load|dump)|torch\.manual_seed\(|np\.random\.seed\(", text
+    )
+    for node in ast.walk(parse(path)):
+        assert not isinstance(node, ast.Assert), f"line {node.lineno}: raise a named error instead"
+        assert not isinstance(node, ast.ExceptHandler) or node.type, f"line {node.lineno}: a bare except"
+
+
+def test_imports_point_one_way() -> None:
+    for name, allowed in ALLOWED.items():
+        module = ROOT / "memlib" / f"{name}.py"
+        assert siblings(module) <= allowed, name
+    for path in MODULES:
+        if "plots" in path.parts:
+            assert not siblings(path) & {"training", "data", "experiment", "sweep"}, f"{path}: draws what it is given"
+        if "ipywidgets" in imported(path):
+            assert "explore" in str(path), "one place for widgets"
+
+
+def test_core_is_thin() -> None:
+    text = "\n".join((ROOT / "memlib" / f"{name}.py").read_text() for name in CORE)
+    assert sum(bool(line.strip()) for line in text.splitlines()) <= 1000, "lines that are not blank"
+
+
+def make(*arguments: str) -> str:
+    return subprocess.run(["make", "-n", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def test_lab_listens_on_this_machine_only_and_keeps_its_token() -> None:
+    command = make("lab")
+    assert "--ip=127.0.0.1" in command
+    assert not re.search(r"token|password|allow_remote|disable_check_xsrf", command)
+
+
+def test_torch_comes_first_pinned_and_from_where_the_reader_says() -> None:
+    plain = [line for line in make("-B", "setup").splitlines() if "pip install" in line]
+    assert plain[0].split()[-3:] == ["-c", "constraints.txt", "torch"]
+    assert "torch" in constraints() and "--index-url" not in " ".join(plain)
+    chosen = [line for line in make("-B", "setup", "TORCH_INDEX=https://example.org/cpu").splitlines() if "pip" in line]
+    assert "--index-url https://example.org/cpu torch" in chosen[0]
+    assert "--index-url" not in chosen[1]
+
+
+def test_workflows_call_targets_that_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert {"reproduce", "test", "lab", "bench", "notebooks", "clean", "distclean"} <= targets
+    runs = []
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+        for job in yaml.safe_load(path.read_text())["jobs"].values():
+            runs += [step["run"] for step in job["steps"] if "run" in step]
+    runs.append((ROOT / ".ci" / "run").read_text())
+    called = set(re.findall(r"^\s*(?:timeout \d+ )?make (?:--\S+ )*([a-z]+)", "\n".join(runs), re.M))
+    assert {"setup", "test", "lint"} == called <= targets
+    assert ".ci/run" in runs and os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_no_file_names_a_registry_host() -> None:
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    files = [ROOT / name for name in listed.stdout.splitlines() if not name.endswith((".ipynb", ".npz", ".png"))]
+    hosts = "|".join([r"pypi\.org", r"files\.pythonhosted", r"registry\.npmjs", r"download\.pytorch", r"anaconda\.org"])
+    for path in (path for path in files if path.is_file() and path != Path(__file__)):
+        found = re.search(hosts, path.read_text(encoding="utf-8", errors="replace"))
+        assert not found, f"{path.relative_to(ROOT)}: {found}"
