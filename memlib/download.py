@@ -93,7 +93,7 @@ def _build(folder: Path, files: Sequence[str], build: Callable[[Path], None]) ->
         shutil.rmtree(work, ignore_errors=True)
         if error.errno is None or error.filename is not None:
             raise
-        raise OSError(error.errno, f"{error.strerror} (while writing a data set)", str(folder)) from error
+        raise OSError(error.errno, f"{error.strerror} (nothing was kept)", str(folder)) from error
     except Exception:
         shutil.rmtree(work, ignore_errors=True)
         raise

@@ -72,8 +72,9 @@ def draw_snr(schedule: str = "linear", T: int = 1000, position: float = 0.25) ->
 
 
 def interval_explorer(schedule: Schedule | None = None, items: Tensor | None = None) -> widgets.Widget:
-    """Width, centre, confidence and tails of the Gaussian interval; schedule: linear, and items (N, *D): a spiral, unless
-    given. Shows p(t), the density over log-SNR, the share of draws per noise band, and which noise levels are trained.
+    """Width, centre, confidence and tails of the interval, and what it trains: `draw_interval`.
+
+    schedule: linear, and items (N, *D): a spiral, unless given.
     """
     schedule = schedule or Schedule.linear()
     items = data.load("spiral", 256).train if items is None else items
@@ -108,13 +109,11 @@ def draw_interval(
     ends = [round(min(max(t, 0), schedule.T - 1)) for t in (low, centre, high)]
     for ax, t in zip(axes[1], ends, strict=True):
         _draw_noised(ax, items, schedule, t)
-    unseen = (drawn.effective_weight() <= 0.01).double().mean()
     sigmas = ", ".join(f"{schedule.sigma_at(t):.3g}" for t in ends)
     text = (
         f"[{low:g}, {high:g}] holds {drawn.pmf[ends[0] : ends[2] + 1].sum():.0%} of the draws; sigma at its low end, "
-        f"centre and high end: {sigmas}. {unseen:.0%} of the timesteps are (almost) never trained (T p(t) <= 0.01). "
-        f"Draws with more noise than signal: {drawn.pmf[schedule.snr < 1].sum():.0%}, under uniform "
-        f"{even.pmf[schedule.snr < 1].sum():.0%}."
+        f"centre and high end: {sigmas}. Draws with more noise than signal: {drawn.pmf[schedule.snr < 1].sum():.0%}, "
+        f"under uniform {even.pmf[schedule.snr < 1].sum():.0%}."
     )
     return figure, text
 
@@ -135,17 +134,22 @@ def live_trainer(dataset: data.Dataset | None = None, *, steps: int = 1000, seed
     start, stop = widgets.Button(description="Train", icon="play"), widgets.Button(description="Stop", icon="stop")
     running: list[asyncio.Task] = []
 
-    async def learn(low: float, high: float) -> None:
-        timesteps = gaussian_interval(schedule.T, low, high)
-        last = listened = time.monotonic()
-        for step in train_points(dataset, schedule, timesteps, steps, seed):
-            now = time.monotonic()
-            if now - last > REDRAW or step.step == steps:
-                panel.show(lambda step=step: draw_live(dataset, schedule, timesteps, step.ema, step.step, seed))
-                last = time.monotonic()
-            if now - listened > SLICE:
-                await asyncio.sleep(0.001)
-                listened = time.monotonic()
+    def chosen() -> TimestepDistribution:
+        half, centre = controls["width"].value / 2, controls["centre"].value
+        return gaussian_interval(schedule.T, centre - half, centre + half)
+
+    async def learn() -> None:
+        try:
+            timesteps, drawn, listened = chosen(), time.monotonic(), time.monotonic()
+            for step in train_points(dataset, schedule, timesteps, steps, seed):
+                if time.monotonic() - drawn > REDRAW or step.step == steps:
+                    panel.show(lambda step=step: draw_live(dataset, schedule, timesteps, step.ema, step.step, seed))
+                    drawn = time.monotonic()
+                if time.monotonic() - listened > SLICE:
+                    await asyncio.sleep(0.001)
+                    listened = time.monotonic()
+        except Exception as error:
+            panel.fail(error)
 
     def end(_: object = None) -> None:
         while running:
@@ -153,13 +157,11 @@ def live_trainer(dataset: data.Dataset | None = None, *, steps: int = 1000, seed
 
     def begin(_: object = None) -> None:
         end()  # the interval asked for last is the one that trains
-        half = controls["width"].value / 2
-        coroutine = panel.guarded(learn(controls["centre"].value - half, controls["centre"].value + half))
-        running.append(asyncio.get_running_loop().create_task(coroutine))
+        running.append(asyncio.get_running_loop().create_task(learn()))
 
-    def preview(width: float, centre: float) -> tuple[Figure, str]:
+    def preview(**_: int) -> tuple[Figure, str]:
         end()
-        return draw_live(dataset, schedule, gaussian_interval(schedule.T, centre - width / 2, centre + width / 2))
+        return draw_live(dataset, schedule, chosen())
 
     start.on_click(begin)
     stop.on_click(end)
@@ -173,15 +175,17 @@ def train_points(dataset: data.Dataset, schedule: Schedule, timesteps: TimestepD
         torch.random.default_generator.manual_seed(seed)
         network = MLP(2, width=64)
     config = TrainConfig(steps=steps, batch_size=128, learning_rate=2e-3, ema_decay=0.99)
-    return train(
-        network, dataset.train, schedule, timesteps, config, generator=torch.Generator().manual_seed(seed)
-    )
+    return train(network, dataset.train, schedule, timesteps, config, generator=torch.Generator().manual_seed(seed))
 
 
 def draw_live(
-    dataset: data.Dataset, schedule: Schedule, timesteps: TimestepDistribution, model: torch.nn.Module | None = None,
-    step: int = 0, seed: int = 0,
-) -> tuple[Figure, str]:  # fmt: skip
+    dataset: data.Dataset,
+    schedule: Schedule,
+    timesteps: TimestepDistribution,
+    model: torch.nn.Module | None = None,
+    step: int = 0,
+    seed: int = 0,
+) -> tuple[Figure, str]:
     """Left: training points, samples of `model` and the line to the nearest training point. Right: where it trains."""
     figure, (plane, weight) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained", width_ratios=(1.4, 1))
     text = "not trained yet: press Train"
@@ -198,7 +202,7 @@ def draw_live(
             readings.append(f"memorized {copied:.0%}, closer to train {closer:.0%}, energy distance {distance:.3f}")
         text = f"step {step}. samples: {readings[0]}; fresh real points (the null): {readings[1]}"
     plots.points(dataset.train, samples, nearest=nearest, ax=plane)
-    plane.set(xlim=(-3, 3), ylim=(-3, 3))
+    plane.set(xlim=(-2.5, 2.5), ylim=(-2.5, 2.5))
     for p, colour in ((uniform(timesteps.T), UNIFORM), (timesteps, INTERVAL)):
         weight.plot(p.effective_weight(), color=colour)
     weight.set(xlabel="timestep t (noise grows)", title="T p(t); blue: uniform", ylim=(0, None))
@@ -230,16 +234,8 @@ class _Panel(widgets.VBox):
 
     def fail(self, error: Exception) -> None:
         """Show the error as a cell would, so that a check of the executed notebook finds it too."""
-        lines = "".join(traceback.format_exception(error)).splitlines()
-        shown = {"output_type": "error", "ename": type(error).__name__, "evalue": str(error), "traceback": lines}
-        self.errors.outputs = (shown,)
-
-    async def guarded(self, work) -> None:
-        """Await `work`, its error shown in the panel."""
-        try:
-            await work
-        except Exception as error:
-            self.fail(error)
+        shown = {"ename": type(error).__name__, "evalue": str(error), "traceback": traceback.format_exception(error)}
+        self.errors.outputs = ({"output_type": "error"} | shown,)
 
 
 def _panel(

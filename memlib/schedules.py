@@ -194,4 +194,4 @@ def check_count(value: int, name: str, least: int) -> None:
 def check_shape(eps: Tensor, x: Tensor) -> None:
     """Raise ValueError where a model's output is not of its input's shape: broadcasting would hide it."""
     if eps.shape != x.shape:
-        raise ValueError(f"the model turns x {tuple(x.shape)} into {tuple(eps.shape)}; it must return noise of x's shape")
+        raise ValueError(f"the model turns x {tuple(x.shape)} into {tuple(eps.shape)}; need x's shape")

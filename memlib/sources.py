@@ -74,9 +74,7 @@ def build_pokemon(work: Path) -> None:
     files: dict[str, tuple[str, str]] = {}
     for name, digest in _hub_list(SOURCES["pokemon"]):
         if _is_picture(name):
-            files.setdefault(
-                PurePosixPath(name).stem, (name, digest)
-            )  # some editions hold each picture as .png and .jpg
+            files.setdefault(PurePosixPath(name).stem, (name, digest))  # some editions hold each twice
         elif name.endswith(".zip"):
             files[name] = (name, digest)
     (work / "fetched").mkdir(exist_ok=True)
@@ -111,9 +109,7 @@ def _hub_list(dataset: str) -> list[tuple[str, str]]:
                     lfs = entry.get("lfs")  # large files carry their own hash, small ones only git's
                     files.append((entry["path"], f"sha256:{lfs['oid']}" if lfs else f"git-sha1:{entry['oid']}"))
         except (KeyError, TypeError) as error:
-            raise DownloadError(
-                f"{dataset}: the hub lists its files in another form than expected ({error})"
-            ) from error
+            raise DownloadError(f"{dataset}: the hub lists its files in an unknown form ({error})") from error
     return sorted(files)
 
 

@@ -44,13 +44,13 @@ def test_the_ends_are_exact():
 def test_bad_counts_are_refused(interval):
     with pytest.raises(ValueError, match="n must be at least 1, got 0"):
         interval(0, 0)
-    with pytest.raises(ValueError, match="successes must lie in.*0..5, got 6"):
+    with pytest.raises(ValueError, match=r"successes must lie in.*0..5, got 6"):
         interval(6, 5)
-    with pytest.raises(ValueError, match="successes.*got -1"):
+    with pytest.raises(ValueError, match=r"successes.*got -1"):
         interval(-1, 5)
-    with pytest.raises(TypeError, match="n must be an int, got 5.0"):
+    with pytest.raises(TypeError, match=r"n must be an int, got 5.0"):
         interval(1, 5.0)
-    with pytest.raises(ValueError, match="confidence.*got 1.0"):
+    with pytest.raises(ValueError, match=r"confidence.*got 1.0"):
         interval(1, 5, 1.0)
 
 
@@ -105,11 +105,11 @@ def test_bootstrap_refuses_bad_input():
         bootstrap(mean, x[:1], generator=g)
     with pytest.raises(ValueError, match="resamples must be at least 2, got 1"):
         bootstrap(mean, x, generator=g, resamples=1)
-    with pytest.raises(ValueError, match="confidence.*got 0"):
+    with pytest.raises(ValueError, match=r"confidence.*got 0"):
         bootstrap(mean, x, generator=g, confidence=0)
     with pytest.raises(ValueError, match="distance must return finite numbers, got nan"):
         bootstrap(lambda s: math.nan, x, generator=g)
     with pytest.raises(ValueError, match="samples holds 1 value"):
         bootstrap(mean, torch.tensor([[1.0], [torch.nan]]), generator=g)
-    with pytest.raises(TypeError, match="generator must be a torch.Generator, got int"):
+    with pytest.raises(TypeError, match=r"generator must be a torch.Generator, got int"):
         bootstrap(mean, x, generator=0)

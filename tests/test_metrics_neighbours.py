@@ -233,7 +233,7 @@ def test_duplicates_against_brute_force_and_over_chunks(monkeypatch):
 
 
 def test_duplicates_refuse_bad_input():
-    with pytest.raises(ValueError, match="threshold must be 0 or more.*-1"):
+    with pytest.raises(ValueError, match=r"threshold must be 0 or more.*-1"):
         find_duplicates(images(), -1)
     with pytest.raises(ValueError, match="items holds 1 value"):
         find_duplicates(torch.tensor([[torch.nan], [0.0]]), 0.1)

@@ -38,7 +38,7 @@ NETWORKS = {
     "2-d, 31 x 37": (lambda: UNet(2, 3, width=8), (3, 31, 37)),
     "2-d, 32 x 32, unshuffle, attention": (lambda: UNet(2, 3, width=8, unshuffle=2, attention=True), (3, 32, 32)),
     "2-d, 5 x 3, unshuffle 3, two blocks": (
-        lambda: UNet(2, 1, width=8, multipliers=(1, 3), blocks=2, unshuffle=3),
+        lambda: UNet(2, 1, width=16, multipliers=(1, 3), blocks=2, unshuffle=3),
         (1, 5, 3),
     ),
 }

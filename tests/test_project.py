@@ -20,7 +20,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MODULES = sorted((ROOT / "memlib").rglob("*.py"))
 CORE = ("schedules", "timesteps", "models", "training", "samplers")
 # what each may import of memlib; imports point one way
-ALLOWED = {
+ALLOWED: dict[str, set[str]] = {
     "schedules": set(),
     "timesteps": {"schedules"},
     "models": {"schedules"},

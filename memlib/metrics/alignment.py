@@ -42,7 +42,7 @@ class PCA:
         check_count("components", count, 0 if components is None else 1)
         if count > rank or rank == 0:
             raise ValueError(
-                f"components = {count}, but the reference, shape {tuple(reference.shape)}, spans {rank} direction(s)"
+                f"components = {components}, but reference, shape {tuple(reference.shape)}, spans {rank} direction(s)"
             )
         basis = x.T @ vectors[:, :count] / values[:count].sqrt() if wide else vectors[:, :count]
         self.components = (basis * basis.gather(0, basis.abs().argmax(0, keepdim=True)).sign()).T

@@ -1,0 +1,76 @@
+"""Run the benchmarks, print a markdown table for each and write them to RESULTS.md beside this file.
+
+The sides of a comparison take turns within one run, so that a busy machine slows them alike; the ratio is the median
+over the rounds of that round's ratio. The rate of a matrix product, measured in each round too, says what the machine
+gave at the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from memlib.batch import provenance
+from tests.benchmarks import neighbours, steps
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+BENCHMARKS: dict[str, Callable[[int, int], Iterator[str]]] = {
+    "training": steps.training,
+    "drawing": steps.drawing,
+    "neighbours": neighbours.neighbours,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="name", help=f"{', '.join(BENCHMARKS)} (default: all)")
+    parser.add_argument("--repeats", type=int, default=7, help="rounds, each with all sides in turn (default: 7)")
+    parser.add_argument("--size", type=int, default=10_000, help="items on either side of `neighbours`")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.names) - set(BENCHMARKS):
+        parser.error(f"unknown {', '.join(sorted(unknown))}; choose from {', '.join(BENCHMARKS)}")
+    if options.repeats < 1 or options.size < 16:
+        parser.error("need --repeats >= 1 and --size >= 16")
+    torch.set_num_threads(1)
+
+    lines = ["# Benchmarks", "", *_made_with(options.repeats), ""]
+    print("\n".join(lines))
+    for name in options.names or BENCHMARKS:
+        for line in (f"## {name}", "", *BENCHMARKS[name](options.repeats, options.size), ""):
+            print(line, flush=True)
+            lines.append(line)
+    if options.names or options.repeats < 7 or options.size != parser.get_default("size"):
+        print(f"not written to {RESULTS.name}: only a whole run of 7 rounds or more at full size is kept")
+        return 0
+    part = RESULTS.with_suffix(".part")
+    part.write_text("\n".join(lines), encoding="utf-8")
+    os.replace(part, RESULTS)
+    return 0
+
+
+def _made_with(repeats: int) -> list[str]:
+    made = provenance()
+    return [
+        f"{made['hardware']}, {platform.machine()}, one thread; {date.today().isoformat()}, commit {made['commit']}; "
+        f"{made['versions']}, {', '.join(map(_version, ('diffusers', 'denoising-diffusion-pytorch')))}.",
+        f"Median of {repeats} rounds, the sides in turn within each. On a shared machine only ratios mean anything.",
+    ]
+
+
+def _version(package: str) -> str:
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return f"{package} not installed"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

