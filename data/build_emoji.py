@@ -3,7 +3,7 @@
     npm pack emoji-datasource-twitter@16.0.0
     .venv/bin/python data/build_emoji.py emoji-datasource-twitter-16.0.0.tgz
 
-Base emoji (no skin tones) of the thing-like categories, put on white and reduced from 64 to 32 pixels; of near-duplicates
+Base emoji (no skin tones) of the thing-like categories, put on white, reduced from 64 to 32 pixels; of near-duplicates
 and mirror images the first stays, so that copying one training picture cannot be mistaken for another.
 """
 
@@ -22,7 +22,7 @@ from PIL import Image
 from memlib.metrics import find_duplicates
 
 CATEGORIES = ("Animals & Nature", "Food & Drink", "Activities", "Travel & Places", "Objects")
-TOO_NEAR = 0.12  # root mean square difference per value, white = 1: below it two pictures differ in a detail or a colour
+TOO_NEAR = 0.12  # root mean square difference per value, white = 1: below it two differ in a detail or a colour
 
 
 def on_white(png: bytes) -> np.ndarray:

@@ -1,9 +1,8 @@
 """Sliders: the only module that imports ipywidgets.
 
-Each explorer is one call that returns a widget: controls, a picture (PNG bytes in an Image, so that nothing flickers),
-a reading in words, and a place where the error of a callback is shown. The function that draws it, `draw_...`, returns
-(figure, reading) and can be called on its own, for a static picture. A page holds its slider messages back until the
-kernel has answered the last one, so that of many quick moves the last value wins.
+Each explorer returns a widget: controls, a picture (PNG bytes, so that nothing flickers), a reading in words, and the
+error of a callback, if any. Its `draw_...` returns (figure, reading) for a static picture. A page holds its slider
+messages back until the kernel has answered the last one, so that of many quick moves the last value wins.
 """
 
 from __future__ import annotations
@@ -35,6 +34,7 @@ SCHEDULES = {"linear": Schedule.linear, "cosine": Schedule.cosine, "sigmoid": Sc
 BANDS = 8
 SLICE = 0.03  # seconds that training holds the kernel before it listens for a press of Stop
 REDRAW = 0.4  # seconds of training between two pictures
+Draw = Callable[..., tuple[Figure, str]]
 DATA, UNIFORM, INTERVAL = (plots.MEANINGS[name].colour for name in ("train", "uniform", "sample"))
 
 
@@ -45,7 +45,7 @@ def snr_explorer() -> widgets.Widget:
         "T": widgets.Dropdown(options=[50, 100, 500, 1000], value=1000, description="T"),
         "position": widgets.FloatSlider(0.25, min=0, max=1, step=0.01, description="t / (T-1)"),
     }
-    return _panel(controls, draw_snr)
+    return _Panel(controls, draw_snr)
 
 
 def draw_snr(schedule: str = "linear", T: int = 1000, position: float = 0.25) -> tuple[Figure, str]:
@@ -59,8 +59,7 @@ def draw_snr(schedule: str = "linear", T: int = 1000, position: float = 0.25) ->
     curves.axhline(0, color="0.4", linewidth=0.8)
     curves.plot(t / (T - 1), log_snr, "o", color=INTERVAL, markersize=8)
     curves.set(xlabel="t / (T-1)", ylabel="log-SNR", title=f"log-SNR; {schedule} in blue")
-    share, edges = _band_shares(uniform(T), chosen)
-    _draw_bands(bars, edges, {"uniform": share})
+    _draw_bands(bars, chosen)
     bars.set_title("share of uniform draws per log-SNR band")
     _draw_noised(picture, data.load("spiral", 256).train, chosen, t)
     text = (
@@ -84,7 +83,7 @@ def interval_explorer(schedule: Schedule | None = None, items: Tensor | None = N
         "confidence": widgets.FloatSlider(0.95, min=0.5, max=0.99, step=0.01, description="confidence"),
         "tails": widgets.Dropdown(options=TAILS, description="tails"),
     }
-    return _panel(controls, lambda **values: draw_interval(schedule, items, **values))
+    return _Panel(controls, lambda **values: draw_interval(schedule, items, **values))
 
 
 def draw_interval(
@@ -103,8 +102,7 @@ def draw_interval(
     axes[0, 0].set(xlabel="timestep t (noise grows)", title="effective loss weight T p(t)", ylim=(0, None))
     axes[0, 1].set(xlabel="log-SNR (noise grows)", title="density over log-SNR", ylim=(0, None))
     axes[0, 1].invert_xaxis()
-    share, edges = _band_shares(drawn, schedule)
-    _draw_bands(axes[0, 2], edges, {"uniform": _band_shares(even, schedule)[0], "interval": share})
+    _draw_bands(axes[0, 2], schedule, drawn)
     axes[0, 2].set_title("share of draws; blue: uniform")
     ends = [round(min(max(t, 0), schedule.T - 1)) for t in (low, centre, high)]
     for ax, t in zip(axes[1], ends, strict=True):
@@ -165,7 +163,7 @@ def live_trainer(dataset: data.Dataset | None = None, *, steps: int = 1000, seed
 
     start.on_click(begin)
     stop.on_click(end)
-    panel = _panel(controls, preview, buttons=(start, stop))
+    panel = _Panel(controls, preview, buttons=(start, stop))
     return panel
 
 
@@ -193,14 +191,13 @@ def draw_live(
     if model is not None:
         samples = sample(model, schedule, (2,), 128, seed=seed, steps=25)
         nearest = nearest_neighbours(samples, dataset.train, 1)[1][:, 0]
-        null, reference = dataset.fresh.chunk(2)
-        readings = []
-        for points in (samples, null):
-            copied = memorized_fraction(points, dataset.train).value
-            closer = closer_to_train(points, dataset.train, dataset.held_out).value
-            distance = energy_distance(points, reference)
-            readings.append(f"memorized {copied:.0%}, closer to train {closer:.0%}, energy distance {distance:.3f}")
-        text = f"step {step}. samples: {readings[0]}; fresh real points (the null): {readings[1]}"
+        ours, null = (
+            f"memorized {memorized_fraction(points, dataset.train).value:.0%}, closer to train "
+            f"{closer_to_train(points, dataset.train, dataset.held_out).value:.0%}, energy distance "
+            f"{energy_distance(points, dataset.fresh[256:]):.3f}"
+            for points in (samples, dataset.fresh[:256])
+        )
+        text = f"step {step}. samples: {ours}; fresh real points (the null): {null}"
     plots.points(dataset.train, samples, nearest=nearest, ax=plane)
     plane.set(xlim=(-2.5, 2.5), ylim=(-2.5, 2.5))
     for p, colour in ((uniform(timesteps.T), UNIFORM), (timesteps, INTERVAL)):
@@ -210,14 +207,22 @@ def draw_live(
 
 
 class _Panel(widgets.VBox):
-    """Controls above a picture, its reading and a place for errors."""
+    """Controls above a picture, its reading and a place for errors; `draw` is called with the controls' values."""
 
-    def __init__(self, controls: widgets.Widget) -> None:
-        self.picture, self.reading, self.errors = widgets.Image(format="png"), widgets.HTML(), widgets.Output()
-        self.picture.layout.max_width = "100%"
-        super().__init__([controls, self.picture, self.reading, self.errors])
+    def __init__(self, controls: Mapping[str, widgets.Widget], draw: Draw, buttons: tuple = ()) -> None:
+        self.picture = widgets.Image(format="png", layout={"max_width": "100%"})
+        self.reading, self.errors = widgets.HTML(), widgets.Output()
+        row = widgets.HBox([*controls.values(), *buttons], layout={"flex_flow": "row wrap"})
+        super().__init__([row, self.picture, self.reading, self.errors])
 
-    def show(self, draw: Callable[[], tuple[Figure, str]]) -> None:
+        def redraw(_: object = None) -> None:
+            self.show(lambda: draw(**{name: control.value for name, control in controls.items()}))
+
+        for control in controls.values():
+            control.observe(redraw, "value")
+        redraw()
+
+    def show(self, draw: Draw) -> None:
         """Put what `draw` returns in place of the last picture and reading, or its error below them."""
         before = set(plt.get_fignums())
         try:
@@ -238,33 +243,14 @@ class _Panel(widgets.VBox):
         self.errors.outputs = ({"output_type": "error"} | shown,)
 
 
-def _panel(
-    controls: Mapping[str, widgets.Widget], draw: Callable[..., tuple[Figure, str]], buttons: tuple = ()
-) -> _Panel:
-    """A panel that calls `draw` with the controls' values, at once and whenever one of them changes."""
-    panel = _Panel(widgets.HBox([*controls.values(), *buttons], layout={"flex_flow": "row wrap"}))
-
-    def redraw(_: object = None) -> None:
-        panel.show(lambda: draw(**{name: control.value for name, control in controls.items()}))
-
-    for control in controls.values():
-        control.observe(redraw, "value")
-    redraw()
-    return panel
-
-
-def _band_shares(timesteps: TimestepDistribution, schedule: Schedule) -> tuple[np.ndarray, np.ndarray]:
-    """Shares (BANDS,) of the draws in equal bands of log-SNR, and the bands' rising edges."""
-    log_snr = schedule.log_snr.numpy()
-    edges = np.linspace(log_snr.min(), log_snr.max(), BANDS + 1)
-    return np.histogram(log_snr, edges, weights=timesteps.pmf.numpy())[0], edges
-
-
-def _draw_bands(ax: Axes, edges: np.ndarray, shares: Mapping[str, np.ndarray]) -> None:
-    for i, (name, share) in enumerate(shares.items()):
-        width = 0.8 * np.diff(edges) / len(shares)
-        colour = UNIFORM if name == "uniform" else INTERVAL
-        ax.bar(edges[1:] - (0.1 * np.diff(edges) + i * width), 100 * share, -width, align="edge", color=colour)
+def _draw_bands(ax: Axes, schedule: Schedule, drawn: TimestepDistribution | None = None) -> None:
+    """Shares of the draws, uniform and from `drawn`, in equal bands of log-SNR."""
+    shown = {UNIFORM: uniform(schedule.T)} | ({INTERVAL: drawn} if drawn else {})
+    for i, (colour, p) in enumerate(shown.items()):
+        share, edges = np.histogram(schedule.log_snr, BANDS, weights=p.pmf)
+        width = 0.8 * np.diff(edges) / len(shown)
+        right = edges[1:] - 0.1 * np.diff(edges) - i * width
+        ax.bar(right, 100 * share, -width, align="edge", color=colour)
     ax.set(xlabel="log-SNR (noise grows)", ylabel="%")
     ax.invert_xaxis()
 
@@ -280,6 +266,6 @@ def _draw_noised(ax: Axes, items: Tensor, schedule: Schedule, t: int) -> None:
     elif items.ndim == 3:
         ax.plot(noised[0].T, color=DATA)
     else:
-        ax.imshow(torch.cat(list((noised.permute(0, 2, 3, 1) / 2 + 0.5).clamp(0, 1)), 1).squeeze(-1))
+        ax.imshow(np.hstack([plots.style.picture(image) for image in noised.numpy()]))
         ax.grid(False)
     ax.set(xticks=[], yticks=[], title=f"t = {t}, \u03c3 = {schedule.sigma[t]:.3g}")

@@ -122,7 +122,7 @@ def _compare_with_first(record: Path, files: list[tuple[str, str]]) -> None:
 
 
 def build_flowers102(work: Path) -> None:
-    """flowers102_64.npz: images uint8 (8184, 64, 64, 3), labels, split; the five photographs that come twice are out."""
+    """flowers102_64.npz: images uint8 (8184, 64, 64, 3), labels, split; of five photographs that come twice, one."""
     from scipy.io import loadmat
 
     archive, labels_file, split_file = (

@@ -17,13 +17,15 @@ from papermill.parameterize import parameterize_notebook
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 
 
-def smoke_copies(notebooks: Iterable[Path], folder: Path) -> list[Path]:
-    """Write the copies into `folder`, which then holds nothing else, and return their paths."""
+def smoke_copies(notebooks: Iterable[Path], folder: Path, *, outputs: bool = True) -> list[Path]:
+    """Write the copies, with the outputs that are stored or without, into `folder`, which then holds nothing else."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     copies = []
     for path in notebooks:
         nb = parameterize_notebook(load_notebook_node(nbformat.read(path, as_version=4)), {"profile": "smoke"})
+        for cell in (cell for cell in nb.cells if cell.cell_type == "code" and not outputs):
+            cell.update(outputs=[], execution_count=None)
         copies.append(folder / path.name)
         nbformat.write(nb, copies[-1])
     return copies

@@ -73,6 +73,15 @@ def run(path: Path, out: Path, **parameters: object) -> batch.Outcome:
     return batch.run_notebook(path, out, parameters)
 
 
+def store(out: Path, name: str, html: str = "", title: str = "A title", tag: str = "", error: str = "") -> None:
+    """An executed notebook as a run leaves it, without the run."""
+    out.mkdir(exist_ok=True)
+    outputs = [v4.new_output("display_data", {"text/html": html})] if html else []
+    cells = [v4.new_markdown_cell(f"# {title}"), v4.new_code_cell("1", outputs=outputs, metadata={"tags": [tag]})]
+    record = {"seconds": 1.0, "parameters": {"profile": "smoke"}, "error": error}
+    nbformat.write(v4.new_notebook(cells=cells, metadata={"memlib": record}), out / f"{name}.ipynb")
+
+
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} - {".lock"}
 
@@ -168,25 +177,26 @@ def test_a_name_the_shell_or_papermill_would_read_is_only_a_name(write, folder, 
     assert not list(tmp_path.rglob("pwned"))
 
 
-def test_report_escapes_what_a_notebook_says(write, tmp_path) -> None:
-    out = tmp_path / "out"
+def test_report_escapes_what_a_notebook_says(tmp_path) -> None:
     bad = "<script>alert(1)</script>"
     table = f"<table><tr><th>claim</th></tr><tr><td>{bad}C1 &lt;</td></tr></table>"
-    code = f"from IPython.display import HTML\nHTML('{table}')"
-    run(write("08_claims", code, title=bad, tag="verdicts"), out)
-    run(write("09_raises", f"raise ValueError('{bad}')"), out)
-    index = Page(report.write_report(out))
-    assert not index.all("script", "src"), "nothing in the index may run"
-    assert index.text.count("alert(1)") >= 3, "title, error and verdict are shown as text"
+    store(tmp_path, "08_claims", table, title=bad, tag="verdicts")
+    store(tmp_path, "09_raises.failed", error=f"cell 3: ValueError: {bad}")
+    index = Page(report.write_report(tmp_path))
+    assert "script" not in {tag for tag, _ in index.tags}, "nothing in the index may run"
+    assert index.text.count("<script>alert(1)") == 2 and "alert(1)C1 <" in index.text, "all is shown as text"
 
 
-def test_verdicts_are_shown_if_there_are_any(write, tmp_path) -> None:
-    frame = "import pandas as pd\npd.DataFrame({'claim': ['C1'], 'verdict': ['not reproduced <b>']})"
-    run(write("01_a", frame, tag="verdicts"), tmp_path / "out")
-    assert "The claims" not in Page(report.write_report(tmp_path / "out")).text
-    run(write("08_claims", frame, tag="verdicts"), tmp_path / "out")
-    index = Page(report.write_report(tmp_path / "out"))
-    assert "The claims" in index.text and "not reproduced <b>" in index.text
+def test_verdicts_are_shown_if_there_are_any(tmp_path) -> None:
+    table = "<table><tr><th>claim</th><th>verdict</th></tr><tr><td>C1</td><td>not reproduced</td></tr></table>"
+    store(tmp_path, "01_a", table, tag="verdicts")
+    assert "The claims" not in Page(report.write_report(tmp_path)).text, "only notebook 08 states verdicts"
+    store(tmp_path, "08_claims", table, tag="other")
+    assert "The claims" not in Page(report.write_report(tmp_path)).text
+    store(tmp_path, "08_claims", table, tag="verdicts")
+    index = Page(report.write_report(tmp_path))
+    assert "The claims" in index.text and "not reproduced" in index.text
+    assert [tag for tag, _ in index.tags if tag in ("th", "td")] == ["th", "th", "td", "td"]
 
 
 def test_pages_hold_their_figures_and_ask_nothing_of_a_network(write, tmp_path) -> None:

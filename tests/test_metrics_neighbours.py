@@ -90,7 +90,23 @@ def test_the_bound_on_the_quick_formula_holds(dim, norm):
     ((start, quick, slack),) = scan(a, b)
     assert start == 0
     assert ((quick.gather(1, order).double() - true).abs() <= slack.double()).all()
+    a_norms, b_norms = ((x - b.mean(0)).double().norm(dim=1) for x in (a, b))
+    assert (slack[:, 0] >= dim * 2.0**-24 * (a_norms + b_norms.max()) ** 2).all(), "the worst case is not covered"
     assert slack.max() < 1e-3 * (a - b.mean(0)).square().sum(1).max() * 4, "a bound this wide would rule nothing out"
+
+
+def test_few_pairs_are_measured_when_the_data_are_spread_out(monkeypatch):
+    g = seeded()
+    samples, train = torch.randn(200, 3072, generator=g), torch.randn(300, 3072, generator=g)
+    measured = []
+
+    def counting(a, b, rows, columns, measure=neighbours.measure):
+        measured.append(len(rows))
+        return measure(a, b, rows, columns)
+
+    monkeypatch.setattr(neighbours, "measure", counting)
+    nearest_neighbours(samples, train, 2)
+    assert 400 <= sum(measured) < 600  # of 60,000: two of each sample, and few that the bound could not rule out
 
 
 @pytest.mark.parametrize("chunk", [1, 100, 1000])
@@ -102,7 +118,7 @@ def test_the_result_does_not_depend_on_the_chunk(chunk, monkeypatch):
         assert torch.equal(got, expected)
 
 
-@pytest.mark.parametrize("exponent", [-70, 0, 80])  # squares of 2^-70 underflow in float32, of 2^80 overflow
+@pytest.mark.parametrize("exponent", [-73, -72, -70, 0, 62, 80])  # squares from underflow to overflow in float32
 def test_scale_by_a_power_of_two_is_exact(exponent):
     g = seeded()
     samples, train = torch.randn(9, 20, generator=g), torch.randn(15, 20, generator=g)
@@ -213,6 +229,14 @@ def test_a_symmetric_picture_is_listed_once_and_never_with_itself():
     x[0] = (x[0] + x[0].flip(-1)) / 2
     x[2] = x[0]
     assert find_duplicates(x, 0.0) == [Duplicate(0, 2, 0.0, False)]
+
+
+def test_a_pair_near_both_ways_takes_the_nearer():
+    left = torch.rand(1, 3, 8, 4, generator=seeded())
+    nearly = torch.cat([left, left.flip(-1) + 0.01], -1)
+    (pair,) = find_duplicates(torch.cat([nearly, nearly.flip(-1)]), 0.05)
+    assert pair == Duplicate(0, 1, 0.0, True)
+    assert find_duplicates(torch.cat([nearly, nearly]), 0.05) == [Duplicate(0, 1, 0.0, False)]
 
 
 def test_exact_copies_at_threshold_zero_and_signals_without_mirror():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def x0_line(a: float, v: float = VARIANCE) -> tuple[float, float]:
 def ddim_moments(schedule: Schedule, times: list[int], eta: float, v: float = VARIANCE) -> tuple[float, float]:
     """Mean and variance after Song et al. 2010.02502 eq. 12, from N(0, 1)."""
     mean, variance = 0.0, 1.0
-    for t, s in zip(times, times[1:], strict=False):
+    for t, s in pairwise(times):
         a, b = table(schedule, t), table(schedule, s)
         slope, offset = x0_line(a, v)
         noise = eta**2 * (1 - b) / (1 - a) * (1 - a / b)
@@ -71,7 +72,7 @@ def ddim_moments(schedule: Schedule, times: list[int], eta: float, v: float = VA
 def ddpm_moments(schedule: Schedule, times: list[int]) -> tuple[float, float]:
     """Mean and variance after the posterior of Ho et al. 2006.11239 eq. 7; no noise at the last step."""
     mean, variance = 0.0, 1.0
-    for t, s in zip(times, times[1:], strict=False):
+    for t, s in pairwise(times):
         a, b = table(schedule, t), table(schedule, s)
         slope, offset = x0_line(a)
         beta = 1 - a / b
@@ -177,9 +178,7 @@ def test_converges_at_its_order(sampler, order: int) -> None:
     schedule = Schedule.linear(T)
     model, x = GaussianDenoiser(schedule), torch.tensor([[-1.3, 0.4, 2.0]], dtype=torch.float64)
     a, b = table(schedule, first), table(schedule, final)
-    exact = math.sqrt(b) * MEAN + math.sqrt((b * VARIANCE + 1 - b) / (a * VARIANCE + 1 - a)) * (
-        x - math.sqrt(a) * MEAN
-    )
+    exact = math.sqrt(b) * MEAN + math.sqrt((b * VARIANCE + 1 - b) / (a * VARIANCE + 1 - a)) * (x - math.sqrt(a) * MEAN)
     counts = (40, 80, 160, 320)
     errors = [
         (last(sampler(model, schedule, x, steps=range(first, final - 1, -(first - final) // n))) - exact).abs().max()
@@ -324,7 +323,7 @@ def test_steps_before_the_last_do_add_noise() -> None:
 
 @every_sampler
 def test_same_noise_same_samples(sampler) -> None:
-    model = MLP(2, width=16, depth=1)
+    model = untrained(MLP(2, width=16, depth=1))
     first, second = (last(sampler(model, noise(4, 2).float(), steps=9)) for _ in range(2))
     assert torch.equal(first, second)
 
@@ -508,7 +507,7 @@ def test_refuses_missing_or_miscounted_generators() -> None:
     model, x = GaussianDenoiser(SCHEDULE), noise(2, 3)
     with pytest.raises(ValueError, match="generators: have none"):
         ddim(model, SCHEDULE, x, eta=0.5)
-    with pytest.raises(ValueError, match="generators: have 3.*2 samples"):
+    with pytest.raises(ValueError, match=r"generators: have 3.*2 samples"):
         ddpm(model, SCHEDULE, x, generators=sample_generators(3, seed=0))
 
 

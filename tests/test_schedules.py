@@ -93,7 +93,7 @@ def test_noise_keeps_the_precision_of_its_data() -> None:
 
 @pytest.mark.parametrize("t", [0, 300, 999])
 def test_forward_moments(t: int) -> None:
-    """x_t given x0 has mean sqrt(alpha_bar) x0 and variance 1 - alpha_bar: within five standard errors of 40,000 draws."""
+    """x_t given x0 has mean sqrt(alpha_bar) x0 and variance 1 - alpha_bar, within five standard errors."""
     schedule, n = Schedule.linear(), 40_000
     a = np.prod(1 - np.linspace(1e-4, 0.02, 1000)[: t + 1])
     eps = torch.randn(n, 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64)

@@ -47,8 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in (f"## {name}", "", *BENCHMARKS[name](options.repeats, options.size), ""):
             print(line, flush=True)
             lines.append(line)
-    if options.names or options.repeats < 7 or options.size != parser.get_default("size"):
-        print(f"not written to {RESULTS.name}: only a whole run of 7 rounds or more at full size is kept")
+    if options.repeats < 7:
+        print(f"not written to {RESULTS.name}: fewer than 7 rounds")
         return 0
     part = RESULTS.with_suffix(".part")
     part.write_text("\n".join(lines), encoding="utf-8")
