@@ -77,7 +77,10 @@ def store(out: Path, name: str, html: str = "", title: str = "A title", tag: str
     """An executed notebook as a run leaves it, without the run."""
     out.mkdir(exist_ok=True)
     outputs = [v4.new_output("display_data", {"text/html": html})] if html else []
-    cells = [v4.new_markdown_cell(f"# {title}"), v4.new_code_cell("1", outputs=outputs, metadata={"tags": [tag]})]
+    cells = [
+        v4.new_markdown_cell(f"# {title}"),
+        v4.new_code_cell("1", outputs=outputs, metadata={"tags": [tag] if tag else []}),
+    ]
     record = {"seconds": 1.0, "parameters": {"profile": "smoke"}, "error": error}
     nbformat.write(v4.new_notebook(cells=cells, metadata={"memlib": record}), out / f"{name}.ipynb")
 
