@@ -36,6 +36,7 @@ SETTINGS = {
 }
 PANEL = ".jp-NotebookPanel:not(.lm-mod-hidden)"
 ERROR = "[data-mime-type='application/vnd.jupyter.error']"
+TRACEBACK = re.compile(r"Traceback \(most recent call last\)|^\w*Error\b", re.M)
 QUIET = 1.5  # s; between a slider's messages a kernel is idle for moments, so idle alone says little
 SHOTS = Path(__file__).resolve().parents[1] / "build" / "browser"
 
@@ -70,8 +71,15 @@ class Lab:
     def open(self, name: str) -> None:
         self.page.goto(f"{self.url}/lab/tree/{name}?reset&token={self.token}")
         self.page.wait_for_selector(f"{PANEL} .jp-Cell", timeout=120_000)
-        ready = f"document.querySelector(\"{PANEL} .jp-Notebook-ExecutionIndicator\")?.dataset.status === 'idle'"
-        self.page.wait_for_function(ready, timeout=120_000)
+        # JupyterLab may start a kernel and at once replace it: what was run in the first is lost
+        last, since, end = None, time.monotonic(), time.monotonic() + 120
+        while last is None or time.monotonic() - since < 2 * QUIET:
+            assert time.monotonic() < end, "the kernel did not come to rest"
+            self.page.wait_for_timeout(300)
+            sessions = self.page.request.get(f"{self.url}/api/sessions?token={self.token}").json()
+            now = [session["kernel"]["id"] for session in sessions]
+            if now != last or self.page.evaluate(STATE, PANEL)[0] != "idle":
+                last, since = now or None, time.monotonic()
 
     def run_all(self, timeout: float = 240) -> None:
         prompts, since, end = [], 0.0, time.monotonic() + timeout
@@ -99,8 +107,10 @@ class Lab:
                 last, since = now, time.monotonic()
 
     def errors(self) -> list[str]:
-        """The errors in the outputs, those of widgets' callbacks included."""
-        return [text[-500:] for text in self.page.locator(f"{PANEL} {ERROR}").all_inner_texts()]
+        """The errors in the outputs, those that widgets show of their callbacks included."""
+        outputs = self.page.locator(f"{PANEL} .jp-Cell-outputArea")
+        marked = outputs.filter(has=self.page.locator(ERROR)).or_(outputs.filter(has_text=TRACEBACK))
+        return [text[-500:] for text in marked.all_inner_texts()]
 
     def move_sliders(self) -> int:
         """Move each slider of each output and see that its picture follows; the number of sliders moved."""

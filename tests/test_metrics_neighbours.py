@@ -121,7 +121,7 @@ def test_the_result_does_not_depend_on_the_chunk(chunk, monkeypatch):
 @pytest.mark.parametrize("exponent", [-73, -72, -70, 0, 62, 80])  # squares from underflow to overflow in float32
 def test_scale_by_a_power_of_two_is_exact(exponent):
     g = seeded()
-    samples, train = torch.randn(9, 20, generator=g), torch.randn(15, 20, generator=g)
+    samples, train = torch.randn(60, 3, generator=g), torch.randn(200, 3, generator=g)
     distances, indices = nearest_neighbours(samples, train, 3)
     scaled, same = nearest_neighbours(samples * 2.0**exponent, train * 2.0**exponent, 3)
     assert torch.equal(same, indices)

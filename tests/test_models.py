@@ -12,7 +12,7 @@ from scipy.special import softmax
 from torch import nn
 
 from memlib import MLP, ExactDenoiser, Schedule, UNet
-from memlib.models import SelfAttention, fold, time_features, unfold
+from memlib.models import ResidualBlock, SelfAttention, fold, time_features, unfold
 
 
 def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -123,6 +123,19 @@ def test_unfold_undoes_fold(shape, r) -> None:
     folded = fold(x, r)
     assert folded.shape == (2, 3 * r ** (len(shape) - 2), *(n // r for n in shape[2:]))
     assert torch.equal(unfold(folded, r), x)
+
+
+@torch.no_grad()
+def test_residual_block_scales_and_shifts_by_the_time_embedding() -> None:
+    block = randomised(ResidualBlock(nn.Conv1d, 8, 16, 5))
+    x, time = normal(2, 8, 7), normal(2, 5, seed=2)
+    h = F.conv1d(F.silu(F.group_norm(x, 8, block.norm1.weight, block.norm1.bias)), block.conv1.weight, padding=1)
+    h = F.group_norm(h + block.conv1.bias[:, None], 8, block.norm2.weight, block.norm2.bias)
+    embedding = time @ block.time.weight.T + block.time.bias
+    h = h * (1 + embedding[:, :16, None]) + embedding[:, 16:, None]
+    h = F.conv1d(F.silu(h), block.conv2.weight, block.conv2.bias, padding=1)
+    skipped = torch.einsum("oc,bcl->bol", block.skip.weight[:, :, 0], x) + block.skip.bias[:, None]
+    np.testing.assert_allclose(block(x, time), skipped + h, atol=1e-5)
 
 
 @torch.no_grad()

@@ -200,6 +200,13 @@ def test_one_certain_step_is_always_drawn() -> None:
         assert from_weights(weights).sample(1000, torch.Generator().manual_seed(7)).unique().tolist() == [step]
 
 
+@pytest.mark.parametrize(("u", "step"), [(0.0, 2), (1 - 2**-53, 5)])
+def test_the_ends_of_the_unit_interval_draw_no_step_of_probability_zero(monkeypatch, u: float, step: int) -> None:
+    for weights in ([0, 0, 1, 0, 3, 6, 0], [0, 0, 0.1, 0.1, 0.1, 0.7, 0]):
+        monkeypatch.setattr(torch, "rand", lambda n, **_: torch.full((n,), u, dtype=torch.float64))
+        assert from_weights(weights).sample(1, torch.Generator()).tolist() == [step]
+
+
 def test_effective_weight_is_the_loss_weight_under_uniform_drawing() -> None:
     """E_{t~p}[L_t] = E_{t~U}[T p(t) L_t], with numbers."""
     np.testing.assert_allclose(from_weights([1, 2, 3, 4]).effective_weight(), [0.4, 0.8, 1.2, 1.6], rtol=1e-14)
