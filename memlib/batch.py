@@ -14,11 +14,12 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import filelock
@@ -193,7 +194,8 @@ def _execute(nb: NotebookNode, part: Path, parameters: Mapping[str, Any], folder
     bar = {"desc": label, "leave": False, "disable": None}  # None: no bar where nobody is watching
     target = str(part.resolve()).replace("{", "{{").replace("}", "}}")  # papermill fills in the braces of a path
     try:
-        with suppress(papermill.PapermillExecutionError), _naming(part), _kernel_environment():
+        # sockets that are files: a free port may be another process's by the time that the kernel binds it
+        with TemporaryDirectory(prefix="memlib-") as sockets, _naming(part), _kernel_environment():
             papermill.execute_notebook(
                 nb,
                 target,
@@ -202,9 +204,11 @@ def _execute(nb: NotebookNode, part: Path, parameters: Mapping[str, Any], folder
                 progress_bar=bar,
                 cwd=folder,
                 start_timeout=300,
-                config=Config(KernelManager={"transport_encryption": "auto"}),
+                config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}),
                 execution_timeout=CELL_TIMEOUT,
             )
+    except papermill.PapermillExecutionError:
+        return ""
     except (RuntimeError, CellTimeoutError) as e:  # the kernel died, did not start, or hung
         started = [c for c in nbformat.read(part, as_version=4).cells if c.metadata.papermill.get("start_time")]
         count = sum(c.cell_type == "code" for c in started)

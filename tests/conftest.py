@@ -6,12 +6,23 @@ import os
 import shutil
 import tempfile
 
+import nbval.kernel
 import pytest
 
 RUNS = pytest.StashKey[str]()
 os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
 os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+Manager = nbval.kernel.KernelManager
+
+
+def manager_on_own_sockets(**arguments) -> Manager:
+    """Sockets that are files of its own: two processes that start kernels side by side do take each other's ports."""
+    return Manager(transport="ipc", ip=f"{tempfile.mkdtemp(dir=os.environ['MEMLIB_RUNS'])}/kernel", **arguments)
+
+
+nbval.kernel.KernelManager = manager_on_own_sockets
 
 
 def pytest_configure(config: pytest.Config) -> None:
