@@ -44,6 +44,7 @@ def test_pca_takes_ten_components_or_as_many_as_there_are_and_no_more():
     assert len(PCA(correlated(50)).std) == 10
     assert len(PCA(correlated(4)).std) == 3  # four points span three directions
     assert len(PCA(torch.randn(20, 2, generator=seeded())).std) == 2
+    assert len(PCA(correlated(20, 2) @ correlated(2, 30)).std) == 2
     with pytest.raises(ValueError, match=r"components = 4, but reference, shape \(4, 12\), spans 3"):
         PCA(correlated(4), 4)
     with pytest.raises(ValueError, match="spans 0 direction"):
@@ -197,9 +198,14 @@ def test_prdc_of_copies_far_samples_and_a_collapsed_set():
     real = torch.randn(50, 3072, generator=seeded()) + 100
     copies = prdc(real, real)
     assert copies["precision"].value == copies["recall"].value == copies["coverage"].value == 1
+    assert copies["density"].value == 1  # the k-th neighbour lies on the edge of its ball, which is not inside
+    assert prdc(real[:1].repeat(50, 1), real)["recall"].value == 0  # balls of radius 0 hold nothing
     far = prdc(real + 1000, real)
     assert {name: e.value for name, e in far.items()} == dict.fromkeys(far, 0.0)
-    collapsed = prdc(real[:1] + 1e-3 * torch.randn(50, 3072, generator=seeded(1)), real)
+    samples = real[:1] + 1e-3 * torch.randn(50, 3072, generator=seeded(1))
+    collapsed = prdc(samples, real)
+    for name, value in brute_prdc(real, samples, 5).items():  # many distances within 1e-5 of a radius
+        assert collapsed[name].value == pytest.approx(value, abs=1e-12), name
     assert collapsed["precision"].value == 1
     assert collapsed["recall"].value == 1 / 50  # of real data only the item that all samples repeat
     assert collapsed["coverage"].value < 0.5

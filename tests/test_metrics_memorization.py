@@ -199,9 +199,29 @@ def test_data_copying_weighs_the_cells_by_their_test_share():
     right = data_copying_test(samples[25:], train[30:], test[10:], cells=1)
     assert left < -3 < 3 < right
     assert data_copying_test(samples, train, test, cells=2) == pytest.approx((left + 3 * right) / 4, abs=1e-12)
+    twenty = data_copying_test(samples[25:45], train[30:], test[10:], cells=1)  # as many as are asked for, just enough
+    assert data_copying_test(samples[:45], train, test, cells=2) == pytest.approx((left + 3 * twenty) / 4, abs=1e-12)
     assert data_copying_test(samples[:44], train, test, cells=2) == pytest.approx(left, abs=1e-12)  # 19 are too few
     with pytest.raises(ValueError, match="no cell holds least = 26 of the 50 samples"):
         data_copying_test(samples, train, test, cells=2, least=26)
+
+
+def column(**counts: int) -> torch.Tensor:
+    """Points on a line: column(x3=2) is two points at 3; a little apart, to have no ties."""
+    at = torch.cat([torch.full((n,), float(name[1:])) for name, n in counts.items()])
+    return at[:, None] + 1e-3 * torch.linspace(0, 1, len(at))[:, None]
+
+
+def test_data_copying_measures_within_the_cell():
+    """At 1.8 the nearest training items are at 1 (0.8 away), but those of the cell are at 3 (1.2 away)."""
+    train, test = column(x0=10, x1=10, x3=20), column(x4=30)
+    assert data_copying_test(column(x1=20) + 0.8, train, test, cells=2) > 5
+    assert data_copying_test(column(x4=30), train, column(x1=20) + 0.8, cells=2) < -5
+
+
+def test_data_copying_moves_its_cells_to_the_clusters():
+    """Equal slices of 10 and 30 points have their means at 5 and 10; k-means ends at 0 and 10, so 6 goes with 10."""
+    assert data_copying_test(column(x6=25), column(x0=10, x10=30), column(x15=30), cells=2) < -5
 
 
 @settings(max_examples=10, deadline=None)
