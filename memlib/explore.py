@@ -22,7 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from . import data, plots
+from . import data, experiment, plots
 from .metrics import closer_to_train, energy_distance, memorized_fraction, nearest_neighbours
 from .models import MLP
 from .samplers import sample
@@ -30,7 +30,7 @@ from .schedules import Schedule
 from .timesteps import TAILS, TimestepDistribution, gaussian_interval, uniform
 from .training import TrainConfig, train
 
-SCHEDULES = {"linear": Schedule.linear, "cosine": Schedule.cosine, "sigmoid": Schedule.sigmoid}
+SCHEDULES = {name: getattr(Schedule, name) for name in experiment.SCHEDULES}
 BANDS = 8
 SLICE = 0.03  # seconds that training holds the kernel before it listens for a press of Stop
 REDRAW = 0.4  # seconds of training between two pictures
@@ -111,7 +111,7 @@ def draw_interval(
     text = (
         f"[{low:g}, {high:g}] holds {drawn.pmf[ends[0] : ends[2] + 1].sum():.0%} of the draws; sigma at its low end, "
         f"centre and high end: {sigmas}. Draws with more noise than signal: {drawn.pmf[schedule.snr < 1].sum():.0%}, "
-        f"under uniform {even.pmf[schedule.snr < 1].sum():.0%}."
+        f"under uniform {even.pmf[schedule.snr < 1].sum():.0%}. Tails: {tails}."
     )
     return figure, text
 

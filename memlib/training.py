@@ -155,14 +155,13 @@ def _train(model, x0, schedule, timesteps, config, generator, device, state, los
             group["lr"] = config.learning_rate * min(1.0, (step + 1) / (config.warmup + 1))
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, config.grad_clip, foreach=True)
+        norm = torch.nn.utils.clip_grad_norm_(weights, config.grad_clip, foreach=True)
         optimizer.step()
         with torch.no_grad():
             torch._foreach_lerp_(averages, weights, 1 - min(config.ema_decay, (1 + step) / (10 + step)))
-        if ((step + 1) % CHECK_EVERY == 0 or step + 1 == config.steps) and not loss.isfinite():
-            raise FloatingPointError(
-                f"the loss is {loss.item()} at step {step + 1}; lower learning_rate or loss_weight"
-            )
+        if ((step + 1) % CHECK_EVERY == 0 or step + 1 == config.steps) and not (loss + norm).isfinite():
+            found = f"the loss is {loss.item()}, the gradient's norm {norm.item()} at step {step + 1}"
+            raise FloatingPointError(f"{found}; lower learning_rate or loss_weight")
         yield Step(step + 1, loss.detach(), t, losses.detach(), model, ema, optimizer, generator, schedule.T)
 
 
@@ -179,20 +178,26 @@ def loss_at(
 ) -> Tensor:
     """(len(timesteps), N): unweighted loss |eps - model(x_t, t)|^2 / D of each example at each timestep, the mean over
     `repeats` noises. On held-out examples less on training examples it shows, band by band, what was memorized.
-    Raises ValueError for no timestep or one outside 0..T-1, and for repeats or batch_size below 1."""
+    Raises ValueError for no timestep or one outside 0..T-1, repeats or batch_size below 1, data not finite and a
+    model that returns another shape."""
     check_count(repeats, "repeats", 1)
     check_count(batch_size, "batch_size", 1)
     if not len(timesteps):
         raise ValueError("timesteps is empty; need at least one")
-    device = next((p.device for p in (*model.parameters(), *model.buffers())), x0.device)
-    x = x0.repeat_interleave(repeats, 0).to(device)
+    if not x0.isfinite().all():
+        raise ValueError("x0 holds NaN or infinity; every value must be finite")
+    held = next(iter((*model.parameters(), *model.buffers(), x0)))
+    device = held.device
+    x = x0.repeat_interleave(repeats, 0).to(device, held.dtype)
     rows = []
     for timestep in timesteps:
         errors = []
         for part in x.split(batch_size):
             t = torch.full((len(part),), int(timestep), device=device)
             eps = torch.randn(part.shape, generator=generator, device=generator.device).to(part)
-            errors.append((model(schedule.noise(part, t, eps), t) - eps).square().flatten(1).mean(1))
+            predicted = model(schedule.noise(part, t, eps), t)
+            check_shape(predicted, eps)
+            errors.append((predicted - eps).square().flatten(1).mean(1))
         rows.append(torch.cat(errors).reshape(len(x0), repeats).mean(1).cpu())
     return torch.stack(rows)
 

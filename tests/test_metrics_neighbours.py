@@ -181,6 +181,11 @@ def test_gradients_are_left_out():
     assert not nearest_neighbours(samples, torch.zeros(2, 4))[0].requires_grad
 
 
+def test_counts_may_be_numpy_integers():
+    samples, train = torch.zeros(3, 2), torch.arange(8.0).reshape(4, 2)
+    assert nearest_neighbours(samples, train, np.int64(2))[1].tolist() == [[0, 1]] * 3
+
+
 @pytest.mark.parametrize(
     ("samples", "train", "k", "error", "message"),
     [

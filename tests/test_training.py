@@ -216,6 +216,13 @@ class Line(nn.Module):
         return self.theta * x
 
 
+class Narrow(Line):
+    """Answers in another shape, which would broadcast without a word."""
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.theta * x[:, :1]
+
+
 SIGNS = torch.tensor([[1.0], [-1.0]])
 NOISE_SHARE = (1 - SCHEDULE.alpha_bar).sqrt()
 LOW, HIGH = gaussian_interval(1000, 0, 300), gaussian_interval(1000, 500, 900)
@@ -371,6 +378,17 @@ def test_loss_at_refuses(timesteps, repeats, says: str) -> None:
         loss_at(small_network(), POINTS, SCHEDULE, timesteps, generator=seeded(), repeats=repeats)
 
 
+def test_loss_at_refuses_data_and_models_as_training_does() -> None:
+    bad = POINTS.clone()
+    bad[3, 1] = math.nan
+    with pytest.raises(ValueError, match="x0 holds NaN"):
+        loss_at(small_network(), bad, SCHEDULE, [5], generator=seeded())
+    with pytest.raises(ValueError, match=r"\(160, 1\)"):
+        loss_at(Narrow(0.1), POINTS, SCHEDULE, [5], generator=seeded())
+    losses = loss_at(small_network(), POINTS.double(), SCHEDULE, [5], generator=seeded())
+    np.testing.assert_allclose(losses, loss_at(small_network(), POINTS, SCHEDULE, [5], generator=seeded()), rtol=1e-5)
+
+
 # --- bfloat16 ---------------------------------------------------------------------------------------------------------
 
 
@@ -459,12 +477,6 @@ def test_refuses_loss_weights(weight: Tensor) -> None:
 
 
 def test_refuses_a_model_that_answers_in_another_shape() -> None:
-    """It would broadcast, without a word."""
-
-    class Narrow(Line):
-        def forward(self, x: Tensor, t: Tensor) -> Tensor:
-            return self.theta * x[:, :1]
-
     with pytest.raises(ValueError, match=r"\(1, 1\)"):
         run(Narrow(0.1))
 
@@ -485,6 +497,22 @@ def test_asking_for_a_gpu_where_there_is_none() -> None:
 def test_divergence_raises(steps: int) -> None:
     with pytest.raises(FloatingPointError, match=r"loss is (nan|inf).*learning_rate"):
         last(run(steps=steps, learning_rate=1e30, warmup=0))
+
+
+class Root(nn.Module):
+    """eps' = sqrt(theta) x at theta = 0: a finite loss with an infinite gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.theta = nn.Parameter(torch.tensor(0.0))
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.theta.sqrt() * x
+
+
+def test_a_gradient_that_is_not_finite_raises_also_at_the_last_step() -> None:
+    with pytest.raises(FloatingPointError, match=r"gradient's norm (inf|nan)"):
+        last(run(Root(), steps=1, warmup=0))
 
 
 @pytest.mark.parametrize("state", [{}, {"model": {}}])

@@ -1,5 +1,7 @@
 """One place that says what every metric accepts, so that all of them refuse the same things in the same words."""
 
+from numbers import Integral
+
 import torch
 from torch import Tensor
 
@@ -37,7 +39,7 @@ def checked(**sets: Tensor) -> tuple[Tensor, ...]:
 
 def check_count(name: str, value: int, least: int = 1) -> None:
     """Raise unless `value` is a whole number of at least `least`."""
-    if not isinstance(value, int) or isinstance(value, bool):
+    if not isinstance(value, Integral) or isinstance(value, bool):
         raise TypeError(f"{name} must be an int, got {value!r}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
