@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -57,8 +58,11 @@ def _extra_memory(name: str, size: int) -> float:
 
 
 def _peak() -> float:
-    """Peak resident memory so far, MB; Linux counts in KB, macOS in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    """Peak resident memory of this process so far, MB."""
+    if sys.platform == "linux":  # here getrusage would begin at the peak of the process that started this one
+        (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS counts in bytes
 
 
 if __name__ == "__main__":
