@@ -202,7 +202,7 @@ class ExactDenoiser(nn.Module):
     eps = (x_t - sqrt(alpha_bar) D) / sqrt(1 - alpha_bar) (Karras et al. 2206.00364 eq. 57; Gu et al. 2310.02664).
     Log-sum-exp in float64, over chunks of the training set; sampled with a deterministic sampler it returns copies.
 
-    train: (N, *D), N >= 1. Raises ValueError if empty or not finite, and for x of another shape.
+    train: (N, *D), N >= 1. Raises ValueError if empty or not finite, and for x of another shape or a t outside 0..T-1.
     """
 
     def __init__(self, train: Tensor, schedule: Schedule, chunk: int = 4096) -> None:
@@ -218,8 +218,9 @@ class ExactDenoiser(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """(B, *D), (B,) -> (B, *D): the noise that the exact posterior mean implies."""
+        mean = self._posterior_mean(x, t)  # which checks x and t
         alpha_bar = self.alpha_bar[t].reshape(-1, *[1] * (x.ndim - 1))
-        eps = (x.double() - alpha_bar.sqrt() * self._posterior_mean(x, t)) / (1 - alpha_bar).sqrt()
+        eps = (x.double() - alpha_bar.sqrt() * mean) / (1 - alpha_bar).sqrt()
         return eps.to(x.dtype)
 
     def denoise(self, x: Tensor, t: Tensor) -> Tensor:
@@ -236,6 +237,8 @@ class ExactDenoiser(nn.Module):
             raise ValueError(
                 f"x has shape {tuple(x.shape)}; the training set's examples are {tuple(self.train_set.shape[1:])}"
             )
+        if ((t < 0) | (t >= len(self.alpha_bar))).any():
+            raise ValueError(f"t spans {t.min()}..{t.max()}; the schedule's timesteps are 0..{len(self.alpha_bar) - 1}")
         alpha_bar = self.alpha_bar[t][:, None]
         x = x.flatten(1).double()
         for part in self.train_set.split(self.chunk):
@@ -253,3 +256,23 @@ class ExactDenoiser(nn.Module):
             mean = mean * rescale + weights @ part.flatten(1).double()
             peak = higher
         return (mean / total).reshape(x.shape)
+
+
+class Spliced(nn.Module):
+    """Two denoisers as one: `above` from timestep `at` up (more noise), `below` under it.
+
+    Sampled from, it tells what was learnt in a band of noise from what the last steps leave behind: train one network
+    on an interval, the other uniformly, and see whose memorization the samples show. Raises TypeError or ValueError
+    unless `at` is an integer >= 0.
+    """
+
+    def __init__(self, above: nn.Module, below: nn.Module, at: int) -> None:
+        super().__init__()
+        check_count(at, "at", 0)
+        self.above, self.below, self.at = above, below, at
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        high = t >= self.at
+        if high.all() or not high.any():  # always so in sampling, where a batch has one timestep
+            return (self.above if high.all() else self.below)(x, t)
+        return torch.where(high.reshape(-1, *[1] * (x.ndim - 1)), self.above(x, t), self.below(x, t))

@@ -129,14 +129,17 @@ def sample(
     steps: int = 50,
     sampler: Callable[..., Iterator[Frame]] = ddim,
     batch_size: int = 256,
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
     clip: tuple[float, float] | None = None,
     progress: bool = False,
 ) -> Tensor:
-    """`n` samples (n, *shape) on the CPU by a deterministic one, `batch_size` at a time. Sample i has its own noise,
-    given by (seed, i) alone. Raises as the sampler does, and ValueError for n or batch_size below 1."""
+    """`n` samples (n, *shape) on the CPU by a deterministic one, `batch_size` at a time, computed on `device` (where
+    the model's first parameter or buffer is, unless given). Sample i has its own noise, given by (seed, i) alone.
+    Raises as the sampler does, and ValueError for n or batch_size below 1."""
     check_count(n, "n", 1)
     check_count(batch_size, "batch_size", 1)
+    held = next(iter((*model.parameters(), *model.buffers())), None) if isinstance(model, nn.Module) else None
+    device = device or (torch.device("cpu") if held is None else held.device)
     generators = sample_generators(n, seed)
     parts = []
     with tqdm(

@@ -25,9 +25,11 @@ class TrainConfig:
     batch_size: int = 64
     """Examples per step, drawn with replacement."""
     learning_rate: float = 1e-3
-    """Of Adam, constant after the warm-up."""
+    """Of Adam, between the warm-up and the cool-down."""
     warmup: int = 100
     """Steps over which the learning rate rises linearly from zero."""
+    cooldown: int = 0
+    """Last steps, over which it falls linearly to zero: less residual noise at the end of a short budget."""
     ema_decay: float = 0.999
     """Of the averaged weights that are sampled from; smaller in the first steps, min(decay, (1 + n)/(10 + n))."""
     grad_clip: float = 1.0
@@ -36,7 +38,7 @@ class TrainConfig:
     """Of the network's arithmetic: float32, bfloat16 (autocast), or auto: bfloat16 where the device computes in it."""
 
     def __post_init__(self) -> None:
-        for name, least in {"steps": 1, "batch_size": 1, "warmup": 0}.items():
+        for name, least in {"steps": 1, "batch_size": 1, "warmup": 0, "cooldown": 0}.items():
             check_count(getattr(self, name), name, least)
         for name in ("learning_rate", "grad_clip"):
             if not getattr(self, name) > 0:
@@ -152,7 +154,8 @@ def _train(model, x0, schedule, timesteps, config, generator, device, state, los
         loss = losses.mean() if loss_weight is None else (loss_weight.to(t.device)[t].to(losses) * losses).mean()
 
         for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * min(1.0, (step + 1) / (config.warmup + 1))
+            rise, fall = (step + 1) / (config.warmup + 1), (config.steps - step) / (config.cooldown + 1)
+            group["lr"] = config.learning_rate * min(1.0, rise, fall)
         optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(weights, config.grad_clip, foreach=True)

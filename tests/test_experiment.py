@@ -143,7 +143,7 @@ def test_bad_descriptions_name_the_field(field, value, error):
 
 
 def test_profiles_are_named():
-    assert set(PROFILES) == {"smoke", "quick", "paper"}
+    assert set(PROFILES) == {"smoke", "quick", "recorded", "paper"}
     with pytest.raises(ValueError, match=r"'fast'.*smoke.*quick.*paper"):
         profile("fast")
 

@@ -1,0 +1,148 @@
+"""What a sweep runs, as data: a plan is a TOML file of controls, and a control with a seed is one configuration.
+
+A configuration is a plain dict that JSON keeps: an Experiment's description with `timesteps` as a recipe in place of
+the vector, so that it is short and its hash does not hang on a last digit. Recipes: "uniform";
+{"interval": [low, high], "tails": ...} in t; {"log_snr": [low, high]}; {"at": [t, ...], "weights": [...]}, interpolated.
+With `weighted`, t is drawn uniformly and the loss weighted by T p(t). Or two configurations and a timestep: a splice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .experiment import Experiment
+from .profiles import profile
+from .schedules import Schedule
+from .timesteps import TimestepDistribution, from_weights, gaussian_interval, uniform
+
+PLANS = Path(__file__).resolve().parent.parent / "data" / "plans"
+Config = dict[str, Any]
+_CONTROL = {"timesteps", "weighted", "size", "length", "only", "splice"}
+
+
+def distribution(recipe: str | Mapping[str, Any], schedule: Schedule) -> TimestepDistribution:
+    """The distribution over the schedule's timesteps that a recipe describes. Raises ValueError for no known recipe."""
+    T = schedule.T
+    keys = set(recipe) if isinstance(recipe, Mapping) else recipe
+    if keys == "uniform":
+        return uniform(T)
+    if keys in ({"interval"}, {"interval", "tails"}):
+        return gaussian_interval(T, *recipe["interval"], tails=recipe.get("tails", "proportional"))
+    if keys == {"log_snr"}:
+        low, high = recipe["log_snr"]
+        return gaussian_interval(T, *(schedule.t_at_snr(math.exp(s)) for s in (high, low)))
+    if keys == {"at", "weights"}:
+        return from_weights(torch.from_numpy(np.interp(np.arange(T), recipe["at"], recipe["weights"])))
+    raise ValueError(
+        f"timesteps = {recipe!r}; need 'uniform', or a table with interval (and tails), log_snr, or at and weights"
+    )
+
+
+def experiment(config: Mapping[str, Any]) -> Experiment:
+    """The experiment of a configuration that is no splice, its key as label. Raises as Experiment does."""
+    plain = dict(config)
+    recipe, weighted = plain.pop("timesteps"), plain.pop("weighted")
+    base = Experiment.from_dict(plain | {"timesteps": [0.5, 0.5]})  # only to build the schedule the recipe refers to
+    chosen = distribution(recipe, getattr(Schedule, base.schedule)(1000))
+    return replace(
+        base,
+        timesteps=uniform(chosen.T) if weighted else chosen,
+        loss_weight=chosen.effective_weight() if weighted else None,
+        label=key(config),
+    )
+
+
+def key(config: Mapping[str, Any]) -> str:
+    """The configuration's name: 16 hexadecimal digits of the sha256 of its JSON, keys sorted."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def describe(config: Mapping[str, Any]) -> str:
+    """The control in a few words, as tables and plots name it."""
+    if "above" in config:
+        return f"{describe(config['above'])} above t = {config['at']}, {describe(config['below'])} below"
+    recipe = config["timesteps"]
+    if recipe == "uniform":
+        name = "uniform"
+    elif "interval" in recipe:
+        name = "interval {:g} to {:g}".format(*recipe["interval"])
+        name += f", tails {recipe['tails']}" if "tails" in recipe else ""
+    elif "log_snr" in recipe:
+        name = "log-SNR {1:g} to {0:g}".format(*recipe["log_snr"])
+    else:
+        name = "equal contributions"
+    return name + (", as weight" if config["weighted"] else "")
+
+
+def read_plan(plan: str | Path, budgets: str = "recorded") -> list[Config]:
+    """The configurations of a plan, by the name of a file in data/plans or by path, seed by seed.
+
+    `budgets` names the profile. Raises FileNotFoundError, naming the plans, and ValueError for what a plan cannot hold.
+    """
+    path = PLANS / f"{plan}.toml"
+    if not path.is_file():
+        path = Path(plan)
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in PLANS.glob("*.toml")))
+        raise FileNotFoundError(f"plan = {str(plan)!r} is neither a file nor one of {known}")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path} is no TOML: {error}") from error
+    if set(content) != {"question", "seeds", "controls"}:
+        raise ValueError(f"{path} has the keys {sorted(content)}; need question, seeds and controls")
+    for control in content["controls"]:
+        if unknown := set(control) - _CONTROL:
+            raise ValueError(f"{path}: unknown {sorted(unknown)} in a control; known are {sorted(_CONTROL)}")
+        if ("timesteps" in control) == ("splice" in control):
+            raise ValueError(f"{path}: the control {control} needs either timesteps or splice")
+    return list(_configurations(content, budgets))
+
+
+def _configurations(content: Mapping[str, Any], budgets: str) -> Iterator[Config]:
+    seeds = content["seeds"]
+    for seed in range(max(seeds.values())):
+        for dataset in (name for name, count in seeds.items() if seed < count):
+            for control in content["controls"]:
+                if dataset not in control.get("only", [dataset]):
+                    continue
+                if splice := control.get("splice"):
+                    above, below = (_one(dataset, seed, {"timesteps": splice[k]}, budgets) for k in ("above", "below"))
+                    yield {"above": above, "below": below, "at": splice["at"]}
+                else:
+                    yield _one(dataset, seed, control, budgets)
+
+
+def _one(dataset: str, seed: int, control: Mapping[str, Any], budgets: str) -> Config:
+    budget = profile(budgets)
+    template = {
+        "ecg5000": budget.signals,
+        "emoji": budget.images,
+        "pokemon": budget.images,
+        "flowers102": budget.images,
+    }
+    base = template.get(dataset, budget.points)
+    length = control.get("length", 1)
+    config = replace(
+        base,
+        dataset=dataset,
+        seed=seed,
+        n_train=round(base.n_train * control.get("size", 1)),
+        training=replace(
+            base.training,
+            steps=round(base.training.steps * length),
+            cooldown=round(base.training.cooldown * length),
+        ),
+    ).to_dict()
+    del config["loss_weight"], config["label"]
+    return config | {"timesteps": control["timesteps"], "weighted": control.get("weighted", False)}
