@@ -1,4 +1,7 @@
-"""The few commands: `python -m memlib reproduce`, `refresh`, `data`. Exit: 0 done, 1 a notebook failed, 2 bad input."""
+"""The few commands: `python -m memlib reproduce`, `refresh`, `data`, `sweep`, `results`, `claims`.
+
+Exit status: 0 done, 1 a notebook or a run failed, 2 bad input.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,19 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from tqdm import tqdm
+
 from . import batch
+from .claims import judge_claims, verdict_table, write_verdicts
 from .data import load
+from .plans import key, read_plan
 from .profiles import PROFILES, profile
+from .results import RESULTS, Line, read, record, summary
+from .sweep import SweepError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m memlib", description="Run the notebooks, fetch the data.")
+    parser = argparse.ArgumentParser(prog="python -m memlib", description="Run notebooks and sweeps, judge claims.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     reproduce = commands.add_parser("reproduce", help="run the notebooks and write a report over them")
@@ -30,9 +39,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     data.add_argument("name")
     data.set_defaults(command=_data)
 
+    sweep = commands.add_parser("sweep", help="run what a plan holds and record it, but for what is recorded already")
+    sweep.add_argument("--plan", action="append", required=True, metavar="PLAN", help="a name in data/plans, or a file")
+    sweep.add_argument(
+        "--profile", default="recorded", metavar="NAME", help="the budget of each run (default: recorded)"
+    )
+    sweep.add_argument("--workers", type=int, metavar="N", help="processes (default: one for each core)")
+    sweep.add_argument("--device", default="cpu", metavar="NAME", help="cpu (the default) or cuda")
+    results = commands.add_parser("results", help="print the recorded runs, the mean over seeds for each control")
+    claims = commands.add_parser("claims", help="print the verdict for each claim, from the recorded runs")
+    claims.add_argument("--write", action="store_true", help="put the table into README.md")
+    for command, function in ((sweep, _sweep), (results, _results), (claims, _claims)):
+        command.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="default: data/results")
+        command.set_defaults(command=function)
+
     options = parser.parse_args(arguments)
     try:
         return options.command(options)
+    except SweepError as e:
+        print(f"memlib: {e}", file=sys.stderr)
+        return 1
     except (ValueError, OSError) as e:
         print(f"memlib: {e}", file=sys.stderr)
         return 2
@@ -59,6 +85,33 @@ def _data(options: argparse.Namespace) -> int:
     print(f"{found.name}: {sizes}, each {tuple(found.train.shape[1:])}")
     print(f"licence: {found.licence}\nsource: {found.source}")
     return 0
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    profile(options.profile)
+    configs = {key(config): config for plan in options.plan for config in read_plan(plan, options.profile)}
+    for line in record(configs.values(), out=options.out, workers=options.workers, device=options.device):
+        tqdm.write(f"{line['key']}  {line['config'].get('dataset', 'splice'):10}  {line['seconds']:7.1f} s")
+    return 0
+
+
+def _results(options: argparse.Namespace) -> int:
+    print(summary(_recorded(options.out)).to_string())
+    return 0
+
+
+def _claims(options: argparse.Namespace) -> int:
+    verdicts = judge_claims(_recorded(options.out))
+    if options.write:
+        write_verdicts(verdicts, batch.ROOT / "README.md")
+    print(verdict_table(verdicts))
+    return 0
+
+
+def _recorded(folder: Path) -> list[Line]:
+    if not (lines := read(folder)):
+        raise ValueError(f"nothing is recorded in {folder} yet: run `python -m memlib sweep --plan NAME`")
+    return lines
 
 
 def _tell(outcomes: Iterable[batch.Outcome]) -> int:

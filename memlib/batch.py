@@ -10,14 +10,10 @@ import ast
 import errno
 import hashlib
 import os
-import platform
-import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,15 +21,15 @@ from typing import Any
 import filelock
 import nbformat
 import papermill
-import torch
 from nbclient.exceptions import CellTimeoutError
 from nbformat import NotebookNode
 from papermill.execute import remove_error_markers
 from traitlets.config import Config
 
-from .report import FAILED, write_atomically, write_report
+from .files import write_atomically
+from .provenance import ROOT, provenance
+from .report import FAILED, write_report
 
-ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 CELL_TIMEOUT = 12 * 3600  # s; only ends a cell that hangs, since a paper-profile cell may train for hours
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
@@ -176,19 +172,6 @@ def sources_sha256(nb: NotebookNode) -> str:
     return hashlib.sha256("\0".join(code).encode()).hexdigest()
 
 
-@cache
-def provenance() -> dict[str, str]:
-    """What a result was made with: the commit (with a + for uncommitted changes), versions, hardware."""
-    packages = ", ".join(f"{name} {version(name)}" for name in ("memlib", "torch", "numpy"))
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
-    return {
-        "commit": (_git("rev-parse", "--short=12", "HEAD") or "unknown")
-        + ("+" if _git("status", "--porcelain") else ""),
-        "versions": f"Python {platform.python_version()}, {packages}",
-        "hardware": f"{device}, {os.cpu_count()} cores, {platform.system()}",
-    }
-
-
 def _execute(nb: NotebookNode, part: Path, parameters: Mapping[str, Any], folder: Path, label: str) -> str:
     """Run it into `part`; what befell the kernel, or nothing. What cells raised stands in the file."""
     bar = {"desc": label, "leave": False, "disable": None}  # None: no bar where nobody is watching
@@ -273,19 +256,3 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _injected(cell: NotebookNode) -> bool:
     return "injected-parameters" in cell.metadata.get("tags", [])
-
-
-def _git(*arguments: str) -> str:
-    try:
-        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return ""
-    return done.stdout.strip()
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), platform.machine())

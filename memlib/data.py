@@ -83,7 +83,7 @@ def load(
         raise ValueError(f"image_size = {image_size!r}; need 32 or 64")
 
     generator = torch.Generator().manual_seed(seed)
-    if name in _CURVES:
+    if name in CURVES:
         items = _points(name, n_train + n_held_out + (512 if n_fresh is None else n_fresh), generator)
     elif name == "ecg5000":
         items = _without_duplicates(_ecg5000())
@@ -109,7 +109,7 @@ def load(
         held_out=held_out,
         fresh=fresh,
         value_range=(-1.0, 1.0) if is_image else (float(items.min()), float(items.max())),
-        kind="image" if is_image else "points" if name in _CURVES else "signal",
+        kind="image" if is_image else "points" if name in CURVES else "signal",
         licence=LICENCES.get(name, "MIT (made by memlib)"),
         source=SOURCES.get(name, "made by memlib"),
         sha256=hashlib.sha256(items.tobytes()).hexdigest(),
@@ -137,18 +137,18 @@ def _gaussians(u: Tensor) -> Tensor:
     return torch.stack([angle.cos(), angle.sin()], 1)
 
 
-_CURVES: dict[str, Callable[[Tensor], Tensor]] = {  # u (N,) in [0, 1) -> (N, 2)
+CURVES: dict[str, Callable[[Tensor], Tensor]] = {  # u (N,) in [0, 1) -> (N, 2)
     "spiral": _spiral,
     "moons": _moons,
     "rings": _rings,
     "gaussians": _gaussians,
 }
-NAMES = (*_CURVES, *SOURCES)
+NAMES = (*CURVES, *SOURCES)
 
 
 def _points(name: str, n: int, generator: torch.Generator) -> np.ndarray:
     """(n, 2) float32 points about a curve, scaled by the curve's own moments: no point depends on the others."""
-    curve = _CURVES[name]
+    curve = CURVES[name]
     grid = curve((torch.arange(4096, dtype=torch.float64) + 0.5) / 4096)
     centre = grid.mean(0)
     scale = (grid - centre).square().mean().sqrt()
@@ -189,7 +189,7 @@ def _folder(name: str, files: tuple[str, ...], build: Callable[[Path], None]) ->
         raise FileNotFoundError(
             f"data set {name!r} is not on this machine and could not be fetched: {error}. The choices: set MEMLIB_DATA "
             f"to a folder that holds {name}/{files[0]}; or reach {SOURCES[name]}; or load a set that needs no network: "
-            f"{', '.join(_CURVES)}, emoji"
+            f"{', '.join(CURVES)}, emoji"
         ) from error
 
 

@@ -170,12 +170,7 @@ def run(experiment: Experiment, *, device: str = "cpu", on_step: Callable[[int],
     def build(work: Path) -> None:
         torch.set_num_threads(1)  # two OpenMP threads on a shared machine are slower, and change the last digits
         history, ema = _train(experiment, dataset, work, device, on_step)
-        shape = dataset.train.shape[1:]
-        samples = samplers.sample(
-            ema, experiment.build_schedule(), shape, experiment.n_samples,
-            seed=experiment.seed, steps=experiment.sampler_steps, device=device,
-            clip=dataset.value_range if dataset.kind == "image" else None,
-        )  # fmt: skip
+        samples = draw(ema, experiment, dataset, device)
         (work / "experiment.json").write_text(json.dumps(experiment.to_dict()))
         (work / "history.json").write_text(json.dumps(history))
         save_file({"samples": samples}, work / "samples.safetensors")
@@ -184,6 +179,17 @@ def run(experiment: Experiment, *, device: str = "cpu", on_step: Callable[[int],
     download.obtain(folder, FILES, build)
     result = Result.load(folder)
     return Result(experiment, folder, result.samples, result.history)  # with this call's label
+
+
+def draw(
+    denoiser: nn.Module, experiment: Experiment, dataset: data.Dataset, device: str | torch.device | None = None
+) -> Tensor:
+    """The samples (n_samples, *D) that this experiment takes from a denoiser, whether its own or another."""
+    return samplers.sample(
+        denoiser, experiment.build_schedule(), dataset.train.shape[1:], experiment.n_samples,
+        seed=experiment.seed, steps=experiment.sampler_steps, device=device,
+        clip=dataset.value_range if dataset.kind == "image" else None,
+    )  # fmt: skip
 
 
 def _train(experiment, dataset, work, device, on_step) -> tuple[dict[str, Any], nn.Module]:

@@ -1,9 +1,10 @@
 """What a sweep runs, as data: a plan is a TOML file of controls, and a control with a seed is one configuration.
 
 A configuration is a plain dict that JSON keeps: an Experiment's description with `timesteps` as a recipe in place of
-the vector, so that it is short and its hash does not hang on a last digit. Recipes: "uniform";
-{"interval": [low, high], "tails": ...} in t; {"log_snr": [low, high]}; {"at": [t, ...], "weights": [...]}, interpolated.
-With `weighted`, t is drawn uniformly and the loss weighted by T p(t). Or two configurations and a timestep: a splice.
+the vector, so that it is short and its hash does not hang on a last digit. The recipes: "uniform";
+{"interval": [low, high], "tails": ...} in t; {"log_snr": [low, high]}; {"at": [t, ...], "weights": [...]}, which is
+interpolated. With `weighted`, t is drawn uniformly and the loss weighted by T p(t). A splice is two configurations and
+a timestep.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from . import data
 from .experiment import Experiment
 from .profiles import profile
 from .schedules import Schedule
@@ -27,7 +29,7 @@ from .timesteps import TimestepDistribution, from_weights, gaussian_interval, un
 
 PLANS = Path(__file__).resolve().parent.parent / "data" / "plans"
 Config = dict[str, Any]
-_CONTROL = {"timesteps", "weighted", "size", "length", "only", "splice"}
+_CONTROL, _SPLICED = {"timesteps", "weighted", "size", "length", "only"}, {"splice", "only"}
 
 
 def distribution(recipe: str | Mapping[str, Any], schedule: Schedule) -> TimestepDistribution:
@@ -101,11 +103,19 @@ def read_plan(plan: str | Path, budgets: str = "recorded") -> list[Config]:
         raise ValueError(f"{path} is no TOML: {error}") from error
     if set(content) != {"question", "seeds", "controls"}:
         raise ValueError(f"{path} has the keys {sorted(content)}; need question, seeds and controls")
-    for control in content["controls"]:
-        if unknown := set(control) - _CONTROL:
-            raise ValueError(f"{path}: unknown {sorted(unknown)} in a control; known are {sorted(_CONTROL)}")
+    seeds, controls = content["seeds"], content["controls"]
+    if not (isinstance(seeds, dict) and seeds and all(type(count) is int and count > 0 for count in seeds.values())):
+        raise ValueError(f"{path}: seeds = {seeds!r}; need a table of data sets with the number of seeds of each")
+    if not (isinstance(controls, list) and all(isinstance(control, dict) for control in controls)):
+        raise ValueError(f"{path}: controls = {controls!r}; need tables, each under [[controls]]")
+    for control in controls:
         if ("timesteps" in control) == ("splice" in control):
             raise ValueError(f"{path}: the control {control} needs either timesteps or splice")
+        known = _SPLICED if "splice" in control else _CONTROL
+        if unknown := set(control) - known:
+            raise ValueError(f"{path}: unknown {sorted(unknown)} in a control; known are {sorted(known)}")
+        if set(control.get("splice", ("above", "below", "at"))) != {"above", "below", "at"}:
+            raise ValueError(f"{path}: splice = {control['splice']}; need above, below and at")
     return list(_configurations(content, budgets))
 
 
@@ -125,13 +135,7 @@ def _configurations(content: Mapping[str, Any], budgets: str) -> Iterator[Config
 
 def _one(dataset: str, seed: int, control: Mapping[str, Any], budgets: str) -> Config:
     budget = profile(budgets)
-    template = {
-        "ecg5000": budget.signals,
-        "emoji": budget.images,
-        "pokemon": budget.images,
-        "flowers102": budget.images,
-    }
-    base = template.get(dataset, budget.points)
+    base = budget.signals if dataset == "ecg5000" else budget.points if dataset in data.CURVES else budget.images
     length = control.get("length", 1)
     config = replace(
         base,

@@ -1,4 +1,4 @@
-"""Budgets by name, in one place: smoke for tests, quick for two cores, recorded for sweeps on them, paper for one GPU."""
+"""Budgets by name, in one place: smoke for tests, quick and (for sweeps) recorded for two cores, paper for one GPU."""
 
 from __future__ import annotations
 
@@ -98,14 +98,14 @@ PROFILES = {
             },
             signals={
                 "n_train": 32,
-                "network": Network(width=16, multipliers=(1, 2), unshuffle=4),
+                "network": Network(width=16, multipliers=(1, 2), unshuffle=2),
                 "training": TrainConfig(steps=2500, batch_size=32, learning_rate=3e-3, ema_decay=0.98, cooldown=1250),
                 "n_samples": 128,
             },
             images={
                 "n_train": 24,
-                "network": Network(width=32, multipliers=(1, 2), unshuffle=4),
-                "training": TrainConfig(steps=3000, batch_size=8, learning_rate=3e-3, ema_decay=0.98, cooldown=2400),
+                "network": Network(width=32, multipliers=(1, 2), unshuffle=2),
+                "training": TrainConfig(steps=1500, batch_size=8, learning_rate=2e-3, ema_decay=0.98, cooldown=1100),
                 "n_samples": 128,
             },
             repeats=8,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import io
-import os
 import re
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -20,6 +19,8 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 from PIL import Image
+
+from .files import write_atomically
 
 FAILED = ".failed"  # NAME.failed.ipynb is as far as a notebook came
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -94,16 +95,6 @@ def figures(nb: NotebookNode) -> list[Figure]:
         outputs = cell.get("outputs", [])
         found += [Figure(cell, output, heading) for output in outputs if "image/png" in output.get("data", {})]
     return found
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write to a name beside `path` and rename, so that a reader sees the old file or the new one, never a half."""
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def write_report(folder: Path) -> Path:

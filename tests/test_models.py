@@ -1,4 +1,4 @@
-"""Models: shapes of every kind, rows that do not touch each other, and the exact denoiser against brute force."""
+"""Models: shapes of every kind, rows that do not touch each other, the exact denoiser against brute force, splices."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from scipy.special import softmax
 from torch import nn
 
-from memlib import MLP, ExactDenoiser, Schedule, UNet
-from memlib.models import ResidualBlock, SelfAttention, fold, time_features, unfold
+from memlib import MLP, ExactDenoiser, Schedule, UNet, sample
+from memlib.models import ResidualBlock, SelfAttention, Spliced, fold, time_features, unfold
 
 
 def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -326,3 +326,68 @@ def test_exact_denoiser_refuses(train) -> None:
         ExactDenoiser(train, SCHEDULE)
     with pytest.raises(ValueError, match="chunk = 0"):
         ExactDenoiser(torch.zeros(3, 2), SCHEDULE, chunk=0)
+
+
+@pytest.mark.parametrize("outside", [-1, 1000, 10**6])
+@pytest.mark.parametrize("answer", [ExactDenoiser.forward, ExactDenoiser.denoise, ExactDenoiser.weights])
+def test_exact_denoiser_refuses_timesteps_the_schedule_lacks(answer, outside: int) -> None:
+    """-1 would be read as the last timestep, without a word."""
+    model = ExactDenoiser(normal(4, 2), SCHEDULE)
+    with pytest.raises(ValueError, match=rf"t spans .*{outside}.*0\.\.999"):
+        answer(model, normal(2, 2), torch.tensor([5, outside]))
+    assert answer(model, normal(2, 2), torch.tensor([0, 999])).isfinite().all()
+
+
+# --- two denoisers as one ---------------------------------------------------------------------------------------------
+
+
+class Told(nn.Module):
+    """Answers with its own number, and keeps the timesteps it was asked about."""
+
+    def __init__(self, number: float) -> None:
+        super().__init__()
+        self.number, self.asked = number, []
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        self.asked += t.tolist()
+        return torch.full_like(x, self.number)
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 9), (3, 4, 5)])
+def test_a_splice_answers_row_by_row_and_its_own_timestep_belongs_above(shape) -> None:
+    t = torch.tensor([0, 399, 400, 401, 999])
+    out = Spliced(Told(1.0), Told(-1.0), at=400)(normal(5, *shape), t)
+    assert out.shape == (5, *shape)
+    assert torch.equal(out.flatten(1)[:, 0], torch.tensor([-1.0, -1.0, 1.0, 1.0, 1.0]))
+    assert (out.flatten(1) == out.flatten(1)[:, :1]).all()
+
+
+def test_a_batch_of_one_side_asks_that_side_only() -> None:
+    above, below = Told(1.0), Told(-1.0)
+    Spliced(above, below, at=400)(normal(3, 2), torch.tensor([400, 700, 999]))
+    assert (above.asked, below.asked) == ([400, 700, 999], [])
+    Spliced(above, below, at=400)(normal(2, 2), torch.tensor([0, 399]))
+    assert (above.asked, below.asked) == ([400, 700, 999], [0, 399])
+
+
+def test_sampling_changes_from_one_network_to_the_other_once_at_its_timestep() -> None:
+    above, below = Told(0.1), Told(-0.1)
+    sample(Spliced(above, below, at=400), SCHEDULE, (2,), 3, seed=0, steps=20)
+    asked = [above.asked[::3], below.asked[::3]]  # three samples, each asked about every timestep
+    assert asked == [[t for t in range(999, -1, -50) if t >= 400], [t for t in range(999, -1, -50) if t < 400]]
+
+
+def test_samples_of_two_exact_denoisers_are_copies_from_the_set_of_the_one_that_takes_the_last_step() -> None:
+    sets = normal(6, 2, seed=3) - 2, normal(6, 2, seed=4) + 2
+    for at, last in ((0, 0), (9, 0), (10, 1), (500, 1), (1000, 1)):  # of 100 steps the last is taken at t = 9
+        splice = Spliced(*(ExactDenoiser(part, SCHEDULE) for part in sets), at=at)
+        samples = sample(splice, SCHEDULE, (2,), 8, seed=1, steps=100)
+        assert torch.cdist(samples, sets[last]).amin(1).max() < 0.05 < torch.cdist(samples, sets[1 - last]).min()
+
+
+@pytest.mark.parametrize(
+    ("at", "error"), [(-1, ValueError), (399.5, TypeError), (True, TypeError), ("400", TypeError), (None, TypeError)]
+)
+def test_splice_refuses_what_is_no_timestep(at, error) -> None:
+    with pytest.raises(error, match=f"at = {at!r}"):
+        Spliced(Told(1.0), Told(0.0), at)

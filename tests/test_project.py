@@ -27,8 +27,11 @@ ALLOWED: dict[str, set[str]] = {
     "training": {"schedules", "timesteps"},
     "samplers": {"schedules"},
     "download": set(),
-    "report": set(),
-    "batch": {"report"},
+    "files": set(),
+    "provenance": set(),
+    "inference": {"metrics"},
+    "report": {"files"},
+    "batch": {"report", "files", "provenance"},
 }
 # needed at run time by name only: a kernel, the page a reader opens, the backend of pandas' and seaborn's frames
 NOT_IMPORTED = {"ipykernel", "ipywidgets", "jupyterlab", "pandas"}

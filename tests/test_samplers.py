@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from memlib import (
     MLP,
     ExactDenoiser,
+    Frame,
     Schedule,
     UNet,
     ddim,
@@ -440,6 +441,33 @@ def test_sample_is_the_sampler_on_its_own_noise_in_batches() -> None:
         np.testing.assert_allclose(samples, by_hand, atol=1e-4)
     other = sample(model, SCHEDULE, (2,), 7, seed=3, steps=10, sampler=dpm_solver, clip=(-1, 1))
     assert other.abs().max() <= 1
+
+
+def devices_of_noise(model, **options) -> set[str]:
+    """What kind of device `sample` puts its noise on; nothing is computed, so that any kind can be asked about."""
+    seen = set()
+
+    def look(model, schedule, x, *, steps, clip):
+        seen.add(x.device.type)
+        yield Frame(-1, torch.zeros(x.shape), torch.zeros(x.shape))
+
+    sample(model, SCHEDULE, (2,), 5, seed=0, batch_size=2, sampler=look, **options)
+    return seen
+
+
+def test_sample_computes_where_the_model_is() -> None:
+    network, exact = MLP(2, width=8), ExactDenoiser(noise(4, 2), SCHEDULE)  # which has buffers only
+    for model in (network, exact):
+        assert devices_of_noise(model) == {"cpu"}
+        assert devices_of_noise(model.to("meta")) == {"meta"}
+        assert devices_of_noise(model, device="cpu") == {"cpu"}, "a device that is named is taken"
+
+
+@pytest.mark.parametrize("model", [GaussianDenoiser(SCHEDULE), lambda x, t: torch.zeros_like(x)])
+def test_sample_takes_a_model_that_holds_no_tensor(model) -> None:
+    assert devices_of_noise(model) == {"cpu"}
+    by_hand = last(ddim(model, SCHEDULE, initial_noise((2,), sample_generators(5, seed=0)), steps=10))
+    np.testing.assert_allclose(sample(model, SCHEDULE, (2,), 5, seed=0, steps=10), by_hand, rtol=1e-5)
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

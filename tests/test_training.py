@@ -184,6 +184,33 @@ def test_warm_up_rises_linearly_to_the_learning_rate() -> None:
     np.testing.assert_allclose(rates, [0.002, 0.004, 0.006, 0.008, 0.01, 0.01, 0.01], rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("warmup", "cooldown", "expected"),
+    [
+        (0, 3, [1, 1, 1, 1, 1, 3 / 4, 2 / 4, 1 / 4]),
+        (2, 3, [1 / 3, 2 / 3, 1, 1, 1, 3 / 4, 2 / 4, 1 / 4]),
+        (3, 7, [1 / 4, 2 / 4, 3 / 4, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]),  # they meet: the lower of the two
+        (0, 7, [1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]),
+        (0, 99, [8 / 100, 7 / 100, 6 / 100, 5 / 100, 4 / 100, 3 / 100, 2 / 100, 1 / 100]),  # longer than the run
+    ],
+)
+def test_cool_down_falls_linearly_towards_zero(warmup: int, cooldown: int, expected: list[float]) -> None:
+    steps = run(warmup=warmup, cooldown=cooldown, learning_rate=1e-2, steps=8)
+    np.testing.assert_allclose(
+        [s.optimizer.param_groups[0]["lr"] for s in steps], 1e-2 * np.array(expected), rtol=1e-12
+    )
+
+
+def test_cool_down_of_a_resumed_run_goes_on_where_it_was() -> None:
+    options = {"warmup": 0, "cooldown": 6, "learning_rate": 1e-2}
+    whole, halves = last(run(**options)), run(**options)
+    for _ in range(9):  # of 12: into the cool-down
+        step = next(halves)
+    resumed = run(**options, state=step.state())
+    np.testing.assert_allclose([s.optimizer.param_groups[0]["lr"] for s in resumed], [0.03 / 7, 0.02 / 7, 0.01 / 7])
+    assert bits(last(run(**options, state=step.state())).ema) == bits(whole.ema)
+
+
 @pytest.mark.parametrize(("clip", "bound"), [(0.01, True), (1e9, False)])
 def test_gradient_is_clipped_as_a_whole(clip: float, bound: bool) -> None:
     for step in run(grad_clip=clip):
@@ -528,6 +555,8 @@ def test_refuses_a_state_that_is_none(state) -> None:
         ({"steps": 10.0}, TypeError),
         ({"batch_size": 0}, ValueError),
         ({"warmup": -1}, ValueError),
+        ({"cooldown": -1}, ValueError),
+        ({"cooldown": 2.5}, TypeError),
         ({"learning_rate": 0}, ValueError),
         ({"learning_rate": math.nan}, ValueError),
         ({"grad_clip": -1.0}, ValueError),

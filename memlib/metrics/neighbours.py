@@ -15,6 +15,7 @@ from torch import Tensor
 from memlib.metrics.checks import check_count, check_points, checked
 
 CHUNK = 2**22  # elements held at once per temporary: 16 MB in float32
+SPARE = 6  # candidates looked at beyond the k nearest before a whole row is
 
 
 def scan(a: Tensor, b: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
@@ -87,11 +88,19 @@ def nearest_neighbours(samples: Tensor, train: Tensor, k: int = 2) -> tuple[Tens
     distances, indices = [], []
     for start, quick, slack in scan(samples, train):
         # k points have a quick value up to `kth`, so the k-th true value is at most kth + slack, and no point whose
-        # quick value is above kth + 2 slack can be as near: all neighbours, and all ties with them, are kept.
-        kth = quick.topk(k, largest=False).values[:, -1:]
-        rows, columns = (quick > kth + 2 * slack).logical_not_().nonzero(as_tuple=True)
+        # quick value is above kth + 2 slack can be as near: all neighbours, and all ties with them, are kept. They are
+        # among the few smallest, but in rows where even the last of these is below the bound.
+        smallest, places = quick.topk(min(k + SPARE, len(train)), largest=False)
+        bound = smallest[:, k - 1 : k] + 2 * slack
+        crowded = (smallest[:, -1:] > bound).logical_not_().flatten().nonzero().flatten()
+        few = (smallest > bound).logical_not_().index_fill_(0, crowded, False)
+        rows, columns = few.nonzero(as_tuple=True)[0], places[few]
+        if len(crowded):
+            all_rows, all_columns = (quick[crowded] > bound[crowded]).logical_not_().nonzero(as_tuple=True)
+            rows, columns = torch.cat([rows, crowded[all_rows]]), torch.cat([columns, all_columns])
         distance = measure(samples, train, rows + start, columns)
-        order = distance.argsort(stable=True)
+        order = columns.argsort()
+        order = order[distance[order].argsort(stable=True)]
         order = order[rows[order].argsort(stable=True)]  # by row, then distance, then index
         counts = rows.bincount(minlength=len(quick))
         pick = order[(counts.cumsum(0) - counts)[:, None] + torch.arange(k, device=order.device)]

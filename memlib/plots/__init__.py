@@ -7,22 +7,33 @@ from memlib.plots.curves import band_contributions, compare, distributions, loss
 from memlib.plots.items import denoising_strip, grid, neighbour_panels
 from memlib.plots.planes import pca_scatter, points
 from memlib.plots.style import FALLBACK, MEANINGS, Look, caption, looks, use_style
+from memlib.plots.sweeps import along, beside_nearest, tradeoff, where_learned
+from memlib.plots.verdicts import Scale, forest, seed_dots, seed_lines, verdict_grid
 
 __all__ = [
     "FALLBACK",
     "MEANINGS",
     "Look",
+    "Scale",
+    "along",
     "band_contributions",
+    "beside_nearest",
     "caption",
     "compare",
     "denoising_strip",
     "distributions",
+    "forest",
     "grid",
     "looks",
     "loss_per_band",
     "neighbour_panels",
     "pca_scatter",
     "points",
+    "seed_dots",
+    "seed_lines",
     "snr_curves",
+    "tradeoff",
     "use_style",
+    "verdict_grid",
+    "where_learned",
 ]

@@ -18,14 +18,15 @@ from pathlib import Path
 
 import torch
 
-from memlib.batch import provenance
-from tests.benchmarks import neighbours, steps
+from memlib.provenance import provenance
+from tests.benchmarks import neighbours, steps, sweeps
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 BENCHMARKS: dict[str, Callable[[int, int], Iterator[str]]] = {
     "training": steps.training,
     "drawing": steps.drawing,
     "neighbours": neighbours.neighbours,
+    "sweep": sweeps.sweeps,
 }
 
 

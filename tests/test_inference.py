@@ -1,0 +1,203 @@
+"""Intervals and p values against scipy, against exact enumeration, and against how often they err on made-up data."""
+
+import math
+from itertools import permutations, product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from memlib.inference import holm, paired_difference, trend
+
+
+def seeded(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+# --- paired differences -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [2, 3, 6, 40])
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
+@pytest.mark.parametrize("shift", [-3.0, 0.0, 0.2])
+def test_paired_difference_is_students(n: int, confidence: float, shift: float) -> None:
+    x = seeded(n).normal(shift, 1.5, n)
+    expected = stats.ttest_1samp(x, 0)
+    interval = expected.confidence_interval(confidence)
+    effect, p = paired_difference(x.tolist(), confidence)
+    assert p == pytest.approx(expected.pvalue, rel=1e-9)
+    np.testing.assert_allclose([effect.value, effect.low, effect.high], [x.mean(), *interval], rtol=1e-9)
+
+
+def test_the_default_interval_leaves_out_zero_exactly_where_p_is_below_five_percent() -> None:
+    said = set()
+    for seed in range(200):
+        effect, p = paired_difference(seeded(seed).normal(0.8, 1, 6))
+        assert (effect.low > 0 or effect.high < 0) == (p < 0.05)
+        said.add(p < 0.05)
+    assert said == {True, False}
+
+
+def test_equal_differences_are_certain_unless_they_are_zero() -> None:
+    effect, p = paired_difference([0.25] * 6)
+    assert (effect.value, effect.low, effect.high, p) == (0.25, 0.25, 0.25, 0.0)
+    effect, p = paired_difference([0.0] * 6)
+    assert (effect.value, effect.low, effect.high, p) == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_paired_difference_errs_as_often_as_it_says() -> None:
+    x = seeded(1).normal(0.0, 1.0, (2000, 6))
+    missed = np.mean([paired_difference(row)[1] < 0.05 for row in x])
+    assert abs(missed - 0.05) < 4 * math.sqrt(0.05 * 0.95 / 2000)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ([], "values holds 0 difference"),
+        ([1.0], r"values holds 1 difference\(s\).*at least two seeds"),
+        ([1.0, math.nan, 2.0], r"values holds \[nan\]; every value must be finite"),
+        ([1.0, math.inf], r"values holds \[inf\]"),
+    ],
+)
+def test_paired_difference_refuses(values, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        paired_difference(values)
+
+
+@pytest.mark.parametrize("confidence", [0, 1, 95, math.nan])
+def test_paired_difference_refuses_a_confidence_that_is_none(confidence) -> None:
+    with pytest.raises(ValueError, match=f"confidence .*{confidence}"):
+        paired_difference([1.0, 2.0], confidence)
+
+
+# --- trends -----------------------------------------------------------------------------------------------------------
+
+
+def spearman(row) -> float:
+    return 0.0 if len(set(row)) == 1 else stats.spearmanr(row, range(len(row))).statistic
+
+
+def exact(rows) -> float:
+    """The two-sided p over all orders within each row."""
+    observed = abs(sum(spearman(row) for row in rows))
+    sums = [sum(each) for each in product(*([spearman(order) for order in permutations(row)] for row in rows))]
+    return np.mean(np.abs(sums) >= observed - 1e-9)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [[1, 2, 3], [1, 2, 3]],
+        [[3, 2, 1], [2.5, 2, 1], [9, 8, 7]],
+        [[1, 2, 3, 4], [1, 2, 4, 3]],
+        [[1, 2, 3, 4], [4, 3, 2, 1]],  # against each other
+        [[1, 1, 2, 2], [1, 2, 2, 3]],  # ties
+        [[5, 5, 5], [1, 2, 3], [1, 3, 2]],  # nothing but ties in one of them
+        [[1, 2, 3], [1, 2, 3, 4], [1, 3, 2, 5, 4]],  # of unequal length
+    ],
+)
+def test_trend_is_the_mean_rank_correlation_with_the_p_of_all_orders(rows) -> None:
+    expected = exact(rows)
+    effect, p = trend(rows, generator=seeded())
+    each = [spearman(row) for row in rows]
+    assert effect.value == pytest.approx(np.mean(each), abs=1e-12)
+    half = stats.t.ppf(0.975, len(each) - 1) * np.std(each, ddof=1) / math.sqrt(len(each))
+    assert (effect.low, effect.high) == pytest.approx((np.mean(each) - half, np.mean(each) + half), abs=1e-12)
+    assert p == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / 20_000) + 1e-4)
+
+
+def test_trend_has_the_sign_of_the_rise_and_no_regard_for_the_scale() -> None:
+    rows = seeded().normal(size=(6, 5)) + 1.5 * np.arange(5)
+    up, p_up = trend(rows, generator=seeded())
+    down, p_down = trend(-rows, generator=seeded())
+    bent, p_bent = trend(np.exp(3 * rows), generator=seeded())
+    shifted, p_shifted = trend(rows + 100 * np.arange(6)[:, None], generator=seeded())  # seeds differ in level
+    assert up.value > 0.5 and p_up < 0.001
+    assert down.value == pytest.approx(-up.value) and p_down == p_up
+    assert (bent, p_bent) == (shifted, p_shifted) == (up, p_up)
+
+
+def test_trend_of_nothing_but_ties_is_none() -> None:
+    effect, p = trend([[1, 1, 1], [2, 2, 2]], generator=seeded())
+    assert (effect.value, effect.low, effect.high, p) == (0, 0, 0, 1)
+
+
+def test_trend_of_opposite_rows_cancels() -> None:
+    effect, p = trend([[1, 2, 3, 4], [4, 3, 2, 1]], generator=seeded())
+    assert effect.value == pytest.approx(0, abs=1e-12)
+    assert p == 1
+    assert effect.low < -1 < 1 < effect.high, "two seeds that disagree say nothing"
+
+
+def test_trend_never_says_zero_and_repeats_itself() -> None:
+    rows = [list(range(8))] * 6
+    _, p = trend(rows, generator=seeded(), draws=500)
+    assert p == 1 / 501
+    rough = [[2, 1, 3], [1, 3, 2], [1, 2, 3]]
+    assert trend(rough, generator=seeded(3)) == trend(rough, generator=seeded(3))
+    assert len({trend(rough, generator=seeded(seed), draws=500)[1] for seed in range(5)}) > 1
+
+
+def test_trend_errs_no_more_often_than_it_says() -> None:
+    g = seeded(2)
+    missed = np.mean([trend(g.normal(size=(6, 5)), generator=g, draws=400)[1] < 0.05 for _ in range(500)])
+    assert abs(missed - 0.05) < 4 * math.sqrt(0.05 * 0.95 / 500)
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([], r"rows has lengths \[\]"),
+        ([[1, 2, 3]], r"rows has lengths \[3\]; need at least two rows of at least three"),
+        ([[1, 2, 3], [1, 2]], r"rows has lengths \[3, 2\]"),
+        ([[1, 2, math.nan], [1, 2, 3]], r"rows holds \[nan\]; every value must be finite"),
+        ([[1, 2, 3], [1, -math.inf, 3]], r"rows holds \[-inf\]"),
+    ],
+)
+def test_trend_refuses(rows, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        trend(rows, generator=seeded())
+
+
+def test_trend_refuses_to_draw_nothing() -> None:
+    with pytest.raises(ValueError, match="draws must be at least 1, got 0"):
+        trend([[1, 2, 3], [1, 3, 2]], generator=seeded(), draws=0)
+
+
+# --- Holm -------------------------------------------------------------------------------------------------------------
+
+
+def test_holm_by_hand() -> None:
+    """Smallest first: 4 x 0.005, 3 x 0.01, 2 x 0.03, and 0.04, which may not be below the one before."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.6]) == [1.0, 1.0]
+    assert holm([0.02]) == [0.02]
+    assert holm([]) == []
+
+
+def step_down(p: list[float], alpha: float) -> list[bool]:
+    """Holm's procedure as he wrote it: from the smallest on, reject as long as p_(k) <= alpha / (m - k + 1)."""
+    rejected = [False] * len(p)
+    for k, i in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        if p[i] * (len(p) - k) > alpha:
+            break
+        rejected[i] = True
+    return rejected
+
+
+@settings(max_examples=200, deadline=None)
+@given(p=st.lists(st.floats(0, 1), min_size=1, max_size=12), alpha=st.floats(0, 0.999))
+def test_holm_rejects_what_the_procedure_rejects(p, alpha: float) -> None:
+    adjusted = holm(p)
+    assert [x <= alpha for x in adjusted] == step_down(p, alpha)
+    assert all(a >= b for a, b in zip(adjusted, p, strict=True))
+    assert max(adjusted) <= 1
+
+
+@pytest.mark.parametrize("bad", [-0.01, 1.01, math.nan])
+def test_holm_refuses_what_is_no_p_value(bad: float) -> None:
+    with pytest.raises(ValueError, match=rf"p holds \[{bad}\]; every p value must lie in 0\.\.1"):
+        holm([0.5, bad, 0.1])
