@@ -61,7 +61,9 @@ def line(config: dict, changed: dict) -> dict:
     for name, value in changed.items():
         values[name] = value(values[name]) if callable(value) else value
     metrics = {name: [value, value - 0.05, value + 0.05] for name, value in values.items()}
-    return {"key": key(config), "config": config, "metrics": metrics, "loss": {"in_training": list(loss)}}
+    floors = {"fresh": {name: [0.1, 0.0, 0.2] for name in metrics}}  # below every made-up share: uniform memorizes
+    loss_read = {"in_training": list(loss)}
+    return {"key": key(config), "config": config, "metrics": metrics, "floors": floors, "loss": loss_read}
 
 
 PLANS = ("width", "position", "position_snr", "equalised")
@@ -331,6 +333,16 @@ def test_distance_to_the_training_set_changes_no_verdict() -> None:
     lines = made_up(with_everything)
     with_them = [x | {"metrics": x["metrics"] | {name: [0.0, 0.0, 0.0] for name in names}} for x in lines]
     assert judge(with_them) == judge(lines)
+
+
+def test_where_uniform_does_not_memorize_nothing_is_judged_but_c1() -> None:
+    lines = made_up(with_everything)
+    as_null = lambda x: x | {"floors": {"fresh": {name: [0.79, 0.7, 0.9] for name in x["metrics"]}}}  # noqa: E731
+    for found in judge([as_null(x) for x in lines]):
+        if found.claim != "C1":
+            assert found.verdict == "inconclusive"
+            assert {f.says for f in found.findings} <= {"untestable"}
+    assert any(f.says == "supports" for v in judge(lines) for f in v.findings if v.claim != "C1")
 
 
 def test_fewer_than_six_seeds_are_shown_and_never_counted() -> None:

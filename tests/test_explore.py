@@ -28,7 +28,7 @@ Line = dict[str, Any]
 def made_up(dataset: str, seed: int, i: int, config: Line) -> Line:
     """A recorded line, its measures a little larger for each data set, seed and control."""
     value = 0.5 + 0.02 * i + 0.1 * seed + 0.05 * (dataset == "emoji")
-    measures = {name: [value, value, value] for name in MEASURES}
+    measures = {name: [value + ("held-out" in name)] * 3 for name in MEASURES}
     floors = {kind: dict.fromkeys(MEASURES, [level] * 3) for kind, level in (("fresh", 0.45), ("copycat", 1.0))}
     loss = {"t": [5], "train": [0.1], "held_out": [0.2]}
     return {"key": key(config), "config": config, "metrics": measures, "floors": floors, "loss": loss, "seconds": 1.0}
@@ -162,7 +162,7 @@ def test_tradeoff_reads_a_run_beside_uniform_and_the_floors():
     figure, reading = explore.draw_tradeoff(lines(), "ecg5000", 1, "interval 0 to 500")
     rings = [ax.lines[-1].get_xydata().tolist() for ax in figure.axes]
     plt.close(figure)
-    assert rings == [[[0.6, 0.6]]] * 2
+    assert rings == [[[1.6, 0.6]]] * 2, "distance to the right, memorization up"
     assert reading.startswith("interval 0 to 500, seed 1: closer to train 0.6 (uniform 0.68, fresh 0.45, copycat 1);")
     assert reading.endswith("Trained on t = 0 to 683 only (T p(t) > 0.01). Its samples were not kept.")
 

@@ -156,6 +156,12 @@ def test_along_draws_a_measure_that_has_no_floors() -> None:
     assert legend(figure) == ["uniform"]
 
 
+def test_along_is_logarithmic_in_a_measure_that_spans_more_than_a_decade() -> None:
+    for worst, scale in ((4.0, "linear"), (4.1, "log")):
+        figure = plots.along({"uniform": {1: runs((0.4, 0.9)), 2: runs((worst, 0.9))}}, ["PCA-W"], xlabel="")
+        assert figure.axes[0].get_yscale() == scale
+
+
 def test_where_learned_shows_each_cell_hatches_broken_ones_and_what_is_trained() -> None:
     figure = plots.where_learned(CONTROLS, LINEAR, MAPS, BROKEN)
     ridges, first, second = figure.axes

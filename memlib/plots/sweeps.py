@@ -46,6 +46,7 @@ Curves = Mapping[str, Mapping[Any, pd.DataFrame]]
 FLOORS = ("fresh", "copycat")
 SMALLEST, LARGEST = 4.0, 9.0  # points, of the first and last marker along a curve
 NEVER = 0.01  # T p(t), below which a step counts as never trained
+DECADE = 10  # the largest value over the smallest, above which an axis is logarithmic
 PALEST = 10.0  # points or per cent: the least range that the colours of a map span
 
 
@@ -93,7 +94,8 @@ def tradeoff(
 def along(curves: Curves, measures: Sequence[str], *, xlabel: str) -> Figure:
     """One panel for each measure along the points of `curves`, {label: {point: its runs}}, with the measure's floors.
 
-    Points that are numbers (steps, sizes) stand on a logarithmic scale and are joined, others side by side.
+    Points that are numbers (steps, sizes) stand on a logarithmic scale and are joined, others side by side. A measure
+    that spans over a decade has a logarithmic scale, too.
     Raises ValueError for no run and for runs that lack a measure.
     """
     curves = labelled("curves", curves)
@@ -118,6 +120,10 @@ def along(curves: Curves, measures: Sequence[str], *, xlabel: str) -> Figure:
         ax.set(xlabel=xlabel, title=measure)
         ax.margins(x=0.12)
         _scale(ax, measure)
+        drawn = everything[measure]
+        if drawn.min() > 0 and drawn.max() > DECADE * drawn.min():  # else one bad run flattens all others
+            ax.set_yscale("log")
+            ax.yaxis.set_major_formatter(lambda value, _: number(value))
     top_legend(figure, _handles([*curves, *floors], everything))
     return figure
 
