@@ -226,6 +226,8 @@ def _verdict(claim: str, findings: Sequence[Finding]) -> Verdict:
     for dataset in dict.fromkeys(f.dataset for f in findings):
         own = [f for f in findings if f.dataset == dataset]
         groups = [{f.says for f in own if f.group == group} for group in dict.fromkeys(f.group for f in own)]
+        if claim == "C3" and _together(groups[0]) != "supports":  # of no trend, alignment has no opposite sign to have
+            groups = groups[:1]
         by_dataset[dataset] = "exploratory" if {"exploratory"} in groups else _tally([_together(g) for g in groups])
     return Verdict(claim, STATEMENTS[claim], _overall(by_dataset.values()), by_dataset, tuple(findings))
 

@@ -13,8 +13,10 @@ from collections.abc import Callable, Mapping
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from .. import plots
 
@@ -43,8 +45,10 @@ class Panel(widgets.VBox):
         before = set(plt.get_fignums())
         try:
             figure, text = draw()
-            png = io.BytesIO()
-            FigureCanvasAgg(figure).print_png(png)  # savefig draws twice
+            canvas, png = FigureCanvasAgg(figure), io.BytesIO()
+            canvas.draw()  # once: savefig draws twice
+            picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+            picture.quantize(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(png, "png")
             self.picture.value, self.reading.value = png.getvalue(), f"<p>{html.escape(text)}</p>"
             self.errors.outputs = ()
         except Exception as error:  # whatever it is, the reader sees it where they moved the slider

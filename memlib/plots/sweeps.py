@@ -15,11 +15,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from memlib.plots.curves import NOISE_GROWS
 from memlib.plots.style import (
@@ -70,7 +71,9 @@ def tradeoff(
     wanted = [*measures, *(f"{kind}: {measure}" for kind in FLOORS for measure in measures)]
     everything = _together([*limit, *(runs for each in points.values() for runs in each)], wanted)
     if axes is None:
-        axes = plt.subplots(1, len(pairs), figsize=(3.5 * len(pairs), 3.4), layout="constrained", squeeze=False)[1][0]
+        axes = plt.subplots(
+            1, len(pairs), figsize=(max(6.0, 3.5 * len(pairs)), 3.4), layout="constrained", squeeze=False
+        )[1][0]
     for ax, (x, y) in zip(axes, pairs, strict=True):
         for label, look in looks(points).items():
             sizes = np.linspace(SMALLEST, LARGEST, len(points[label]) + len(limit))
@@ -81,10 +84,7 @@ def tradeoff(
             floor = everything.drop_duplicates("seed").assign(broken=False)
             _draw_curve(ax, [floor], f"{kind}: {x}", f"{kind}: {y}", MEANINGS[kind], [7.0])
         ax.set(xlabel=f"{x} (less is better)", ylabel=y, xscale="log")
-        low, high = ax.get_xlim()
-        ax.xaxis.set_major_locator(MaxNLocator(5) if high < 3 * low else LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_major_formatter(lambda value, _: number(value))
-        ax.minorticks_off()
+        _plain_numbers(ax.xaxis)
         _scale(ax, y)
     known = [*points, *(["uniform"] if limit else []), *FLOORS]
     top_legend(axes[0].figure, _handles(known, everything, f"larger marker: {grows}"))
@@ -104,7 +104,7 @@ def along(curves: Curves, measures: Sequence[str], *, xlabel: str) -> Figure:
     at = {name: float(name if numeric else i) for i, name in enumerate(sorted(names) if numeric else names)}
     everything = _together([r.assign(at=at[n]) for runs in curves.values() for n, r in runs.items()], measures)
     floors = [kind for kind in FLOORS if any(f"{kind}: {measure}" in everything for measure in measures)]
-    size = (min(3.8, max(3.0, 0.9 + 0.7 * len(names))) * len(measures), 3.2)
+    size = (min(3.8, max(3.0, 0.9 + 0.7 * len(names))) * len(measures), 3.0)
     figure, axes = plt.subplots(1, len(measures), figsize=size, layout="constrained", squeeze=False)
     for ax, measure in zip(axes[0], measures, strict=True):
         for kind in (kind for kind in floors if f"{kind}: {measure}" in everything):
@@ -123,7 +123,7 @@ def along(curves: Curves, measures: Sequence[str], *, xlabel: str) -> Figure:
         drawn = everything[measure]
         if drawn.min() > 0 and drawn.max() > DECADE * drawn.min():  # else one bad run flattens all others
             ax.set_yscale("log")
-            ax.yaxis.set_major_formatter(lambda value, _: number(value))
+            _plain_numbers(ax.yaxis)
     top_legend(figure, _handles([*curves, *floors], everything))
     return figure
 
@@ -238,6 +238,14 @@ def _scale(ax: Axes, measure: str) -> None:
         ax.set_ylim(min(0.4, ax.get_ylim()[0]), 1.03)
 
 
+def _plain_numbers(axis: Axis) -> None:
+    """On a logarithmic axis, however short it is."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(MaxNLocator(5) if high < 3 * low else LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(lambda value, _: number(value))
+    axis.set_minor_locator(NullLocator())
+
+
 def _handles(labels: Iterable[str], runs: pd.DataFrame, note: str = "") -> list[Line2D]:
     handles = [
         Line2D([], [], color=k.colour, marker=k.marker, linestyle="none" if label in FLOORS else k.line, label=label)
@@ -272,13 +280,15 @@ def _draw_cells(ax: Axes, table: pd.DataFrame, broken: np.ndarray) -> None:
     limit = np.abs(values[known & ~broken]).max(initial=PALEST)
     ax.imshow(values, cmap="PuOr_r", vmin=-limit, vmax=limit, aspect="auto")
     for row, column in np.argwhere(known & broken):
-        cell = Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, hatch="/////", edgecolor="0.45", linewidth=0)
+        cell = Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, hatch="///", edgecolor="0.45", linewidth=0)
         ax.add_patch(cell)
-    plate = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.6}
     for row, column in np.argwhere(known):
-        value = round(values[row, column])
+        value, plate = round(values[row, column]), None
+        ink = "white" if abs(value) > 0.7 * limit else "black"
+        if broken[row, column]:  # hatched: the number needs a plain ground
+            ink, plate = "black", {"facecolor": "white", "linewidth": 0, "pad": 0.8}
         text = ">999" if value > 999 else f"{value:+d}".replace("-", "\u2212") if value else "0"
-        ax.text(column, row, text, ha="center", va="center", size=7.5, bbox=plate)
+        ax.text(column, row, text, ha="center", va="center", size=7.5, color=ink, bbox=plate)
     ax.set_xticks(range(len(table.columns)), [str(seed) for seed in table.columns])
     ax.set_xlabel("seed")
     ax.grid(False)
