@@ -43,7 +43,7 @@ def client() -> Iterator[Any]:
     from distributed import Client, LocalCluster  # not at the top: local processes import this file for `watched`
 
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=0) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", memory_limit=0) as cluster,
         Client(cluster) as client,
     ):
         yield client
