@@ -137,7 +137,7 @@ def _build(recorded: _Recorded, dataset: str, seed: int, emphasis: str) -> _Stag
     families = {emphasis: FAMILIES[emphasis]} if emphasis else FAMILIES
     curves = {f: {c: recorded.of(dataset, seed, c) for c in controls[:-1]} for f, controls in families.items()}
     kept = any("samples_sha256" in line for name, line in recorded.runs.items() if name[:2] == (dataset, seed))
-    figure = plt.figure(figsize=(9.6, 5.6 if kept else 3.4), layout="constrained")
+    figure = plt.figure(figsize=(9.2, 5.0 if kept else 3.2), layout="constrained")
     rows = [["PCA-W", "energy"], ["samples"] * 2][: 1 + kept]
     axes = figure.subplot_mosaic(rows, height_ratios=(3, 2)[: len(rows)])
     panels = [axes["PCA-W"], axes["energy"]]

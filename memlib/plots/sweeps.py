@@ -71,9 +71,8 @@ def tradeoff(
     wanted = [*measures, *(f"{kind}: {measure}" for kind in FLOORS for measure in measures)]
     everything = _together([*limit, *(runs for each in points.values() for runs in each)], wanted)
     if axes is None:
-        axes = plt.subplots(
-            1, len(pairs), figsize=(max(6.0, 3.5 * len(pairs)), 3.4), layout="constrained", squeeze=False
-        )[1][0]
+        size = (max(6.0, 3.5 * len(pairs)), 3.4)
+        axes = plt.subplots(1, len(pairs), figsize=size, layout="constrained", squeeze=False)[1][0]
     for ax, (x, y) in zip(axes, pairs, strict=True):
         for label, look in looks(points).items():
             sizes = np.linspace(SMALLEST, LARGEST, len(points[label]) + len(limit))
@@ -145,8 +144,8 @@ def where_learned(
     for title, table in labelled("changes", changes).items():
         if missing := set(rows) - set(table.index) or set(rows) - set(broken.index) or set(table) - set(broken):
             raise ValueError(f"changes[{title!r}] and broken: no row or column for {sorted(map(str, missing))}")
-    widths = [2.3, *(max(1.4, 0.1 + 0.33 * len(table.columns)) for table in changes.values())]
-    size = (2.4 + sum(widths), 1.7 + 0.3 * len(rows))
+    widths = [2.1, *(max(1.4, 0.1 + 0.3 * len(table.columns)) for table in changes.values())]
+    size = (2.4 + sum(widths), 1.6 + 0.27 * len(rows))
     figure, axes = plt.subplots(1, len(widths), figsize=size, width_ratios=widths, sharey=True, layout="constrained")
     _draw_ridges(axes[0], distributions, schedule)
     for ax, (title, table), width in zip(axes[1:], changes.items(), widths[1:], strict=True):
@@ -241,7 +240,7 @@ def _scale(ax: Axes, measure: str) -> None:
 def _plain_numbers(axis: Axis) -> None:
     """On a logarithmic axis, however short it is."""
     low, high = axis.get_view_interval()
-    axis.set_major_locator(MaxNLocator(5) if high < 3 * low else LogLocator(subs=(1, 2, 5)))
+    axis.set_major_locator(MaxNLocator(5) if high < 5 * low else LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(lambda value, _: number(value))
     axis.set_minor_locator(NullLocator())
 
