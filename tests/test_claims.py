@@ -309,6 +309,12 @@ def test_a_trend_of_alignment_of_the_same_sign_is_no_trade_off() -> None:
     assert verdict(made_up(over_widths("down", "up")), "C3").verdict == "reproduced", "either way about"
 
 
+@pytest.mark.parametrize(("share", "expected"), [("mixed", "inconclusive"), ("none", "not reproduced")])
+@pytest.mark.parametrize("distance", ["up", "down"])
+def test_a_trend_of_alignment_counts_only_beside_one_of_memorization(share: str, expected: str, distance: str) -> None:
+    assert verdict(made_up(over_widths(share, distance)), "C3").verdict == expected
+
+
 def copycat(control: str, seed: int) -> dict:
     """What copies read: all nearer to train, at no distance to it, and no farther from held-out than a poor network."""
     return dict.fromkeys(SHARES, 1.0) | {"PCA-W to train": 0.0, "PCA-JS to train": 0.0} | scaled(0.8)
