@@ -25,8 +25,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor, nn
 
-from . import experiment, plans
-from .data import Dataset
+from . import data, experiment, plans
 from .experiment import Experiment, Result
 from .files import write_atomically
 from .metrics.judge import judge
@@ -172,20 +171,28 @@ def _is_splice(config: Config) -> bool:
 
 
 def _measure_run(config: Config, result: Result) -> tuple[Line, Tensor]:
-    return _measure(config, result.experiment, result.samples, result.denoiser(), result.history)
+    dataset = result.experiment.load_data()
+    return _measure(config, result.experiment, dataset, result.samples, result.denoiser(), result.history)
 
 
 def _measure_splice(config: Config) -> tuple[Line, Tensor]:
     above, below = (experiment.run(plans.experiment(part)) for part in _networks(config))
     denoiser = Spliced(above.denoiser(), below.denoiser(), config["at"])
-    samples = experiment.draw(denoiser, above.experiment, above.experiment.load_data())
-    return _measure(config, above.experiment, samples, denoiser, {"seconds": 0.0, "device": "cpu", "loss": []})
+    dataset = above.experiment.load_data()
+    samples = experiment.draw(denoiser, above.experiment, dataset)
+    history = {"seconds": 0.0, "device": "cpu", "loss": []}
+    return _measure(config, above.experiment, dataset, samples, denoiser, history)
 
 
 def _measure(
-    config: Config, described: Experiment, samples: Tensor, denoiser: nn.Module, history: Mapping[str, Any]
+    config: Config,
+    described: Experiment,
+    dataset: data.Dataset,
+    samples: Tensor,
+    denoiser: nn.Module,
+    history: Mapping[str, Any],
 ) -> tuple[Line, Tensor]:
-    dataset, schedule = described.load_data(), described.build_schedule()
+    schedule = described.build_schedule()
     generator = torch.Generator().manual_seed(described.seed)
     losses = {
         part: loss_at(denoiser, items, schedule, LOSS_AT, generator=generator).mean(1).tolist()
@@ -209,12 +216,12 @@ def _measure(
 @lru_cache
 def _floors(dataset: str, n_train: int, seed: int, image_size: int, n: int) -> dict[str, Any]:
     """What the measures say of as many fresh real items, and of the training items themselves, over and over."""
-    found = experiment.data.load(dataset, n_train, seed=seed, image_size=image_size)
+    found = data.load(dataset, n_train, seed=seed, image_size=image_size)
     copies = found.train.repeat(-(-n // n_train), *[1] * (found.train.ndim - 1))[:n]
     return {kind: _judged(x, found, seed) for kind, x in (("fresh", found.fresh[:n]), ("copycat", copies))}
 
 
-def _judged(samples: Tensor, dataset: Dataset, seed: int) -> dict[str, list[float]]:
+def _judged(samples: Tensor, dataset: data.Dataset, seed: int) -> dict[str, list[float]]:
     generator = torch.Generator().manual_seed(seed)
     readings = judge(samples, dataset.train, dataset.held_out, generator=generator)
     return {name: [_short(x) for x in (e.value, e.low, e.high)] for name, e in readings.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 
 import nbval.kernel
 import pytest
@@ -33,3 +34,17 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if RUNS in config.stash:
         shutil.rmtree(config.stash[RUNS], ignore_errors=True)
+
+
+@pytest.fixture
+def fresh_style() -> Iterator[None]:
+    """For tests of plots: the house's style, and what they drew closed behind them."""
+    import matplotlib  # here, as most test files draw nothing
+    import matplotlib.pyplot as plt
+
+    from memlib import plots
+
+    with matplotlib.rc_context():
+        plots.use_style()
+        yield
+    plt.close("all")

@@ -3,7 +3,7 @@
 import ast
 import itertools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +80,7 @@ FIGURES: dict[str, Callable[[], Figure | Axes]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def fresh_style() -> Iterator[None]:
-    with matplotlib.rc_context():
-        plots.use_style()
-        yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("fresh_style")
 
 
 def figure_of(drawn: Figure | Axes) -> Figure:

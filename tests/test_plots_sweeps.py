@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import matplotlib
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -54,12 +53,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def fresh_style() -> Iterator[None]:
-    with matplotlib.rc_context():
-        plots.use_style()
-        yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("fresh_style")
 
 
 def marks(ax: Axes) -> list[tuple[float, float, str, str, float]]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex, to_rgb
@@ -41,12 +39,7 @@ FINDINGS = [
 SEEDS = np.array([[0.8, 0.9, 1.0], [0.6, 0.7, np.nan], [0.1, 0.5, 0.9]])
 
 
-@pytest.fixture(autouse=True)
-def fresh_style() -> Iterator[None]:
-    with matplotlib.rc_context():
-        plots.use_style()
-        yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("fresh_style")
 
 
 def texts(figure: Figure) -> list[str]:

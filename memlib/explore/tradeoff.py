@@ -20,6 +20,7 @@ from .. import data, plots
 from ..claims import WIDTHS
 from ..metrics import nearest_neighbours
 from ..plans import Config, describe, distribution
+from ..plots.sweeps import NEVER
 from ..results import RESULTS, Line, read_samples, table
 from ..schedules import Schedule
 from .panel import INTERVAL, Panel
@@ -32,7 +33,6 @@ FAMILIES = {
 PAIRS = (("PCA-W to held-out", "closer to train"), ("energy to held-out", "closer to train"))
 READ = ("closer to train", "smoothed closer to train", "PCA-W to held-out", "energy to held-out", "residual noise")
 SHOWN = 8
-NEVER = 0.01  # T p(t), below which a step counts as never trained
 
 
 class _Recorded(NamedTuple):

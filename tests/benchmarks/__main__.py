@@ -8,7 +8,6 @@ gave at the time.
 from __future__ import annotations
 
 import argparse
-import os
 import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from memlib.files import write_atomically
 from memlib.provenance import provenance
 from tests.benchmarks import neighbours, steps, sweeps
 
@@ -51,9 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.repeats < 7:
         print(f"not written to {RESULTS.name}: fewer than 7 rounds")
         return 0
-    part = RESULTS.with_suffix(".part")
-    part.write_text("\n".join(lines), encoding="utf-8")
-    os.replace(part, RESULTS)
+    write_atomically(RESULTS, "\n".join(lines))
     return 0
 
 

@@ -15,7 +15,7 @@ from memlib import run, sweep
 from memlib.profiles import profile
 from memlib.results import RESULTS, read
 from memlib.training import TrainConfig
-from tests.benchmarks.measure import table
+from tests.benchmarks.measure import seconds, table
 
 LINES = 10_000
 TOLD = 500  # steps of a run: some 10 s, enough that starting the processes can be told from training
@@ -64,9 +64,7 @@ def _seconds(action: Callable[[], object]) -> float:
         before = os.environ.get("MEMLIB_RUNS")
         os.environ["MEMLIB_RUNS"] = folder
         try:
-            start = time.perf_counter()
-            action()
-            return time.perf_counter() - start
+            return seconds(action)
         finally:
             os.environ.pop("MEMLIB_RUNS")
             os.environ.update({"MEMLIB_RUNS": before} if before else {})
