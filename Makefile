@@ -1,5 +1,5 @@
 # Two commands: `make reproduce` (the notebooks under `quick`, a report in results/) and `make test`.
-# All else: lab, bench, notebooks, lint, clean, distclean.
+# All else: lab, exercises, bench, notebooks, lint, clean, distclean.
 PYTHON      ?= python3
 VENV        ?= .venv
 PY          := $(VENV)/bin/python
@@ -32,7 +32,7 @@ export PYTHONHASHSEED        = 0
 export JUPYTER_PREFER_ENV_PATH = 1
 unexport JUPYTER_PATH
 
-.PHONY: setup reproduce test lab bench notebooks lint clean distclean
+.PHONY: setup reproduce test lab exercises bench notebooks lint clean distclean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -60,6 +60,10 @@ lab: $(STAMP)
 	$(PY) -m jupyterlab --ip=127.0.0.1 --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
 	  --LabApp.news_url= --LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate \
 	  --LabApp.extension_manager=readonly $(if $(ROOT_USER),--allow-root) $(ARGS)
+
+# blank versions to work in, in notebooks/exercises; yours are not overwritten unless ARGS=--force
+exercises: $(STAMP)
+	$(PY) -m memlib exercises $(ARGS)
 
 bench: $(STAMP)
 	$(PY) -m tests.benchmarks $(ARGS)
