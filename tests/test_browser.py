@@ -113,7 +113,7 @@ class Lab:
         return [text[-500:] for text in marked.all_inner_texts()]
 
     def move_sliders(self) -> int:
-        """Move each slider of each output and see that its picture follows; the number of sliders moved."""
+        """Move each slider of each output and see that picture and words follow; the number of sliders moved."""
         moved = 0
         self.page.locator(PANEL).get_by_role("slider").first.wait_for(timeout=60_000)
         self.settle()
@@ -122,7 +122,7 @@ class Lab:
                 if not slider.is_visible() or slider.get_attribute("aria-disabled") == "true":
                     continue
                 slider.scroll_into_view_if_needed()
-                before = area.evaluate(PIXELS)
+                before, words = area.evaluate(PIXELS), self._reading(area)
                 slider.focus()
                 at_end = slider.get_attribute("aria-valuenow") == slider.get_attribute("aria-valuemax")
                 for _ in range(3):
@@ -130,8 +130,15 @@ class Lab:
                 self.settle()
                 assert not (errors := self.errors()), errors
                 assert area.evaluate(PIXELS) != before, f"the picture did not follow slider {moved + 1}"
+                assert words is None or self._reading(area) != words, f"the words did not follow slider {moved + 1}"
                 moved += 1
         return moved
+
+    @staticmethod
+    def _reading(area) -> str | None:
+        """What an explorer says below its picture; None for a slider that is none of ours."""
+        reading = area.locator(".widget-html-content p")
+        return reading.inner_text() if reading.count() else None
 
 
 def start_jupyterlab(root: Path, home: Path) -> tuple[subprocess.Popen, str, str]:

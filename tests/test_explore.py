@@ -4,6 +4,8 @@ import asyncio
 import hashlib
 import io
 import time
+from functools import lru_cache
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ import numpy as np
 import pytest
 import torch
 
-from memlib import Schedule, data, explore
+from memlib import Experiment, Schedule, data, explore, gaussian_interval, run, uniform
+from memlib.experiment import Network, Result
 from memlib.plans import describe, key, read_plan
+from memlib.training import TrainConfig
 
 matplotlib.use("agg")
 
@@ -52,6 +56,33 @@ def tradeoff_explorer() -> widgets.Widget:
     return explore.tradeoff_explorer(lines())
 
 
+@lru_cache
+def tiny(dataset: str) -> Result:
+    """A run of five steps: enough to be walked through, not to have learnt anything."""
+    network = Network(width=8) if dataset == "spiral" else Network(width=8, multipliers=(1,), unshuffle=2)
+    training = TrainConfig(steps=5, batch_size=8, ema_decay=0.5, warmup=1)
+    return run(Experiment(uniform(), dataset, 8, network=network, training=training, n_samples=12, sampler_steps=6))
+
+
+def denoising_explorer() -> widgets.Widget:
+    return explore.denoising_explorer(tiny("emoji"))
+
+
+def neighbour_explorer() -> widgets.Widget:
+    dataset = data.load("emoji", 12)
+    return explore.neighbour_explorer(torch.cat([dataset.train[:6], dataset.fresh[:10]]), dataset)
+
+
+EXPLORERS = (
+    explore.snr_explorer,
+    explore.interval_explorer,
+    explore.live_trainer,
+    denoising_explorer,
+    neighbour_explorer,
+    tradeoff_explorer,
+)
+
+
 def control(panel: widgets.Widget, description: str) -> widgets.Widget:
     return next(w for w in panel.children[0].children if w.description == description)
 
@@ -61,7 +92,9 @@ def control(panel: widgets.Widget, description: str) -> widgets.Widget:
     [
         (explore.snr_explorer, {"schedule": "cosine", "T": 500, "t / (T-1)": 0.6}),
         (explore.interval_explorer, {"width": 200, "centre": 600, "confidence": 0.6, "tails": "uniform"}),
-        (explore.live_trainer, {"width": 300, "centre": 800}),
+        (explore.live_trainer, {"A: width": 300, "A: centre": 800, "B: width": 700, "B: centre": 100}),
+        (denoising_explorer, {"t": 5, "sample": 3}),
+        (neighbour_explorer, {"smallest": "L2 to nearest", "from rank": 4, "threshold": 0.99}),
         (tradeoff_explorer, {"width": "uniform", "emphasis": "high noise", "seed": 1, "data set": "emoji"}),
     ],
 )
@@ -72,8 +105,7 @@ def test_each_control_changes_the_picture(explorer, moves):
         control(panel, description).value = value
         assert bytes(panel.picture.value[:4]) == b"\x89PNG"
         assert panel.picture.value != before, description
-        if explorer is not explore.live_trainer:
-            assert panel.reading.value != words, description
+        assert panel.reading.value != words, description
         assert panel.errors.outputs == ()
     assert plt.get_fignums() == []  # an open figure would be shown a second time
 
@@ -118,7 +150,7 @@ def test_training_redraws_and_ends():
         before = bytes(panel.picture.value)
         control(panel, "Train").click()
         async with asyncio.timeout(60):
-            while "step 60" not in panel.reading.value and panel.errors.outputs == ():
+            while "Step 60" not in panel.reading.value and panel.errors.outputs == ():
                 await asyncio.sleep(0.05)
         assert panel.picture.value != before
         assert "memorized" in panel.reading.value
@@ -142,6 +174,36 @@ def test_stop_stops_and_the_last_press_wins():
         assert time.monotonic() - pressed < 5  # 200 ms on a quiet machine
 
     asyncio.run(press())
+
+
+def test_live_trains_at_each_move_and_only_then():
+    async def move():
+        panel = explore.live_trainer(steps=10**6)
+        control(panel, "B: width").value = 300
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        control(panel, "live: train at each move").value = True
+        for width in (200, 400):
+            control(panel, "B: width").value = width
+            await asyncio.sleep(0)
+        assert len(asyncio.all_tasks() - {asyncio.current_task()}) == 1, "the last move wins"
+        control(panel, "Stop").click()
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(move())
+
+
+def test_both_sides_start_alike_and_learn_what_their_interval_says():
+    points, same = data.load("spiral", 16), [uniform(), uniform()]
+    *_, (step, (a, b)) = explore.train_points(points, Schedule.linear(), same, 20, seed=0)
+    assert step == 20
+    assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+    *_, (_, (c, d)) = explore.train_points(
+        points, Schedule.linear(), [uniform(), gaussian_interval(1000, 0, 500)], 20, 0
+    )
+    assert torch.equal(next(a.parameters()), next(c.parameters()))
+    assert not torch.equal(next(c.parameters()), next(d.parameters()))
 
 
 def test_an_error_in_training_is_shown(monkeypatch):
@@ -233,3 +295,119 @@ def test_tradeoff_names_a_run_that_is_not_there():
     with pytest.raises(ValueError, match="no run of 'interval 1 to 2' on 'emoji' with seed 0"):
         explore.draw_tradeoff(lines(), "emoji", 0, "interval 1 to 2")
     assert plt.get_fignums() == []
+
+
+class Parts(HTMLParser):
+    """The tags of a page with their attributes, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.mark.parametrize("explorer", EXPLORERS, ids=lambda explorer: explorer.__name__)
+def test_without_a_kernel_one_slider_moves_through_frames(explorer):
+    panel = explorer(steps=20) if explorer is explore.live_trainer else explorer()
+    bundle = panel._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in bundle, "with a kernel, the widget itself"
+    page = Parts(bundle["text/html"])
+    (slider,) = page.of("input")
+    figures, pictures = page.of("figure"), page.of("img")
+    assert 2 <= len(figures) == len(pictures) == int(slider["max"]) + 1 <= 9
+    assert len({picture["src"] for picture in pictures}) == len(pictures), "each place shows another picture"
+    assert all(picture["alt"] and picture["src"].startswith("data:image/webp;base64,") for picture in pictures)
+    shown = [figure["data-value"] for figure in figures if "hidden" not in figure]
+    assert shown == [figures[int(slider["value"])]["data-value"]], "it stands where the widget's slider stands"
+    for one in panel.children[0].children:
+        if not isinstance(one, (widgets.Button, widgets.Checkbox)):
+            assert one.description in page.text
+    assert len(bundle["text/html"]) < 400_000
+    assert plt.get_fignums() == []
+
+
+def test_words_from_elsewhere_cannot_run_in_the_page():
+    def draw(k: int) -> tuple[plt.Figure, str]:
+        return plt.subplots()[0], "<script>alert(1)</script>"
+
+    slider = widgets.IntSlider(0, 0, 1, description="<script>")
+    assert Parts(explore.panel.Panel({"k": slider}, draw, "k").still()).of("script") == []
+
+
+def test_axes_keep_their_place_while_a_slider_moves():
+    panel = explore.interval_explorer()
+    (places,) = panel._places.values()
+    control(panel, "width").value = 20  # a high peak: its ticks are wider
+    assert list(panel._places.values()) == [places]
+    panel._lay_out(figure := explore.draw_interval(Schedule.linear(), data.load("spiral", 16).train, width=20)[0])
+    seen = [ax.get_position(original=True).bounds for ax in figure.axes]
+    plt.close(figure)
+    assert seen == [place.bounds for place in places]
+
+
+@pytest.mark.parametrize("dataset", ["spiral", "emoji"])
+def test_denoising_ends_in_the_runs_samples_and_commits_once(dataset):
+    result = tiny(dataset)
+    process = explore.follow(result)
+    assert len(process.frames) == 7 and process.sigma[-1] == 0 == min(process.sigma)
+    torch.testing.assert_close(process.frames[-1].x, result.samples[:8], atol=1e-5, rtol=0)
+    for sample, frame in enumerate(process.committed):
+        after, before = process.nearest[frame:, sample], process.nearest[:frame, sample]
+        assert (after == after[-1]).all() and (not len(before) or before[-1] != after[-1])
+    figure, reading = explore.draw_denoising(process, result.experiment.load_data(), 1)
+    plt.close(figure)
+    assert f"commits to item {int(process.nearest[-1, 1])}" in reading
+
+
+@pytest.mark.parametrize(("sample", "step", "words"), [(9, 0, "sample = 9"), (0, 7, "step = 7"), (0, -1, "step = -1")])
+def test_denoising_names_what_is_not_there(sample, step, words):
+    process = explore.follow(tiny("emoji"))
+    with pytest.raises(ValueError, match=words):
+        explore.draw_denoising(process, tiny("emoji").experiment.load_data(), sample, step)
+    with pytest.raises(ValueError, match="count = 0"):
+        explore.follow(tiny("emoji"), 0)
+
+
+def test_neighbours_are_counted_sorted_and_set_beside_fresh_items():
+    dataset = data.load("emoji", 12)
+    copies = torch.cat([dataset.fresh[:6], dataset.train[:6]])
+    found = explore.find_neighbours(copies, dataset)
+    assert found.nearest[6:, 0].tolist() == list(range(6)) and (found.ratio[6:] == 0).all()
+    figure, reading = explore.draw_neighbours(found, threshold=0.2)
+    plt.close(figure)
+    assert reading.startswith("threshold 0.20: memorized 50%")
+    fresh = (found.fresh_ratio < 0.2).mean()
+    assert f"fresh real items, which copy nothing, {fresh:.0%}" in reading
+    for order in found.orders.values():
+        assert order.shape == (12,)
+    assert set(np.argsort(found.orders["L2 to nearest"], kind="stable")[:6]) == set(range(6, 12))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"order": "beauty"}, "order = 'beauty'"),
+        ({"first": 9}, "first = 9"),
+        ({"threshold": 0.0}, r"threshold = 0\.0"),
+    ],
+)
+def test_neighbours_name_what_is_wrong(given, words):
+    dataset = data.load("emoji", 12)
+    found = explore.find_neighbours(dataset.fresh[:12], dataset)
+    with pytest.raises(ValueError, match=words):
+        explore.draw_neighbours(found, **given)
+    with pytest.raises(ValueError, match="at least 8"):
+        explore.find_neighbours(dataset.fresh[:7], dataset)
+    spiral = data.load("spiral", 16)
+    with pytest.raises(ValueError, match="'points'"):
+        explore.find_neighbours(spiral.train, spiral)

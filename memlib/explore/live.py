@@ -1,9 +1,10 @@
-"""A small network that learns 2-D points before the reader's eyes."""
+"""Two small networks that learn the same 2-D points before the reader's eyes, each in an interval of its own."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator, Sequence
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
@@ -16,39 +17,48 @@ from ..models import MLP
 from ..samplers import sample
 from ..schedules import Schedule
 from ..timesteps import TimestepDistribution, gaussian_interval, uniform
-from ..training import TrainConfig, train
-from .panel import INTERVAL, UNIFORM, Panel
+from ..training import Step, TrainConfig, train
+from .panel import INTERVAL, UNIFORM, Frame, Panel
 
 SLICE = 0.03  # seconds that training holds the kernel before it listens for a press of Stop
-REDRAW = 0.4  # seconds of training between two pictures
+REDRAW = 0.5  # seconds of training between two pictures
+STEPS = 600
+ARROWS_T = 200  # the timestep at which the arrows show where the denoiser points
 
 
-def live_trainer(dataset: data.Dataset | None = None, *, steps: int = 1000, seed: int = 0) -> widgets.Widget:
-    """2-D points: set width and centre, press Train, and watch a small network learn them; Stop ends it at once.
+def live_trainer(dataset: data.Dataset | None = None, *, steps: int = STEPS, seed: int = 0) -> widgets.Widget:
+    """2-D points and two intervals, A and B: set their widths and centres, press Train, and watch both being learnt.
 
-    dataset: points, by default a spiral with 16 of them to train on. Raises ValueError for a set that is not points.
+    Stop ends training at once; with "live" on, each move of a slider trains anew. dataset: points, by default a spiral
+    with 16 of them to train on. Raises ValueError for a set that is not points.
     """
     dataset = dataset or data.load("spiral", 16, seed=seed)
     if dataset.kind != "points":
         raise ValueError(f"dataset = {dataset.name!r} holds {dataset.kind}s; the live trainer needs 2-D points")
     schedule = Schedule.linear()
-    controls = {
-        "width": widgets.IntSlider(1000, min=20, max=2000, step=20, description="width"),
-        "centre": widgets.IntSlider(500, min=0, max=999, step=1, description="centre"),
-    }
+    controls: dict[str, widgets.Widget] = {}
+    for side, width, centre in (("A", 2000, 500), ("B", 500, 750)):
+        controls |= {
+            f"width_{side}": widgets.IntSlider(width, min=20, max=2000, step=20, description=f"{side}: width"),
+            f"centre_{side}": widgets.IntSlider(centre, min=0, max=1000, step=10, description=f"{side}: centre"),
+        }
     start, stop = widgets.Button(description="Train", icon="play"), widgets.Button(description="Stop", icon="stop")
+    live = widgets.Checkbox(False, description="live: train at each move", indent=False)
     running: list[asyncio.Task] = []
 
-    def chosen() -> TimestepDistribution:
-        half, centre = controls["width"].value / 2, controls["centre"].value
-        return gaussian_interval(schedule.T, centre - half, centre + half)
+    def chosen(width_A: int, centre_A: int, width_B: int, centre_B: int) -> list[TimestepDistribution]:
+        pairs = ((width_A, centre_A), (width_B, centre_B))
+        return [gaussian_interval(schedule.T, centre - width / 2, centre + width / 2) for width, centre in pairs]
+
+    def now() -> list[TimestepDistribution]:
+        return chosen(**{name: control.value for name, control in controls.items()})
 
     async def learn() -> None:
         try:
-            timesteps, drawn, listened = chosen(), time.monotonic(), time.monotonic()
-            for step in train_points(dataset, schedule, timesteps, steps, seed):
-                if time.monotonic() - drawn > REDRAW or step.step == steps:
-                    panel.show(lambda step=step: draw_live(dataset, schedule, timesteps, step.ema, step.step, seed))
+            sides, drawn, listened = now(), time.monotonic(), time.monotonic()
+            for step, networks in train_points(dataset, schedule, sides, steps, seed):
+                if time.monotonic() - drawn > REDRAW or step == steps:
+                    panel.show(lambda step=step, n=networks: draw_live(dataset, schedule, sides, n, step, seed))
                     drawn = time.monotonic()
                 if time.monotonic() - listened > SLICE:
                     await asyncio.sleep(0.001)
@@ -61,53 +71,98 @@ def live_trainer(dataset: data.Dataset | None = None, *, steps: int = 1000, seed
             running.pop().cancel()
 
     def begin(_: object = None) -> None:
-        end()  # the interval asked for last is the one that trains
+        end()  # the intervals asked for last are those that train
         running.append(asyncio.get_running_loop().create_task(learn()))
 
-    def preview(**_: int) -> tuple[Figure, str]:
+    def preview(**values: int) -> tuple[Figure, str]:
         end()
-        return draw_live(dataset, schedule, chosen())
+        if live.value:
+            begin()
+        return draw_live(dataset, schedule, chosen(**values))
+
+    def frames() -> Iterator[Frame]:
+        shown = {round(steps * share) for share in (0.02, 0.05, 0.1, 0.2, 0.35, 0.6, 1)}
+        for step, networks in train_points(dataset, schedule, now(), steps, seed):
+            if step in shown:
+                yield f"{step}", *draw_live(dataset, schedule, now(), networks, step, seed)
 
     start.on_click(begin)
     stop.on_click(end)
-    panel = Panel(controls, preview, buttons=(start, stop))
+    panel = Panel(controls, preview, ("training step", frames), buttons=(start, stop, live))
     return panel
 
 
-def train_points(dataset: data.Dataset, schedule: Schedule, timesteps: TimestepDistribution, steps: int, seed: int):
-    """The Steps of a small network that learns the set's training points."""
-    with torch.random.fork_rng(devices=[]):  # layers initialise from the global generator: give it back as it was
-        torch.random.default_generator.manual_seed(seed)
-        network = MLP(2, width=64)
-    config = TrainConfig(steps=steps, batch_size=128, learning_rate=2e-3, ema_decay=0.99)
-    return train(network, dataset.train, schedule, timesteps, config, generator=torch.Generator().manual_seed(seed))
+def train_points(
+    dataset: data.Dataset, schedule: Schedule, sides: Sequence[TimestepDistribution], steps: int, seed: int
+) -> Iterator[tuple[int, list[torch.nn.Module]]]:
+    """Small networks, one per distribution, learn the set's training points side by side: after each step its number
+    and the networks with averaged weights. They start from the same weights and draw the same numbers."""
+    config = TrainConfig(steps=steps, batch_size=128, learning_rate=6e-3, ema_decay=0.98, cooldown=steps // 2)
+
+    def learner(timesteps: TimestepDistribution) -> Iterator[Step]:
+        with torch.random.fork_rng(devices=[]):  # layers initialise from the global generator: give it back as it was
+            torch.random.default_generator.manual_seed(seed)
+            network = MLP(2, width=64)
+        generator = torch.Generator().manual_seed(seed)
+        return train(network, dataset.train, schedule, timesteps, config, generator=generator)
+
+    for together in zip(*map(learner, sides), strict=True):
+        yield together[0].step, [step.ema for step in together]
 
 
 def draw_live(
     dataset: data.Dataset,
     schedule: Schedule,
-    timesteps: TimestepDistribution,
-    model: torch.nn.Module | None = None,
+    sides: Sequence[TimestepDistribution],
+    networks: Sequence[torch.nn.Module] = (),
     step: int = 0,
     seed: int = 0,
 ) -> tuple[Figure, str]:
-    """Left: training points, samples of `model` and the line to the nearest training point. Right: where it trains."""
-    figure, (plane, weight) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained", width_ratios=(1.4, 1))
-    text = "not trained yet: press Train"
-    samples = nearest = None
-    if model is not None:
-        samples = sample(model, schedule, (2,), 128, seed=seed, steps=25)
-        nearest = nearest_neighbours(samples, dataset.train, 1)[1][:, 0]
-        ours, null = (
-            f"memorized {memorized_fraction(points, dataset.train).value:.0%}, closer to train "
-            f"{closer_to_train(points, dataset.train, dataset.held_out).value:.0%}, energy distance "
-            f"{energy_distance(points, dataset.fresh[256:]):.3f}"
-            for points in (samples, dataset.fresh[:256])
-        )
-        text = f"step {step}. samples: {ours}; fresh real points (the null): {null}"
-    plots.points(dataset.train, samples, nearest=nearest, ax=plane)
-    plane.set(xlim=(-2.5, 2.5), ylim=(-2.5, 2.5))
-    for p, colour in ((uniform(timesteps.T), UNIFORM), (timesteps, INTERVAL)):
-        weight.plot(p.effective_weight(), color=colour)
-    weight.set(xlabel="timestep t (noise grows)", title="T p(t); blue: uniform", ylim=(0, None))
-    return figure, text
+    """A column per distribution. Above: training points; once there are networks, their samples, the line from each to
+    the nearest training point, and arrows to where the denoiser takes a point of t = 200. Below: where it trains."""
+    size = (4.4 * len(sides), 5.6)
+    figure, axes = plt.subplots(2, len(sides), figsize=size, layout="constrained", height_ratios=(3, 1), squeeze=False)
+    trained, readings = [], []
+    for i, (timesteps, name) in enumerate(zip(sides, "ABCDEFGH", strict=False)):
+        plane, weight = axes[:, i]
+        t = torch.arange(timesteps.T)
+        mean = (timesteps.pmf * t).sum()
+        spread = (timesteps.pmf * (t - mean).square()).sum().sqrt()
+        trained.append(f"{name} draws t = {mean:.0f} \u00b1 {spread:.0f}")
+        samples = nearest = field = None
+        if networks:
+            samples = sample(networks[i], schedule, (2,), 128, seed=seed, steps=25)
+            nearest = nearest_neighbours(samples, dataset.train, 1)[1][:, 0]
+            field = _arrows(networks[i], schedule)
+            readings.append(f"{name}: {_read(samples, dataset)}")
+        plots.points(dataset.train, samples, nearest=nearest, field=field, ax=plane)
+        plane.get_legend().remove()
+        plane.set(xlim=(-2.5, 2.5), ylim=(-2.5, 2.5), title=name)
+        for p, colour in ((uniform(timesteps.T), UNIFORM), (timesteps, INTERVAL)):
+            weight.plot(p.effective_weight(), color=colour)
+        weight.set(xlabel="timestep t (noise grows)", ylabel="T p(t)", ylim=(0, None), title=f"{name}; blue: uniform")
+    where = "; ".join(trained)
+    if not networks:
+        return figure, f"{where}. Not trained yet: press Train."
+    null = f"Fresh real points (the null): {_read(dataset.fresh[:256], dataset)}."
+    return figure, f"{where}. Step {step}. {'. '.join(readings)}. {null}"
+
+
+def _read(points: torch.Tensor, dataset: data.Dataset) -> str:
+    return (
+        f"memorized {memorized_fraction(points, dataset.train).value:.0%}, closer to train "
+        f"{closer_to_train(points, dataset.train, dataset.held_out).value:.0%}, energy distance "
+        f"{energy_distance(points, dataset.fresh[256:]):.3f}"
+    )
+
+
+def _arrows(network: torch.nn.Module, schedule: Schedule) -> tuple[torch.Tensor, torch.Tensor]:
+    """Points (M, 2) of a lattice and, from each, a quarter of the way to the clean point predicted at `ARROWS_T`."""
+    side = torch.linspace(-2.3, 2.3, 15)
+    lattice = torch.cartesian_prod(side, side)
+    alpha_bar = schedule.alpha_bar[ARROWS_T].float()
+    with torch.no_grad():
+        x0 = (
+            lattice - (1 - alpha_bar).sqrt() * network(lattice, torch.full((len(lattice),), ARROWS_T))
+        ) / alpha_bar.sqrt()
+    return lattice, 0.25 * (x0 - lattice)

@@ -26,7 +26,7 @@ def snr_explorer() -> widgets.Widget:
         "T": widgets.Dropdown(options=[50, 100, 500, 1000], value=1000, description="T"),
         "position": widgets.FloatSlider(0.25, min=0, max=1, step=0.01, description="t / (T-1)"),
     }
-    return Panel(controls, draw_snr)
+    return Panel(controls, draw_snr, "position")
 
 
 def draw_snr(schedule: str = "linear", T: int = 1000, position: float = 0.25) -> tuple[Figure, str]:
@@ -64,7 +64,7 @@ def interval_explorer(schedule: Schedule | None = None, items: Tensor | None = N
         "confidence": widgets.FloatSlider(0.95, min=0.5, max=0.99, step=0.01, description="confidence"),
         "tails": widgets.Dropdown(options=TAILS, description="tails"),
     }
-    return Panel(controls, lambda **values: draw_interval(schedule, items, **values))
+    return Panel(controls, lambda **values: draw_interval(schedule, items, **values), "width")
 
 
 def draw_interval(

@@ -96,7 +96,7 @@ def tradeoff_explorer(lines: Sequence[Line], folder: Path = RESULTS) -> widgets.
         built = stage(dataset, seed, emphasis)
         return built.figure, _choose(built, recorded, dataset, seed, control)
 
-    return Panel(controls, draw)
+    return Panel(controls, draw, "control")
 
 
 def draw_tradeoff(

@@ -4,10 +4,10 @@ Nothing here trains, loads or computes a metric. Call `use_style()` once, and `c
 """
 
 from memlib.plots.curves import band_contributions, compare, distributions, loss_per_band, snr_curves
-from memlib.plots.items import denoising_strip, grid, neighbour_panels
+from memlib.plots.items import beside_nearest, denoising_strip, grid, neighbour_panels
 from memlib.plots.planes import pca_scatter, points
 from memlib.plots.style import FALLBACK, MEANINGS, Look, caption, looks, use_style
-from memlib.plots.sweeps import along, beside_nearest, tradeoff, where_learned
+from memlib.plots.sweeps import along, tradeoff, where_learned
 from memlib.plots.verdicts import Scale, forest, seed_dots, seed_lines, verdict_grid
 
 __all__ = [

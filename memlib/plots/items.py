@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 
 from memlib.plots.style import (
     SAMPLE,
@@ -29,6 +29,13 @@ from memlib.plots.style import (
 if TYPE_CHECKING:
     from memlib.samplers import Frame
     from memlib.schedules import Schedule
+
+# a sample lies broad and pale beneath, so that a copy shows as one line along the middle of another
+_LAID_OVER = {
+    "sample": {"color": SAMPLE.colour, "linewidth": 4, "alpha": 0.5},
+    "second": {"color": "0.45", "linewidth": 1.1, "linestyle": "--"},
+    "nearest": {"color": TRAIN.colour, "linewidth": 1.1},
+}
 
 
 def denoising_strip(
@@ -169,6 +176,55 @@ def neighbour_panels(
     return draw(shown[worst], known[who[worst]], near[worst], ratio[worst], threshold)
 
 
+def beside_nearest(
+    samples: Array,
+    nearest: Array,
+    notes: Sequence[str],
+    *,
+    second: Array | None = None,
+    framed: Sequence[bool] = (),
+    ax: Axes | None = None,
+) -> Axes:
+    """Samples (B, *D), images or signals, each with the training item (B, *D) next to it, in one row, `notes` below.
+
+    Images stand above their neighbour, and above the `second` nearest where given; a signal lies broad and pale under
+    them. A frame marks those of `framed`, B booleans. Raises ValueError for points, and for shapes or numbers of notes
+    and of frames that differ.
+    """
+    shown, kind = as_items("samples", samples)
+    items = {"sample": shown, "nearest": as_array("nearest", nearest, shown.shape)}
+    if second is not None:
+        items["second"] = as_array("second", second, shown.shape)
+    if kind == "points" or len(notes) != len(shown) or len(framed) not in (0, len(shown)):
+        raise ValueError(
+            f"samples are {len(shown)} of kind {kind!r} with {len(notes)} notes and {len(framed)} values of framed; "
+            "need images or signals, and as many of each"
+        )
+    image = kind == "image"
+    rows = len(items) if image else 1
+    ax = new_axes(ax, 1.15 * len(shown) + 0.4, 1.2 * rows if image else 1.5)
+    low, high = (end(array.min() if end is min else array.max() for array in items.values()) for end in (min, max))
+    for row, (name, array) in enumerate(items.items()):
+        bottom = 1.02 * (rows - 1 - row)
+        for i, item in enumerate(array):
+            if image:
+                ax.imshow(picture(item), extent=(i + 0.03, i + 0.97, bottom, bottom + 0.94), interpolation="nearest")
+            else:
+                up = (item - low) / max(high - low, np.finfo(float).tiny)
+                ax.plot(i + np.linspace(0.05, 0.95, item.shape[1]), up.T, **_LAID_OVER[name])
+    top = 1.02 * (rows - 1) + 0.96 if image else 1.03
+    for i in np.flatnonzero(framed):
+        ax.add_patch(Rectangle((i + 0.02, -0.02), 0.96, top + 0.01, fill=False, edgecolor=SAMPLE.colour, linewidth=2))
+    ax.set_xticks(np.arange(len(shown)) + 0.5, notes, size=8)
+    names = ("sample", "nearest\ntraining item", "second\nnearest")[:rows]
+    ax.set_yticks([1.02 * (rows - 1 - row) + 0.5 for row in range(rows)] if image else (), names if image else ())
+    ax.set(xlim=(0, len(shown)), ylim=(-0.03, top), aspect="equal" if image else "auto")
+    ax.grid(False)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return ax
+
+
 def _ratios(distances: Array, indices: Array, count: int, known: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The first two distances (B, 2), their indices (B, 2) and the ratio d1/d2 (B,), checked."""
     near = as_array("distances", distances, (count, None))
@@ -222,10 +278,8 @@ def _signal_overlays(
     for ax in axes.flat[len(samples) :]:
         ax.set_visible(False)
     for i, ax in enumerate(axes.flat[: len(samples)]):
-        # the sample lies broad and pale beneath, so that a copy shows as one line along the middle of another
-        ax.plot(samples[i].T, color=SAMPLE.colour, linewidth=4, alpha=0.5)
-        ax.plot(neighbours[i, 1].T, color="0.45", linewidth=1.1, linestyle="--")
-        ax.plot(neighbours[i, 0].T, color=TRAIN.colour, linewidth=1.1)
+        for name, item in (("sample", samples[i]), ("second", neighbours[i, 1]), ("nearest", neighbours[i, 0])):
+            ax.plot(item.T, **_LAID_OVER[name])
         ax.set_title(f"$d_1/d_2$ = {ratio[i]:.2f}  ($d_1$ = {number(near[i, 0])})", size=8)
         if i + columns >= len(samples):
             ax.set_xlabel("sample index")

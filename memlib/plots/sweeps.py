@@ -25,17 +25,10 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from memlib.plots.curves import NOISE_GROWS
 from memlib.plots.style import (
     MEANINGS,
-    SAMPLE,
-    TRAIN,
-    Array,
     Look,
-    as_array,
-    as_items,
     labelled,
     looks,
-    new_axes,
     number,
-    picture,
     top_legend,
 )
 
@@ -157,36 +150,6 @@ def where_learned(
     even = Line2D([], [], linewidth=1, label="uniform's density", **MEANINGS["uniform"].curve)
     top_legend(figure, [even, hatched] if broken.to_numpy(dtype=bool).any() else [even])
     return figure
-
-
-def beside_nearest(samples: Array, nearest: Array, notes: Sequence[str], *, ax: Axes | None = None) -> Axes:
-    """Samples (B, *D), images or signals, each with the training item (B, *D) next to it, in one row, `notes` below.
-
-    Images stand above their neighbour; a signal lies broad and pale under it. Raises ValueError for points, and for
-    shapes or a number of notes that differ.
-    """
-    shown, kind = as_items("samples", samples)
-    known = as_array("nearest", nearest, shown.shape)
-    if kind == "points" or len(notes) != len(shown):
-        raise ValueError(f"samples are {len(shown)} of kind {kind!r} with {len(notes)} notes; need images or signals")
-    image = kind == "image"
-    ax = new_axes(ax, 1.15 * len(shown) + 0.4, 2.4 if image else 1.5)
-    low, high = min(shown.min(), known.min()), max(shown.max(), known.max())
-    looks_ = ({"color": SAMPLE.colour, "linewidth": 4, "alpha": 0.5}, {"color": TRAIN.colour, "linewidth": 1.1})
-    for items, bottom, look in zip((shown, known), (1.02, 0.0), looks_, strict=True):
-        for i, item in enumerate(items):
-            if image:
-                ax.imshow(picture(item), extent=(i + 0.03, i + 0.97, bottom, bottom + 0.94), interpolation="nearest")
-            else:
-                up = (item - low) / max(high - low, np.finfo(float).tiny)
-                ax.plot(i + np.linspace(0.05, 0.95, item.shape[1]), up.T, **look)
-    ax.set_xticks(np.arange(len(shown)) + 0.5, notes, size=8)
-    ax.set_yticks((1.5, 0.5) if image else (), ("sample", "nearest\ntraining item") if image else ())
-    ax.set(xlim=(0, len(shown)), ylim=(-0.03, 2.0 if image else 1.03), aspect="equal" if image else "auto")
-    ax.grid(False)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    return ax
 
 
 def _together(parts: Sequence[pd.DataFrame], columns: Iterable[str]) -> pd.DataFrame:

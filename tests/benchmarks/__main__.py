@@ -19,7 +19,7 @@ import torch
 
 from memlib.files import write_atomically
 from memlib.provenance import provenance
-from tests.benchmarks import neighbours, steps, sweeps
+from tests.benchmarks import neighbours, sliders, steps, sweeps
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 BENCHMARKS: dict[str, Callable[[int, int], Iterator[str]]] = {
@@ -27,6 +27,7 @@ BENCHMARKS: dict[str, Callable[[int, int], Iterator[str]]] = {
     "drawing": steps.drawing,
     "neighbours": neighbours.neighbours,
     "sweep": sweeps.sweeps,
+    "sliders": sliders.sliders,
 }
 
 

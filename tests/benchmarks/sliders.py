@@ -1,0 +1,59 @@
+"""How long an explorer takes to answer a slider: from the new value to the new picture, in the kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import median
+
+import ipywidgets as widgets
+import torch
+
+from memlib import data, explore, plots
+from memlib.plans import key, read_plan
+from memlib.results import read
+from tests.benchmarks.measure import seconds, table
+
+MOVES = 5  # of each slider, in a round
+
+
+def sliders(repeats: int, size: int) -> Iterator[str]:
+    plots.use_style()
+    panels = {
+        "snr_explorer": explore.snr_explorer(),
+        "interval_explorer": explore.interval_explorer(),
+        "neighbour_explorer, signals": _neighbours("ecg5000"),
+        "neighbour_explorer, images": _neighbours("emoji"),
+        "tradeoff_explorer": _tradeoff(),
+    }
+    taken: dict[str, list[float]] = {name: [] for name in panels}
+    for _ in range(repeats):
+        for name, panel in panels.items():
+            for control in panel.children[0].children:
+                if isinstance(control, (widgets.IntSlider, widgets.FloatSlider, widgets.SelectionSlider)):
+                    taken[name] += [seconds(lambda c=control: _move(c)) for _ in range(MOVES)]
+            assert panel.errors.outputs == (), name
+    yield f"Milliseconds from a slider's new value to the new picture, median of {repeats} rounds; promised: 150."
+    yield ""
+    rows = [(name, f"{1000 * median(times):.0f}", len(times)) for name, times in taken.items()]
+    yield from table(["explorer", "ms", "moves"], rows)
+
+
+def _move(slider: widgets.Widget) -> None:
+    """A twentieth of the way to the right, or to the next option; from the end to the beginning."""
+    if isinstance(slider, widgets.SelectionSlider):
+        slider.index = (slider.index + 1) % len(slider.options)
+    else:
+        step = max(slider.step, (slider.max - slider.min) / 20)
+        slider.value = slider.value + step if slider.value + step <= slider.max else slider.min
+
+
+def _neighbours(name: str) -> widgets.Widget:
+    """Over items of which half are copies."""
+    dataset = data.load(name, 32)
+    return explore.neighbour_explorer(torch.cat([dataset.train, dataset.fresh])[:64], dataset)
+
+
+def _tradeoff() -> widgets.Widget:
+    """Over this repository's recorded runs."""
+    compared = {key(config) for plan in ("width", "position") for config in read_plan(plan)}
+    return explore.tradeoff_explorer([line for line in read() if line["key"] in compared])
