@@ -103,9 +103,9 @@ PROFILES = {
                 "n_samples": 128,
             },
             images={
-                "n_train": 24,
+                "n_train": 16,
                 "network": Network(width=32, multipliers=(1, 2), unshuffle=2),
-                "training": TrainConfig(steps=1500, batch_size=8, learning_rate=2e-3, ema_decay=0.98, cooldown=1100),
+                "training": TrainConfig(steps=3000, batch_size=8, learning_rate=2e-3, ema_decay=0.98, cooldown=1500),
                 "n_samples": 128,
             },
             repeats=8,

@@ -52,7 +52,8 @@ class Panel(widgets.VBox):
         self.reading, self.errors = widgets.HTML(), widgets.Output()
         self._controls, self._draw, self._strip = controls, draw, strip
         self._places: dict[tuple[float, ...], list[Bbox]] = {}
-        row = widgets.HBox([*controls.values(), *buttons], layout={"flex_flow": "row wrap"})
+        together = [widgets.HBox(buttons)] if buttons else []
+        row = widgets.HBox([*controls.values(), *together], layout={"flex_flow": "row wrap"})
         super().__init__([row, self.picture, self.reading, self.errors])
 
         def redraw(_: object = None) -> None:
