@@ -1,5 +1,5 @@
 # Two commands: `make reproduce` (the notebooks under `quick`, a report in results/) and `make test`.
-# All else: lab, exercises, bench, notebooks, lint, clean, distclean.
+# All else: lab, exercises, book, bench, notebooks, lint, clean, distclean.
 PYTHON      ?= python3
 VENV        ?= .venv
 PY          := $(VENV)/bin/python
@@ -12,6 +12,8 @@ OUT         ?= results
 # for reproduce and notebooks: NOTEBOOK="00_start_here 02_timestep_sampling", SET="seed=1 width=300"
 NOTEBOOK    ?=
 SET         ?=
+# for book: a folder of executed notebooks, for one results
+FROM        ?= notebooks
 # what `make test` leaves out; .ci/run leaves out nothing
 SKIP        ?= browser
 ARGS        ?=
@@ -32,7 +34,7 @@ export PYTHONHASHSEED        = 0
 export JUPYTER_PREFER_ENV_PATH = 1
 unexport JUPYTER_PATH
 
-.PHONY: setup reproduce test lab exercises bench notebooks lint clean distclean
+.PHONY: setup reproduce test lab exercises book bench notebooks lint clean distclean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -64,6 +66,10 @@ lab: $(STAMP)
 # blank versions to work in, in notebooks/exercises; yours are not overwritten unless ARGS=--force
 exercises: $(STAMP)
 	$(PY) -m memlib exercises $(ARGS)
+
+# a static site over the executed notebooks of FROM, in build/book; nothing is executed
+book: $(STAMP)
+	$(PY) docs/book.py $(FROM)
 
 bench: $(STAMP)
 	$(PY) -m tests.benchmarks $(ARGS)

@@ -44,13 +44,13 @@ class _OfflineMarkdown(IPythonRenderer):
     """Formulas as MathML, which browsers draw by themselves; links between notebooks lead to their pages."""
 
     def inline_math(self, body: str) -> str:
-        return _mathml(body, "inline")
+        return mathml(body, "inline")
 
     def block_math(self, body: str) -> str:
-        return _mathml(body, "block")
+        return mathml(body, "block")
 
     def latex_environment(self, name: str, body: str) -> str:
-        return _mathml(rf"\begin{{{name}}}{body}\end{{{name}}}", "block")
+        return mathml(rf"\begin{{{name}}}{body}\end{{{name}}}", "block")
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
         return super().link(text, url if "://" in url else re.sub(r"\.ipynb(?=$|#)", ".html", url), title)
@@ -95,6 +95,27 @@ def figures(nb: NotebookNode) -> list[Figure]:
         outputs = cell.get("outputs", [])
         found += [Figure(cell, output, heading) for output in outputs if "image/png" in output.get("data", {})]
     return found
+
+
+def mathml(formula: str, display: str) -> str:
+    """The LaTeX formula as MathML, `display` being "inline" or "block"; as code where it cannot be converted."""
+    try:
+        return convert(formula, display=display)
+    except Exception:  # the converter's errors share no base, and an odd formula must not cost the reader the page
+        return f"<code>{html.escape(formula)}</code>"
+
+
+def without_kernel(nb: NotebookNode) -> None:
+    """Change an executed notebook so that a page can show it: figures get `metadata.alt`, no output needs a kernel."""
+    for figure in figures(nb):
+        figure.output.metadata["alt"] = figure.heading
+    for output in (output for cell in nb.cells for output in cell.get("outputs", [])):
+        data = output.get("data", {})
+        if data.pop(WIDGET_VIEW, None) is None or "text/html" in data:
+            continue
+        bar = "%|" in data.get("text/plain", "")  # of progress, as tqdm writes it
+        data.clear()
+        data["text/markdown"] = "" if bar else "*A control that needs a running kernel; a figure shows its default.*"
 
 
 def write_report(folder: Path) -> Path:
@@ -167,19 +188,8 @@ def _page(nb: NotebookNode, name: str, folder: Path) -> str:
         extra_loaders=[jinja2.DictLoader({"page.html.j2": _PAGE})],
         filters={"markdown2html": MarkdownWithMath(renderer=markdown).render},
     )
-    for figure in figures(nb):
-        figure.output.metadata["alt"] = figure.heading
-    for output in (output for cell in nb.cells for output in cell.get("outputs", [])):
-        if WIDGET_VIEW in output.get("data", {}):
-            output.data = {"text/markdown": "*A control that needs a running kernel; a figure shows its default.*"}
+    without_kernel(nb)
     return exporter.from_notebook_node(nb, {"metadata": {"name": name}})[0]
-
-
-def _mathml(body: str, display: str) -> str:
-    try:
-        return convert(body, display=display)
-    except Exception:  # the converter's errors share no base, and an odd formula must not cost the reader the report
-        return f"<code>{html.escape(body)}</code>"
 
 
 def _thumbnail(png: bytes, width: int) -> str:
