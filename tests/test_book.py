@@ -9,6 +9,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nbformat
 import pytest
@@ -18,8 +19,13 @@ from test_browser import CHROMIUM, FLAGS, SHOTS
 from memlib.batch import find_notebooks
 from memlib.report import WIDGET_VIEW
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator
+
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = [path.stem for path in find_notebooks()]
+SOURCES = {path.stem: "\n".join(cell.source for cell in nbformat.read(path, 4).cells) for path in find_notebooks()}
+EXPLORERS = {name: len(re.findall(r"explore\.(?:\w+_explorer|live_trainer)\(", text)) for name, text in SOURCES.items()}
 PAGES = ["index", *NAMES, "README"]  # in reading order
 FORMULA = re.compile(r"\$\$.+?\$\$|\$[^$]+\$|\\begin\{(\w+)\}.+?\\end\{\1\}", re.S)
 CODE = re.compile(r"```.*?```|`[^`]*`", re.S)
@@ -153,6 +159,18 @@ def test_what_cannot_be_built_is_named(tmp_path) -> None:
     assert done.returncode == 1 and "holds no book" in done.stderr and (tmp_path / "mine.txt").exists()
 
 
+def move(explorer: Locator) -> None:
+    """Each key press shows another picture and other words; its far end, another one than where it stood."""
+    slider, shown = explorer.get_by_role("slider"), explorer.locator("figure:visible")
+    seen = [(shown.locator("img").get_attribute("src"), shown.inner_text())]
+    for key in ("Home", "ArrowRight", "End"):
+        slider.press(key)
+        assert shown.count() == 1
+        assert explorer.locator("output").inner_text() == shown.get_attribute("data-value")
+        seen.append((shown.locator("img").get_attribute("src"), shown.inner_text()))
+    assert len(set(seen)) >= 3, "the slider moves the picture"
+
+
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (set CHROMIUM, or install it)")
 @pytest.mark.parametrize("width", [1280, 390])
@@ -175,6 +193,9 @@ def test_reads_from_files_in_a_browser(book, width) -> None:
             assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)"), name
             sizes = page.locator("article math").evaluate_all("all => all.map(x => x.getBoundingClientRect().width)")
             assert all(size > 0 for size in sizes) and (sizes or name == "index"), name
+            assert page.locator(".explorer").count() == EXPLORERS.get(name, 0), name
+            for explorer in page.locator(".explorer").all():
+                move(explorer)
             page.screenshot(path=SHOTS / f"book-{name}-{width}.png", full_page=True)
 
         page.goto((book / "index.html").as_uri())

@@ -105,7 +105,8 @@ class Panel(widgets.VBox):
             f'<figure data-value="{value}" style="margin:0"{"" if i == at else " hidden"}>{figure}</figure>'
             for i, (value, figure) in enumerate(zip(values, figures, strict=True))
         )
-        return f'<div class="explorer"><p>{slider} {html.escape("; ".join(others))}</p>{"".join(shown)}</div>'
+        rest = f"<br><small>{html.escape('; '.join(others))}</small>"
+        return f'<div class="explorer"><p>{slider}{rest}</p>{"".join(shown)}</div>'
 
     def _lay_out(self, figure: Figure) -> None:
         """As the first figure of this size: axes that keep their place do not jump, and take half the time to draw."""

@@ -1,4 +1,4 @@
-"""Run the benchmarks, print a markdown table for each and write them to RESULTS.md beside this file.
+"""Run the benchmarks, print a markdown table for each and write it in its place of RESULTS.md beside this file.
 
 The sides of a comparison take turns within one run, so that a busy machine slows them alike; the ratio is the median
 over the rounds of that round's ratio. The rate of a matrix product, measured in each round too, says what the machine
@@ -22,6 +22,10 @@ from memlib.provenance import provenance
 from tests.benchmarks import neighbours, sliders, steps, sweeps
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
+INTRODUCTION = """# Benchmarks
+
+Written by `make bench`: each section says when, where and with what it was measured. The sides of a comparison take
+turns within each round. On a shared machine only ratios mean anything."""
 BENCHMARKS: dict[str, Callable[[int, int], Iterator[str]]] = {
     "training": steps.training,
     "drawing": steps.drawing,
@@ -43,26 +47,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("need --repeats >= 1 and --size >= 16")
     torch.set_num_threads(1)
 
-    lines = ["# Benchmarks", "", *_made_with(options.repeats), ""]
-    print("\n".join(lines))
     for name in options.names or BENCHMARKS:
-        for line in (f"## {name}", "", *BENCHMARKS[name](options.repeats, options.size), ""):
+        lines = [f"## {name}", "", _made_with(options.repeats), ""]
+        print("\n".join(lines))
+        for line in BENCHMARKS[name](options.repeats, options.size):
             print(line, flush=True)
             lines.append(line)
+        if options.repeats >= 7:
+            write_atomically(RESULTS, _with(RESULTS.read_text(encoding="utf-8"), name, "\n".join(lines)))
     if options.repeats < 7:
         print(f"not written to {RESULTS.name}: fewer than 7 rounds")
-        return 0
-    write_atomically(RESULTS, "\n".join(lines))
     return 0
 
 
-def _made_with(repeats: int) -> list[str]:
+def _with(results: str, name: str, section: str) -> str:
+    """The page of results with this benchmark's section in place of its last one; those of the others stay."""
+    sections = {part.split("\n", 1)[0]: f"## {part.strip()}" for part in results.split("\n## ")[1:]} | {name: section}
+    return "\n\n".join([INTRODUCTION, *(sections[name] for name in BENCHMARKS if name in sections)]) + "\n"
+
+
+def _made_with(repeats: int) -> str:
     made = provenance()
-    return [
-        f"{made['hardware']}, {platform.machine()}, one thread; {date.today().isoformat()}, commit {made['commit']}; "
-        f"{made['versions']}, {', '.join(map(_version, ('diffusers', 'denoising-diffusion-pytorch')))}.",
-        f"Median of {repeats} rounds, the sides in turn within each. On a shared machine only ratios mean anything.",
-    ]
+    return (
+        f"{date.today().isoformat()}, {made['hardware']}, {platform.machine()}, one thread; commit {made['commit']}; "
+        f"{made['versions']}, {', '.join(map(_version, ('diffusers', 'denoising-diffusion-pytorch')))}; "
+        f"median of {repeats} rounds."
+    )
 
 
 def _version(package: str) -> str:
