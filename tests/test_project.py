@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import tomllib
-from importlib.metadata import packages_distributions
+from importlib.metadata import distributions, packages_distributions
 from pathlib import Path
 
 import pytest
@@ -172,3 +172,16 @@ def test_no_file_names_a_registry_host() -> None:
     for path in (path for path in files if path.is_file() and path != Path(__file__)):
         found = re.search(hosts, path.read_text(encoding="utf-8", errors="replace"))
         assert not found, f"{path.relative_to(ROOT)}: {found}"
+
+
+def test_installed_packages_have_the_licences_that_the_readme_tells() -> None:
+    named = re.search(r"Licences of what is installed.*?\n\n", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)[
+        0
+    ]
+    permissive = re.compile(r"BSD|MIT|Apache|ISC|PSF|Python Software Foundation|CC0|Public Domain", re.I)
+    for package in distributions():
+        data = package.metadata
+        classes = [text for text in data.get_all("Classifier", []) if text.startswith("License ::")]
+        licence = data.get("License-Expression") or "; ".join(classes) or data.get("License") or ""
+        if re.search(r"GPL|MPL|Mozilla", licence) or not permissive.search(licence):
+            assert f"`{data['Name']}`" in named, f"{data['Name']}: {licence or 'no licence stated'}"
