@@ -1,5 +1,5 @@
 # Two commands: `make reproduce` (the notebooks under `quick`, a report in results/) and `make test`.
-# All else: lab, exercises, book, bench, notebooks, lint, clean, distclean.
+# All else: lab, exercises, book, bench, mutants, notebooks, lint, clean, distclean.
 PYTHON      ?= python3
 VENV        ?= .venv
 PY          := $(VENV)/bin/python
@@ -34,7 +34,7 @@ export PYTHONHASHSEED        = 0
 export JUPYTER_PREFER_ENV_PATH = 1
 unexport JUPYTER_PATH
 
-.PHONY: setup reproduce test lab exercises book bench notebooks lint clean distclean
+.PHONY: setup reproduce test lab exercises book bench mutants notebooks lint clean distclean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -73,6 +73,10 @@ book: $(STAMP)
 
 bench: $(STAMP)
 	$(PY) -m tests.benchmarks $(ARGS)
+
+# bugs planted in a copy of memlib, each of which a test must catch; one of them: ARGS='--only NAME'
+mutants: $(STAMP)
+	$(PY) -m tests.mutate $(ARGS)
 
 # execute the committed notebooks in place, as they stand
 notebooks: $(STAMP)

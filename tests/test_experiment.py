@@ -11,7 +11,7 @@ from memlib import experiment as module
 from memlib import gaussian_interval, sample, uniform
 from memlib.experiment import Experiment, Network, Result, run
 from memlib.profiles import PROFILES, profile
-from memlib.training import TrainConfig
+from memlib.training import TrainConfig, train
 
 SMALL = Experiment(
     uniform(100),
@@ -57,6 +57,25 @@ def test_history_reads_every_band():
     assert history["step"][-1] == 120
     assert all(len(reading) == module.BANDS for reading in history["loss"])
     assert all(value > 0 for reading in history["loss"] for value in reading if value is not None)
+
+
+def test_a_run_is_its_parts_put_together():
+    experiment = replace(SMALL, seed=5)
+    result, dataset, generator = run(experiment), experiment.load_data(), torch.Generator().manual_seed(5)
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(5)
+        network = experiment.network.build((2,))
+    schedule = experiment.build_schedule()
+    *_, last = train(network, dataset.train, schedule, experiment.timesteps, experiment.training, generator=generator)
+    assert torch.equal(weights(result), torch.cat([p.flatten() for p in last.ema.parameters()]))
+    assert torch.equal(result.samples, module.draw(last.ema, experiment, dataset))
+
+
+@pytest.mark.parametrize(("dataset", "clipped"), [("emoji", True), ("spiral", False)])
+def test_only_pictures_are_clipped_to_their_range(dataset, clipped):
+    experiment = replace(SMALL, dataset=dataset)
+    samples = module.draw(lambda x, t: -x, experiment, experiment.load_data())
+    assert (samples.abs().max() <= 1) == clipped
 
 
 class Killed(BaseException):
@@ -165,3 +184,9 @@ def test_code_hash_sees_code_and_not_its_comments(tmp_path, monkeypatch):
     assert module.code_sha256() == before
     Path(Module.__file__).write_text(source.replace("1e-4", "2e-4"))
     assert module.code_sha256() != before
+
+
+def test_the_key_changes_with_the_code(monkeypatch):
+    before = SMALL.key("a")
+    monkeypatch.setattr(module, "code_sha256", lambda: "of other code")
+    assert SMALL.key("a") != before
