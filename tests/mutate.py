@@ -120,18 +120,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
     FORKS.set_forkserver_preload(PRELOADED)
     tests = sorted({mutant.killed_by for mutant in mutants})
-    with ThreadPoolExecutor(AT_ONCE) as pool, tqdm(total=len(mutants) + 1, desc="mutants", unit="run") as bar:
-        futures = [pool.submit(try_out, tests, None, SECONDS * len(tests))]
-        futures += [pool.submit(try_out, [mutant.killed_by], mutant) for mutant in mutants]
-        for future in futures:
-            future.add_done_callback(lambda _: bar.update())
-        without, *trials = [future.result() for future in futures]
-
-    for mutant, trial in zip(mutants, trials, strict=True):
-        print(f"{trial.verdict:<9} {trial.seconds:6.1f} s  {mutant.name}  ({mutant.killed_by})")
-        if trial.verdict.startswith("no"):
-            print(trial.output[-2000:])
-    killed = sum(trial.verdict == "killed" for trial in trials)
+    killed = 0
+    with ThreadPoolExecutor(AT_ONCE) as pool, tqdm(total=len(mutants), desc="mutants") as bar:
+        unchanged = pool.submit(try_out, tests, None, SECONDS * len(tests))
+        for mutant, future in [(mutant, pool.submit(try_out, [mutant.killed_by], mutant)) for mutant in mutants]:
+            trial = future.result()
+            killed += trial.verdict == "killed"
+            bar.write(f"{trial.verdict:<9} {trial.seconds:6.1f} s  {mutant.name}  ({mutant.killed_by})")
+            if trial.verdict.startswith("no"):
+                bar.write(trial.output[-2000:])
+            bar.update()
+        without = unchanged.result()
     print(f"{killed} of {len(mutants)} killed; without a bug the same tests took {without.seconds:.1f} s")
     if without.status != PASSED:
         print(f"{without.output[-4000:]}\nwithout a bug the tests do not pass, so that no mutant counts as killed")

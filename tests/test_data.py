@@ -67,6 +67,16 @@ def test_emoji_are_pictures_on_white():
         load("emoji", 16, image_size=64)
 
 
+def test_of_equal_pictures_one_is_kept(tmp_path, monkeypatch):
+    pictures = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), dtype=np.uint8)
+    (tmp_path / "emoji").mkdir()
+    np.savez(tmp_path / "emoji" / "emoji.npz", images=pictures[[0, 1, 2, 0, 3, 4, 5, 6, 7, 8, 8]])
+    monkeypatch.setenv("MEMLIB_DATA", str(tmp_path))
+    emoji = load("emoji", 3)
+    items = torch.cat([emoji.train, emoji.held_out, emoji.fresh])
+    assert len(items) == len(items.unique(dim=0)) == 9
+
+
 def test_a_damaged_emoji_file_is_named(tmp_path, monkeypatch):
     for name in ("emoji.npz", "emoji.json"):
         shutil.copy(ROOT / "data" / name, tmp_path)

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 import torch
 
-from memlib import Experiment, Schedule, data, explore, gaussian_interval, run, uniform
+from memlib import ExactDenoiser, Experiment, Schedule, data, explore, gaussian_interval, run, sample, uniform
 from memlib.experiment import Network, Result
+from memlib.metrics import closer_to_train, memorized_fraction, neighbour_ratio
 from memlib.plans import describe, key, read_plan
 from memlib.training import TrainConfig
 
@@ -113,9 +114,13 @@ def test_each_control_changes_the_picture(explorer, moves):
 
 
 def test_interval_reading_is_right():
-    figure, reading = explore.draw_interval(Schedule.linear(), data.load("spiral", 16).train, width=400, centre=500)
+    schedule = Schedule.linear()
+    figure, reading = explore.draw_interval(schedule, data.load("spiral", 16).train, width=400, centre=500)
     plt.close(figure)
     assert reading.startswith("[300, 700] holds 95% of the draws")
+    noisy = schedule.alpha_bar < 0.5
+    ours, even = (p.pmf[noisy].sum() for p in (gaussian_interval(1000, 300, 700), uniform()))
+    assert f"Draws with more noise than signal: {ours:.0%}, under uniform {even:.0%}." in reading
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 40), (5, 3, 8, 8), (4, 1, 8, 8)])
@@ -206,6 +211,17 @@ def test_both_sides_start_alike_and_learn_what_their_interval_says():
     )
     assert torch.equal(next(a.parameters()), next(c.parameters()))
     assert not torch.equal(next(c.parameters()), next(d.parameters()))
+
+
+def test_live_reading_of_a_memorizer_is_that_of_its_samples():
+    points, schedule = data.load("spiral", 16), Schedule.linear()
+    exact = ExactDenoiser(points.train, schedule)
+    figure, reading = explore.draw_live(points, schedule, [uniform()], [exact], 1)
+    plt.close(figure)
+    samples = sample(exact, schedule, (2,), 128, seed=0, steps=25)
+    copied, closer = memorized_fraction(samples, points.train), closer_to_train(samples, points.train, points.held_out)
+    assert closer.low > 0.8
+    assert f"A: memorized {copied.value:.0%}, closer to train {closer.value:.0%}, energy" in reading
 
 
 def test_an_error_in_training_is_shown(monkeypatch):
@@ -363,8 +379,8 @@ def test_denoising_ends_in_the_runs_samples_and_commits_once(dataset):
     process = explore.follow(result)
     assert len(process.frames) == 7 and process.sigma[-1] == 0 == min(process.sigma)
     torch.testing.assert_close(process.frames[-1].x, result.samples[:8], atol=1e-5, rtol=0)
-    for sample, frame in enumerate(process.committed):
-        after, before = process.nearest[frame:, sample], process.nearest[:frame, sample]
+    for i, frame in enumerate(process.committed):
+        after, before = process.nearest[frame:, i], process.nearest[:frame, i]
         assert (after == after[-1]).all() and (not len(before) or before[-1] != after[-1])
     figure, reading = explore.draw_denoising(process, result.experiment.load_data(), 1)
     plt.close(figure)
@@ -388,6 +404,7 @@ def test_neighbours_are_counted_sorted_and_set_beside_fresh_items():
     figure, reading = explore.draw_neighbours(found, threshold=0.2)
     plt.close(figure)
     assert reading.startswith("threshold 0.20: memorized 50%")
+    np.testing.assert_array_equal(found.fresh_ratio, neighbour_ratio(dataset.fresh, dataset.train))
     fresh = (found.fresh_ratio < 0.2).mean()
     assert f"fresh real items, which copy nothing, {fresh:.0%}" in reading
     for order in found.orders.values():
