@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "models": {"schedules"},
     "training": {"schedules", "timesteps"},
     "samplers": {"schedules"},
-    "download": set(),
+    "download": {"files"},
     "files": set(),
     "provenance": set(),
     "inference": {"metrics"},
