@@ -196,7 +196,7 @@ def _read_images(path: Path) -> np.ndarray:
     from PIL import Image
 
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             if "images" in file:
                 images = file["images"]
             else:
