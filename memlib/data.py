@@ -196,7 +196,7 @@ def _read_images(path: Path) -> np.ndarray:
     from PIL import Image
 
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             if "images" in file:
                 images = file["images"]
             else:
