@@ -1,5 +1,5 @@
 # Two commands: `make reproduce` (the notebooks under `quick`, a report in results/) and `make test`.
-# All else: lab, exercises, book, bench, mutants, notebooks, lint, clean, distclean.
+# All else: test-faults, lab, exercises, book, bench, mutants, notebooks, lint, clean, distclean.
 PYTHON      ?= python3
 VENV        ?= .venv
 PY          := $(VENV)/bin/python
@@ -34,7 +34,7 @@ export PYTHONHASHSEED        = 0
 export JUPYTER_PREFER_ENV_PATH = 1
 unexport JUPYTER_PATH
 
-.PHONY: setup reproduce test lab exercises book bench mutants notebooks lint clean distclean
+.PHONY: setup reproduce test test-faults lab exercises book bench mutants notebooks lint clean distclean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -56,6 +56,10 @@ test: $(STAMP)
 	$(PY) tests/smoke_notebooks.py build/nbval
 	$(PY) -m pytest tests build/nbval -n 2 --dist loadfile $(if $(SKIP),-m "not $(SKIP)") \
 	  --nbval-lax --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with tests/nbval_sanitize.cfg $(ARGS)
+
+# kills, full disks, flipped bytes, eight at once: tests/test_faults.py with ten times the kills (tests/README.md)
+test-faults: $(STAMP)
+	FAULTS=long $(PY) -m pytest tests/test_faults.py -n 2 $(ARGS)
 
 # on this machine only, with the token that it prints; no news and no update check are fetched
 lab: $(STAMP)

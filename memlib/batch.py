@@ -29,7 +29,7 @@ from papermill.execute import remove_error_markers
 from PIL import Image
 from traitlets.config import Config
 
-from .files import write_atomically
+from .files import naming, write_atomically
 from .provenance import ROOT, provenance
 from .report import FAILED, figures, write_report
 
@@ -146,7 +146,7 @@ def run_notebook(path: Path, out: Path, parameters: Mapping[str, Any], label: st
             node.metadata.pop("papermill", None)
         seconds = round(time.monotonic() - started, 1)
         nb.metadata["memlib"] = record | {"seconds": seconds} | ({"error": error} if error else {})
-        with _naming(part):
+        with naming(part):
             part.write_text(nbformat.writes(nb) + "\n", encoding="utf-8")
         os.replace(part, failed if error else done)
     finally:
@@ -185,7 +185,7 @@ def _execute(nb: NotebookNode, part: Path, parameters: Mapping[str, Any], folder
     target = str(part.resolve()).replace("{", "{{").replace("}", "}}")  # papermill fills in the braces of a path
     try:
         # sockets that are files: a free port may be another process's by the time that the kernel binds it
-        with TemporaryDirectory(prefix="memlib-") as sockets, _naming(part), _kernel_environment():
+        with TemporaryDirectory(prefix="memlib-") as sockets, naming(part), _kernel_environment():
             papermill.execute_notebook(
                 nb,
                 target,
@@ -240,17 +240,6 @@ def _kernel_environment() -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """A write that fails half-way (a full disk) does not say where: name the path."""
-    try:
-        yield
-    except TimeoutError:  # nbclient's timeout of a cell, an OSError by descent only
-        raise
-    except OSError as e:
-        raise OSError(e.errno, e.strerror or str(e), str(e.filename or path)) from e
 
 
 @contextmanager

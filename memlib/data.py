@@ -10,8 +10,6 @@ import hashlib
 import io
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .download import DownloadError, digest_of, obtain
+from .download import BROKEN, DownloadError, digest_of, obtain
 from .schedules import check_count
 from .sources import ECG5000, SOURCES, build_ecg5000, build_flowers102, build_pokemon
 
@@ -198,7 +196,7 @@ def _read_images(path: Path) -> np.ndarray:
     from PIL import Image
 
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             if "images" in file:
                 images = file["images"]
             else:
@@ -207,7 +205,7 @@ def _read_images(path: Path) -> np.ndarray:
                 images = np.stack([np.asarray(part.convert("RGB")) for part in parts])
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, KeyError, *BROKEN) as error:
         raise ValueError(f"{path} is damaged or no picture file of the layout in data/README.md ({error})") from error
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != images.shape[2] or images.shape[3] != 3:
         raise ValueError(f"{path} holds {images.dtype} of shape {images.shape}; need uint8 (N, S, S, 3)")
@@ -217,7 +215,10 @@ def _read_images(path: Path) -> np.ndarray:
 def _emoji() -> np.ndarray:
     if folder := _reader_folder("emoji"):
         return _read_images(folder / "emoji.npz")
-    expected = json.loads((DATA / "emoji.json").read_text(encoding="utf-8"))["sha256"]
+    try:
+        expected = json.loads((DATA / "emoji.json").read_text(encoding="utf-8"))["sha256"]
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{DATA / 'emoji.json'} is damaged ({error!r}); restore it with git") from error
     if digest_of(DATA / "emoji.npz") != f"sha256:{expected}":
         raise ValueError(f"{DATA / 'emoji.npz'} is damaged: its sha256 is not that of emoji.json; restore it with git")
     return _read_images(DATA / "emoji.npz")

@@ -7,8 +7,10 @@ A source that fails raises `DownloadError`; what is wrong with this machine's di
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
+import lzma
 import os
 import shutil
 import stat
@@ -26,12 +28,14 @@ from typing import Any
 from filelock import FileLock
 from tqdm.auto import tqdm
 
+from .files import sync
+
 TIMEOUT = (10.0, 30.0)  # seconds to connect, seconds without a byte: a machine without network must fail over quickly
 TRIES = 4  # of a transfer that breaks off; a source that does not answer at all is not asked again
 PAUSE = 1.0  # seconds before the second try; doubles
 SUMS = "SHA256SUMS"
 # what the archive modules raise for a file that is damaged, cut short, encrypted or no archive at all
-_BROKEN = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, RuntimeError)
+BROKEN = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
 
 
 class DownloadError(ConnectionError):
@@ -60,20 +64,27 @@ def obtain(folder: Path, files: Sequence[str], build: Callable[[Path], None]) ->
     Raises ValueError for a damaged file (and removes the folder, so that the next call builds it anew), OSError naming
     the path where the disk is full or not writable, and whatever `build` raises.
     """
+    lock = FileLock(folder.with_name(folder.name + ".lock"))
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(folder.name + ".lock")):
+        with lock:
             if not folder.is_dir():
                 _build(folder, files, build)
+    if _damage(folder, files):
+        with lock:  # of two that see it one removes the folder, and never one that a third has made anew
+            if damage := _damage(folder, files):
+                if folder.is_dir():
+                    shutil.rmtree(folder)
+                raise ValueError(f"{folder} was damaged ({damage}) and has been removed; load again to rebuild it")
+    return folder
+
+
+def _damage(folder: Path, files: Sequence[str]) -> str:
     try:
         recorded = dict(line.split("  ")[::-1] for line in (folder / SUMS).read_text().splitlines())
-        damaged = [name for name in files if digest_of(folder / name) != f"sha256:{recorded.get(name)}"]
+        return ", ".join(name for name in files if digest_of(folder / name) != f"sha256:{recorded.get(name)}")
     except (FileNotFoundError, ValueError) as error:
-        damaged = [str(error)]
-    if damaged:
-        shutil.rmtree(folder)
-        raise ValueError(f"{folder} was damaged ({', '.join(damaged)}) and has been removed; load again to rebuild it")
-    return folder
+        return str(error)
 
 
 def _build(folder: Path, files: Sequence[str], build: Callable[[Path], None]) -> None:
@@ -86,27 +97,14 @@ def _build(folder: Path, files: Sequence[str], build: Callable[[Path], None]) ->
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         (work / SUMS).write_text("".join(f"{digest_of(work / name)[7:]}  {name}\n" for name in files))
         for path in (*work.iterdir(), work):  # the names too must be on the disk before the folder counts as whole
-            _sync(path)
+            sync(path)
         os.replace(work, folder)
-        _sync(folder.parent)
-    except OSError as error:
+        sync(folder.parent)
+    except Exception as error:
         shutil.rmtree(work, ignore_errors=True)
-        if error.errno is None or error.filename is not None:
-            raise
-        raise OSError(error.errno, f"{error.strerror} (nothing was kept)", str(folder)) from error
-    except Exception:
-        shutil.rmtree(work, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            raise OSError(error.errno, f"{error.strerror} (nothing was kept)", str(folder)) from error
         raise
-
-
-def _sync(path: Path) -> None:
-    if path.is_dir() and os.name == "nt":  # Windows cannot open a folder
-        return
-    handle = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def fetch(url: str, path: Path, *, digest: str | None = None, max_bytes: int = 2**30, bar: bool = True) -> Path:
@@ -223,7 +221,11 @@ def read_members(archive: Path, wanted: Callable[[str], bool], max_bytes: int = 
             if left < 0:
                 raise DownloadError(f"{archive.name}: unpacks to more than the {max_bytes} bytes expected at most")
             yield name, content
-    except _BROKEN as error:
+    except DownloadError:
+        raise
+    except (*BROKEN, OSError) as error:
+        if getattr(error, "errno", None) not in (None, errno.EINVAL):  # EINVAL: a place before the file's beginning
+            raise
         raise DownloadError(f"{archive.name}: is damaged or not an archive ({error})") from error
 
 
@@ -243,6 +245,8 @@ def _tar(archive: Path) -> Iterator[_Member]:
         for info in file:
             plain = info.isreg() or info.isdir()
             yield info.name, plain, partial(_read, file.extractfile, info) if info.isreg() else None
+        while file.fileobj.read(2**20):  # to the end, where gzip has its checksum
+            pass
 
 
 def _read(opener: Callable[[Any], Any], info: Any, n: int) -> bytes:

@@ -12,16 +12,19 @@ import hashlib
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, safe_open, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from . import data, download, models, samplers, schedules, timesteps, training
+from .files import write_atomically
 from .timesteps import TimestepDistribution
 from .training import TrainConfig
 
@@ -139,14 +142,24 @@ class Result:
         if not (folder / "experiment.json").is_file():
             raise FileNotFoundError(f"folder = {folder} holds no finished run (no experiment.json)")
         download.obtain(folder, FILES, lambda work: None)  # checks the hashes
-        experiment = Experiment.from_dict(json.loads((folder / "experiment.json").read_text()))
-        history = json.loads((folder / "history.json").read_text())
-        return cls(experiment, folder, load_file(folder / "samples.safetensors")["samples"], history)
+        try:
+            experiment = Experiment.from_dict(json.loads((folder / "experiment.json").read_text()))
+            history = json.loads((folder / "history.json").read_text())
+            samples = load((folder / "samples.safetensors").read_bytes())["samples"]
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:  # the hashes fit: no run of memlib's
+            raise ValueError(f"{folder} holds files that are none of a run ({error}); delete the folder") from error
+        return cls(experiment, folder, samples, history)
 
     def denoiser(self, device: str = "cpu") -> nn.Module:
-        """The trained network with averaged weights, to sample from."""
+        """The trained network with averaged weights, to sample from. Raises ValueError where they were damaged."""
+        path = (
+            download.obtain(self.folder, FILES, lambda work: None) / "weights.safetensors"
+        )  # read later than the rest
         network = self.experiment.network.build(tuple(self.samples.shape[1:]))
-        network.load_state_dict(load_file(self.folder / "weights.safetensors"))
+        try:
+            network.load_state_dict(load(path.read_bytes()))
+        except (SafetensorError, RuntimeError) as error:  # RuntimeError: other tensors than the network's
+            raise ValueError(f"{path} holds no weights of this run ({error}); delete the folder") from error
         return network.eval().requires_grad_(False).to(device)
 
 
@@ -173,8 +186,9 @@ def run(experiment: Experiment, *, device: str = "cpu", on_step: Callable[[int],
         samples = draw(ema, experiment, dataset, device)
         (work / "experiment.json").write_text(json.dumps(experiment.to_dict()))
         (work / "history.json").write_text(json.dumps(history))
-        save_file({"samples": samples}, work / "samples.safetensors")
-        save_file({name: tensor.cpu() for name, tensor in ema.state_dict().items()}, work / "weights.safetensors")
+        write_atomically(work / "samples.safetensors", save({"samples": samples}))
+        weights = {name: tensor.cpu() for name, tensor in ema.state_dict().items()}
+        write_atomically(work / "weights.safetensors", save(weights))
 
     download.obtain(folder, FILES, build)
     result = Result.load(folder)
@@ -197,10 +211,12 @@ def _train(experiment, dataset, work, device, on_step) -> tuple[dict[str, Any], 
     with torch.random.fork_rng(devices=[]):  # layers initialise from the global generator: give it back as it was
         torch.random.default_generator.manual_seed(experiment.seed)
         network = experiment.network.build(tuple(dataset.train.shape[1:]))
-    checkpoint = work / "checkpoint.safetensors"
-    state, history = (
-        _read_checkpoint(checkpoint) if checkpoint.exists() else (None, {"step": [], "loss": [], "seconds": 0.0})
-    )
+    checkpoint, state, history = work / "checkpoint", None, {"step": [], "loss": [], "seconds": 0.0}
+    if checkpoint.exists():
+        try:
+            state, history = _read_checkpoint(checkpoint)
+        except ValueError as error:
+            warnings.warn(f"{error}; the run begins anew", stacklevel=2)
 
     every = max(1, experiment.training.steps // READINGS)
     total, count = torch.zeros(BANDS), torch.zeros(BANDS)
@@ -227,30 +243,32 @@ def _train(experiment, dataset, work, device, on_step) -> tuple[dict[str, Any], 
 
 
 def _write_checkpoint(path: Path, state: dict, history: dict) -> None:
-    """One safetensors file, no pickle: tensors by dotted name, all else as JSON in its metadata; renamed when whole."""
+    """A sha256, then a safetensors file, no pickle: tensors by dotted name, all else as JSON in the bytes of one."""
     optimizer = state["optimizer"]
     tensors = {f"{part}.{name}": tensor for part in ("model", "ema") for name, tensor in state[part].items()}
     tensors |= {f"optimizer.{i}.{name}": x for i, slots in optimizer["state"].items() for name, x in slots.items()}
     tensors["generator"] = state["generator"]
     rest = {"param_groups": optimizer["param_groups"], "step": state["step"], "history": history}
-    save_file(tensors, path.with_suffix(".part"), metadata={"json": json.dumps(rest)})
-    os.replace(path.with_suffix(".part"), path)
+    tensors["rest"] = torch.frombuffer(bytearray(json.dumps(rest).encode()), dtype=torch.uint8)
+    content = save(tensors)
+    write_atomically(path, hashlib.sha256(content).digest() + content)
 
 
 def _read_checkpoint(path: Path) -> tuple[dict, dict]:
-    with safe_open(path, "pt") as file:
-        rest = json.loads(file.metadata()["json"])
-    state = {
-        "model": {},
-        "ema": {},
-        "optimizer": {"state": {}, "param_groups": rest["param_groups"]},
-        "step": rest["step"],
-    }
-    for name, tensor in load_file(path).items():
+    """Raises ValueError for a file that is not what was written: a flipped bit would go on unseen in the weights."""
+    whole = path.read_bytes()
+    content = whole[32:]
+    if hashlib.sha256(content).digest() != whole[:32]:
+        raise ValueError(f"{path} is damaged: its sha256 does not fit")
+    tensors = load(content)
+    rest = json.loads(tensors.pop("rest").numpy().tobytes())
+    optimizer = {"state": {}, "param_groups": rest["param_groups"]}
+    state = {"model": {}, "ema": {}, "optimizer": optimizer, "step": rest["step"]}
+    for name, tensor in tensors.items():
         part, _, name = name.partition(".")
         if part == "optimizer":
             index, _, slot = name.partition(".")
-            state["optimizer"]["state"].setdefault(int(index), {})[slot] = tensor
+            optimizer["state"].setdefault(int(index), {})[slot] = tensor
         elif part == "generator":
             state["generator"] = tensor
         else:

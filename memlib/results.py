@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from . import data, experiment, plans
 from .experiment import Experiment, Result
-from .files import write_atomically
+from .files import naming, write_atomically
 from .metrics.judge import judge
 from .models import Spliced
 from .plans import Config
@@ -144,7 +144,10 @@ def _lines_of(path: Path) -> Iterator[Line]:
         sealed, _, digest = text.rpartition(_SEAL)
         if digest != _digest(sealed):
             raise ValueError(f"{path}, line {number} is damaged: its checksum does not fit; restore it with git")
-        yield _DECODER.decode(sealed.decode() + "}")
+        try:
+            yield _DECODER.decode(sealed.decode() + "}")
+        except (ValueError, RecursionError) as error:  # sealed, but not by `record`
+            raise ValueError(f"{path}, line {number}: {error}") from error
 
 
 @contextmanager
@@ -238,8 +241,8 @@ def _short(x: float) -> float:
 
 
 def _append(folder: Path, line: Line, samples: Tensor) -> Line:
-    """The samples first, where they are kept, then the line that vouches for them; nothing where another process was
-    faster with the same run. Raises OSError naming the path."""
+    """The samples first, where they are kept, then the line that vouches for them; where another process was faster
+    with the same run, nothing, and its line is returned. Raises OSError naming the path."""
     described = _networks(line["config"])[0]
     path = folder / f"{described['dataset']}.jsonl"
     (folder / "samples").mkdir(parents=True, exist_ok=True)
@@ -247,13 +250,13 @@ def _append(folder: Path, line: Line, samples: Tensor) -> Line:
         before = path.read_bytes() if path.exists() else b""
         whole = before[: before.rfind(b"\n") + 1]  # without what a kill left half-written
         if b'{"key": "%s"' % line["key"].encode() in whole:
-            return line
+            return next(there for there in _lines_of(path) if there["key"] == line["key"])
         if described["seed"] == SHOWN_SEED and described["dataset"] in SHOWABLE:
             content = _packed(samples[:SHOWN], image=samples.ndim == 4)
             write_atomically(folder / "samples" / f"{line['key']}.npz", content)
             line = line | {"samples_sha256": hashlib.sha256(content).hexdigest()}
         sealed = json.dumps(line, allow_nan=False).encode()[:-1]
-        with path.open("ab") as file:
+        with naming(path), path.open("ab") as file:
             file.truncate(len(whole))
             file.write(sealed + _SEAL + _digest(sealed) + b"\n")
             file.flush()
@@ -276,4 +279,10 @@ def _refuse(constant: str) -> float:
     raise ValueError(f"{constant} in a recorded line; every number must be finite")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse)  # made once: reading is mostly this
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refuse(text)  # 1e999 is read as infinity
+
+
+# made once: reading is mostly this
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)

@@ -163,6 +163,13 @@ def _tasks(todo: Sequence[Experiment], device: str) -> Iterator[tuple[int, dict[
 def _start(steps: MutableSequence[int]) -> None:
     global _steps
     _steps = steps
+    threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
+
+
+def _end_with(parent: Any) -> None:
+    """Of a sweep that was killed no process goes on: it would wait for more work for ever."""
+    parent.join()
+    os._exit(1)
 
 
 def _work(i: int, experiment: dict[str, Any], device: str, folders: dict[str, str]) -> str:
