@@ -36,7 +36,8 @@ _PAGE = """{% extends "lab/index.html.j2" %}
 {% endblock %}
 {% block html_head_css %}
 <style>main {max-width: 60rem; margin: auto; padding: 0 1rem 4rem} .jp-InputPrompt, .jp-OutputPrompt {display: none}
-math {font-size: 1.1em} math[display="block"] {margin: 1em 0}</style>
+math {font-size: 1.1em} math[display="block"] {margin: 1em 0} .jp-OutputArea-output, .highlight pre {overflow-x: auto}
+@media (max-width: 46em) {.jp-OutputArea-output img {max-width: 40rem !important} main {padding: 0 .25rem 3rem}}</style>
 {% endblock %}"""
 
 
@@ -166,7 +167,7 @@ def _card(name: str, path: Path) -> dict[str, Any]:
         "error": record.get("error", ""),
         "seconds": record.get("seconds", 0.0),
         "time": minutes(record.get("seconds", 0.0)),
-        "parameters": ", ".join(f"{key} {value}" for key, value in record.get("parameters", {}).items()),
+        "parameters": ", ".join(f"{key} {value}" for key, value in record.get("parameters", {}).items() if value != ""),
         "made_with": " · ".join(str(record[k]) for k in ("commit", "versions", "hardware") if k in record),
         "page": link,
         "notebook": quote(path.name),

@@ -18,10 +18,10 @@ from ..samplers import sample
 from ..schedules import Schedule
 from ..timesteps import TimestepDistribution, gaussian_interval, uniform
 from ..training import Step, TrainConfig, train
-from .panel import INTERVAL, UNIFORM, Frame, Panel
+from .panel import INTERVAL, NOISE_GROWS, UNIFORM, Frame, Panel
 
 SLICE = 0.03  # seconds that training holds the kernel before it listens for a press of Stop
-REDRAW = 0.5  # seconds of training between two pictures
+REDRAW = 0.8  # seconds of training between two pictures, each of which costs some 0.2
 STEPS = 600
 ARROWS_T = 200  # the timestep at which the arrows show where the denoiser points
 
@@ -37,11 +37,12 @@ def live_trainer(dataset: data.Dataset | None = None, *, steps: int = STEPS, see
         raise ValueError(f"dataset = {dataset.name!r} holds {dataset.kind}s; the live trainer needs 2-D points")
     schedule = Schedule.linear()
     controls: dict[str, widgets.Widget] = {}
-    for side, width, centre in (("A", 2000, 500), ("B", 500, 750)):
-        controls |= {
-            f"width_{side}": widgets.IntSlider(width, min=20, max=2000, step=20, description=f"{side}: width"),
-            f"centre_{side}": widgets.IntSlider(centre, min=0, max=1000, step=10, description=f"{side}: centre"),
-        }
+    for side, width in (("A", 2000), ("B", 500)):  # A's on the left, above its picture
+        slider = widgets.IntSlider(width, min=20, max=2000, step=20, description=f"{side}: width")
+        controls[f"width_{side}"] = slider
+    for side, centre in (("A", 500), ("B", 750)):
+        slider = widgets.IntSlider(centre, min=0, max=1000, step=10, description=f"{side}: centre")
+        controls[f"centre_{side}"] = slider
     start, stop = widgets.Button(description="Train", icon="play"), widgets.Button(description="Stop", icon="stop")
     live = widgets.Checkbox(False, description="live: train at each move", indent=False)
     running: list[asyncio.Task] = []
@@ -120,7 +121,7 @@ def draw_live(
 ) -> tuple[Figure, str]:
     """A column per distribution. Above: training points; once there are networks, their samples, the line from each to
     the nearest training point, and arrows to where the denoiser takes a point of t = 200. Below: where it trains."""
-    size = (4.4 * len(sides), 5.6)
+    size = (4.4 * len(sides), 5.8)
     figure, axes = plt.subplots(2, len(sides), figsize=size, layout="constrained", height_ratios=(3, 1), squeeze=False)
     trained, readings = [], []
     for i, (timesteps, name) in enumerate(zip(sides, "ABCDEFGH", strict=False)):
@@ -138,9 +139,12 @@ def draw_live(
         plots.points(dataset.train, samples, nearest=nearest, field=field, ax=plane)
         plane.get_legend().remove()
         plane.set(xlim=(-2.5, 2.5), ylim=(-2.5, 2.5), title=name)
-        for p, colour in ((uniform(timesteps.T), UNIFORM), (timesteps, INTERVAL)):
-            weight.plot(p.effective_weight(), color=colour)
-        weight.set(xlabel="timestep t (noise grows)", ylabel="T p(t)", ylim=(0, None), title=f"{name}; blue: uniform")
+        even = ("uniform drawing", uniform(timesteps.T), UNIFORM)
+        for label, p, colour in (even, ("drawing from its interval", timesteps, INTERVAL)):
+            weight.plot(p.effective_weight(), color=colour, label=label)
+        weight.set(xlabel=f"timestep t {NOISE_GROWS}", ylabel="T\u00b7p(t)", ylim=(0, None))
+        weight.locator_params(axis="y", nbins=4)
+    plots.style.top_legend(figure, [h for ax in axes[:, 0] for h in ax.get_legend_handles_labels()[0]])
     where = "; ".join(trained)
     if not networks:
         return figure, f"{where}. Not trained yet: press Train."

@@ -13,7 +13,7 @@ from torch import Tensor
 from .. import plots
 from ..data import Dataset
 from ..metrics import finest_scale, nearest_neighbours, neighbour_ratio, wilson, without_finest_scale
-from .panel import INTERVAL, Panel
+from .panel import SAMPLE, Panel
 
 SHOWN = 8
 FRESH = plots.MEANINGS["fresh"].colour
@@ -90,7 +90,7 @@ def draw_neighbours(
     plots.beside_nearest(found.samples[shown], nearest, notes, second=second, framed=framed, ax=panels)
     panels.set_title(f"ranks {first} to {first + SHOWN - 1} by {order}, smallest first")
     for ratio, name, colour, line in (
-        (found.ratio, "samples", INTERVAL, "-"),
+        (found.ratio, "samples", SAMPLE, "-"),
         (found.fresh_ratio, "fresh", FRESH, "-."),
     ):
         shares.ecdf(ratio, label=name, color=colour, linestyle=line)

@@ -26,7 +26,10 @@ from .. import plots
 
 Draw = Callable[..., tuple[Figure, str]]
 Frame = tuple[str, Figure, str]
-DATA, UNIFORM, INTERVAL = (plots.MEANINGS[name].colour for name in ("train", "uniform", "sample"))
+DATA, UNIFORM, SAMPLE = (plots.MEANINGS[name].colour for name in ("train", "uniform", "sample"))
+INTERVAL = plots.looks(["interval"])["interval"].colour
+NOISE_GROWS = "(noise grows \u2192)"
+WIDER = 0.18  # inches at each side of the axes: numbers along them may grow by a digit later
 FRAMES = 9  # pictures of a strip: a slider that moves, in some 100 kB
 _MOVE = (
     "const all=this.closest('div').querySelectorAll('figure');all.forEach((one,i)=>one.hidden=i!=this.value);"
@@ -52,7 +55,10 @@ class Panel(widgets.VBox):
         self.reading, self.errors = widgets.HTML(), widgets.Output()
         self._controls, self._draw, self._strip = controls, draw, strip
         self._places: dict[tuple[float, ...], list[Bbox]] = {}
-        together = [widgets.HBox(buttons)] if buttons else []
+        share = 30 if len(controls) == 3 else 45  # per cent: three beside each other, else two
+        for control in controls.values():
+            control.layout.flex, control.layout.min_width = f"1 1 {share}%", "280px"
+        together = [widgets.HBox(buttons, layout={"flex": "1 1 100%"})] if buttons else []
         row = widgets.HBox([*controls.values(), *together], layout={"flex_flow": "row wrap"})
         super().__init__([row, self.picture, self.reading, self.errors])
 
@@ -90,14 +96,15 @@ class Panel(widgets.VBox):
                 source, text = base64.b64encode(_encoded(figure, "webp", 64, lossless=True)).decode(), html.escape(text)
                 plt.close(figure)
                 figures.append(
-                    f'<img src="data:image/webp;base64,{source}" alt="{text}" style="max-width:100%">'
-                    f"<figcaption>{text}</figcaption>"
+                    f'<div style="overflow-x:auto"><img src="data:image/webp;base64,{source}" alt="{text}" '
+                    f'style="max-width:100%"></div><figcaption>{text}</figcaption>'
                 )
                 values.append(html.escape(value))
         at = values.index(html.escape(_said(moving))) if moving else len(values) - 1
         slider = (
             f"<label>{html.escape(moving.description if moving else name)} "
-            f'<input type="range" max="{len(values) - 1}" value="{at}" oninput="{_MOVE}"> '
+            f'<input type="range" max="{len(values) - 1}" value="{at}" oninput="{_MOVE}" '
+            f'style="width:min(24rem,50%);vertical-align:middle"> '
             f"<output>{values[at]}</output></label>"
         )
         others = (f"{c.description}: {_said(c)}" for c in self._controls.values() if c is not moving)
@@ -116,6 +123,7 @@ class Panel(widgets.VBox):
             for ax, place in zip(figure.axes, self._places[size], strict=True):
                 ax.set_position(place)
         else:
+            figure.set_layout_engine("constrained", w_pad=WIDER)
             figure.draw_without_rendering()
             self._places[size] = [ax.get_position(original=True) for ax in figure.axes]
 

@@ -15,7 +15,7 @@ from .. import plots, samplers
 from ..data import Dataset
 from ..experiment import Result
 from ..metrics import nearest_neighbours
-from .panel import DATA, INTERVAL, Panel
+from .panel import DATA, SAMPLE, Panel
 
 SHOWN = 8  # samples to choose from
 
@@ -80,9 +80,9 @@ def draw_denoising(process: Process, dataset: Dataset, sample: int = 0, step: in
     axes = figure.subplot_mosaic([["x_t", "x0", "near"], ["curve"] * 3], height_ratios=(3, 2))
     moment = f"t = {frame.t}, \u03c3 = {plots.style.number(process.sigma[step])}" if frame.t >= 0 else "the sample"
     shown = {
-        "x_t": (frame.x[sample], f"x_t: {moment}", INTERVAL),
-        "x0": (frame.x0[sample], "predicted x0", INTERVAL),
-        "near": (dataset.train[item], f"nearest training item: {item}", DATA),
+        "x_t": (frame.x[sample], f"x\u209c: {moment}", SAMPLE),
+        "x0": (frame.x0[sample], "predicted x\u2080", SAMPLE),
+        "near": (dataset.train[item], f"nearest training item: number {item}", DATA),
     }
     for name, (x, title, colour) in shown.items():
         _draw_item(axes[name], x, dataset, colour)
@@ -116,14 +116,14 @@ def _draw_item(ax: Axes, x: Tensor, dataset: Dataset, colour: str) -> None:
 
 def _draw_curve(ax: Axes, process: Process, sample: int, step: int) -> None:
     ratio = _ratio(process)[:, sample]
-    ax.plot(ratio, color=DATA)
+    ax.plot(ratio, color=SAMPLE)
     ax.axvline(process.committed[sample], color="0.4", linestyle=":", label="commits")
-    ax.plot(step, ratio[step], "v", color=INTERVAL, markersize=9, label="shown above")
+    ax.plot(step, ratio[step], "v", color=SAMPLE, markersize=9, label="shown above")
     ticks = range(0, len(process.frames), max(1, len(process.frames) // 8))
     ax.set_xticks(ticks, [_moment(process.frames[i].t) for i in ticks])
     ax.set(
-        xlabel="timestep t of the reverse process (noise falls)",
-        ylabel="d\u2081/d\u2082 of predicted x0",
+        xlabel="timestep t of the reverse process (noise falls \u2192)",
+        ylabel="d\u2081/d\u2082 of predicted x\u2080",
         ylim=(0, 1.05),
     )
     ax.legend(loc="lower left")

@@ -85,12 +85,7 @@ def tradeoff_explorer(lines: Sequence[Line], folder: Path = RESULTS) -> widgets.
         controls[name].observe(follow, "value")
     follow()
 
-    @lru_cache(maxsize=8)
-    def stage(dataset: str, seed: int, emphasis: str) -> _Stage:
-        built = _build(recorded, dataset, seed, emphasis)
-        built.figure.draw_without_rendering()
-        built.figure.set_layout_engine("none")  # laid out once: half the time of a redraw
-        return built
+    stage = lru_cache(maxsize=8)(lambda *names: _build(recorded, *names))
 
     def draw(dataset: str, seed: int, emphasis: str, control: str) -> tuple[Figure, str]:
         built = stage(dataset, seed, emphasis)
@@ -142,7 +137,14 @@ def _build(recorded: _Recorded, dataset: str, seed: int, emphasis: str) -> _Stag
     axes = figure.subplot_mosaic(rows, height_ratios=(3, 2)[: len(rows)])
     panels = [axes["PCA-W"], axes["energy"]]
     plots.tradeoff(curves, PAIRS, uniform=recorded.of(dataset, seed, "uniform"), axes=panels)
-    ring = {"color": INTERVAL, "markerfacecolor": "none", "markersize": 17, "markeredgewidth": 2.2, "zorder": 5}
+    ring = {
+        "color": INTERVAL,
+        "markerfacecolor": "none",
+        "markersize": 17,
+        "markeredgewidth": 2.2,
+        "zorder": 5,
+        "clip_on": False,
+    }
     rings = [line for ax in panels for line in ax.plot([], [], "o", **ring)]
     if kept:  # any items of the right kind, so that the layout has room for them
         config = recorded.runs[dataset, seed, "uniform"]["config"]

@@ -148,6 +148,9 @@ def loss_per_band(
     else:
         ax.axhline(0, color="0.4", linewidth=0.8, zorder=1)
     ax.set(xlim=(0, T), xlabel=f"timestep t  {NOISE_GROWS}", ylabel=ylabel)
+    place = ax.get_subplotspec()
+    if place and not place.is_last_row() and len(ax.get_shared_x_axes().get_siblings(ax)) > 1:
+        ax.set_xlabel("")  # the axes below say it
     side_legend(ax)
     return ax
 

@@ -213,12 +213,16 @@ def beside_nearest(
                 up = (item - low) / max(high - low, np.finfo(float).tiny)
                 ax.plot(i + np.linspace(0.05, 0.95, item.shape[1]), up.T, **_LAID_OVER[name])
     top = 1.02 * (rows - 1) + 0.96 if image else 1.03
-    for i in np.flatnonzero(framed):
-        ax.add_patch(Rectangle((i + 0.02, -0.02), 0.96, top + 0.01, fill=False, edgecolor=SAMPLE.colour, linewidth=2))
+    foot = 1.02 * max(rows - 2, 0) - 0.02  # of a frame: round the sample and its nearest
+    for left in np.flatnonzero(framed) + 0.02:
+        ax.add_patch(Rectangle((left, foot), 0.96, top - 0.01 - foot, fill=False, ec=SAMPLE.colour, linewidth=2))
     ax.set_xticks(np.arange(len(shown)) + 0.5, notes, size=8)
     names = ("sample", "nearest\ntraining item", "second\nnearest")[:rows]
     ax.set_yticks([1.02 * (rows - 1 - row) + 0.5 for row in range(rows)] if image else (), names if image else ())
     ax.set(xlim=(0, len(shown)), ylim=(-0.03, top), aspect="equal" if image else "auto")
+    if not image:
+        words = "\n".join(("sample: pale", "nearest: black", "second: dashed")[: len(items)])
+        ax.set_ylabel(words, size=8, rotation=0, ha="right", va="center")
     ax.grid(False)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
@@ -238,7 +242,9 @@ def _ratios(distances: Array, indices: Array, count: int, known: int) -> tuple[n
 
 
 def _frame(ax: Axes) -> None:
-    ax.spines[:].set(visible=True, color=SAMPLE.colour, linewidth=3)
+    """A thick frame that takes no room, so that a row of framed panels is as high as one without."""
+    look = {"fill": False, "edgecolor": SAMPLE.colour, "linewidth": 3}
+    ax.add_patch(Rectangle((0, 0), 1, 1, transform=ax.transAxes, clip_on=False, zorder=3, **look)).set_in_layout(False)
 
 
 def _rule(threshold: float) -> Patch:
@@ -269,9 +275,9 @@ def _image_columns(
 def _signal_overlays(
     samples: np.ndarray, neighbours: np.ndarray, near: np.ndarray, ratio: np.ndarray, threshold: float
 ) -> Figure:
-    rows = -(-len(samples) // 4)
+    rows = -(-len(samples) // 5)
     columns = -(-len(samples) // rows)
-    size = (2.3 * columns, 1.7 * rows + 0.5)
+    size = (min(2.3 * columns, 9.6), 1.7 * rows + 0.5)
     figure, axes = plt.subplots(
         rows, columns, figsize=size, sharex=True, sharey=True, layout="constrained", squeeze=False
     )

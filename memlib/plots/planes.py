@@ -44,7 +44,7 @@ def pca_scatter(projected: Mapping[str, Array], *, bins: int = 24) -> Figure:
     main, sides = axes["main"], (axes["top"], axes["right"])
     for label, look in looks(clouds).items():
         cloud = clouds[label]
-        main.scatter(*cloud.T, s=20, color=look.colour, marker=look.marker, alpha=0.6, linewidth=0, label=label)
+        main.scatter(*cloud.T, s=20, color=look.colour, marker=look.marker, alpha=0.75, linewidth=0, label=label)
         for ax, values, limits, along in zip(sides, cloud.T, edges, ("vertical", "horizontal"), strict=True):
             density = np.histogram(values, limits, density=True)[0]
             ax.stairs(density, limits, orientation=along, linewidth=1.4, **look.curve)

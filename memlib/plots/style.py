@@ -63,6 +63,7 @@ def use_style() -> None:
         context="notebook",
         style="ticks",
         rc={
+            "axes.prop_cycle": plt.cycler(color=[look.colour for look in FALLBACK[:4]]),  # no colour of a meaning
             "figure.dpi": 90,
             "savefig.dpi": 90,
             "figure.constrained_layout.use": True,

@@ -1,7 +1,8 @@
-"""How long an explorer takes to answer a slider: from the new value to the new picture, in the kernel."""
+"""How long an explorer takes to answer, in the kernel: to a slider with a new picture, to Train with trained networks."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from statistics import median
 
@@ -25,17 +26,27 @@ def sliders(repeats: int, size: int) -> Iterator[str]:
         "neighbour_explorer, images": _neighbours("emoji"),
         "tradeoff_explorer": _tradeoff(),
     }
+    trainer = explore.live_trainer()
     taken: dict[str, list[float]] = {name: [] for name in panels}
+    trained = []
     for _ in range(repeats):
         for name, panel in panels.items():
             for control in panel.children[0].children:
                 if isinstance(control, (widgets.IntSlider, widgets.FloatSlider, widgets.SelectionSlider)):
                     taken[name] += [seconds(lambda c=control: _move(c)) for _ in range(MOVES)]
             assert panel.errors.outputs == (), name
+        trained.append(seconds(lambda: asyncio.run(_train(trainer))))
     yield f"Milliseconds from a slider's new value to the new picture, median of {repeats} rounds; promised: 150."
     yield ""
     rows = [(name, f"{1000 * median(times):.0f}", len(times)) for name, times in taken.items()]
     yield from table(["explorer", "ms", "moves"], rows)
+    yield ""
+    yield (
+        f"Seconds from Train to the last picture of live_trainer ({explore.live.STEPS} steps of both networks, all "
+        "pictures on the way included); promised: 3."
+    )
+    yield ""
+    yield from table(["explorer", "s", "trainings"], [("live_trainer", f"{median(trained):.1f}", len(trained))])
 
 
 def _move(slider: widgets.Widget) -> None:
@@ -45,6 +56,16 @@ def _move(slider: widgets.Widget) -> None:
     else:
         step = max(slider.step, (slider.max - slider.min) / 20)
         slider.value = slider.value + step if slider.value + step <= slider.max else slider.min
+
+
+async def _train(trainer: widgets.Widget) -> None:
+    """Press Train and wait for the end. Raises RuntimeError if training fails."""
+    trainer.reading.value = ""
+    start = next(button for button in trainer.children[0].children[-1].children if button.description == "Train")
+    start.click()
+    await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
+    if trainer.errors.outputs or f"Step {explore.live.STEPS}." not in trainer.reading.value:
+        raise RuntimeError(f"live_trainer did not train to the end: {trainer.errors.outputs or trainer.reading.value}")
 
 
 def _neighbours(name: str) -> widgets.Widget:
