@@ -1,4 +1,4 @@
-"""How long an explorer takes to answer, in the kernel: to a slider with a new picture, to Train with trained networks."""
+"""How long an explorer takes to answer, in the kernel: a slider, with a new picture; Train, with trained networks."""
 
 from __future__ import annotations
 
