@@ -21,7 +21,7 @@ from ..training import Step, TrainConfig, train
 from .panel import INTERVAL, NOISE_GROWS, UNIFORM, Frame, Panel
 
 SLICE = 0.03  # seconds that training holds the kernel before it listens for a press of Stop
-REDRAW = 0.8  # seconds of training between two pictures, each of which costs some 0.2
+REDRAW = 1.0  # seconds of training between two pictures, each of which costs some 0.2
 STEPS = 600
 ARROWS_T = 200  # the timestep at which the arrows show where the denoiser points
 
@@ -59,7 +59,10 @@ def live_trainer(dataset: data.Dataset | None = None, *, steps: int = STEPS, see
             sides, drawn, listened = now(), time.monotonic(), time.monotonic()
             for step, networks in train_points(dataset, schedule, sides, steps, seed):
                 if time.monotonic() - drawn > REDRAW or step == steps:
-                    panel.show(lambda step=step, n=networks: draw_live(dataset, schedule, sides, n, step, seed))
+                    picture = draw_live(dataset, schedule, sides, networks, step, seed)
+                    plt.close(picture[0])  # the panel shows it, the notebook should not
+                    await asyncio.sleep(0.001)  # listens between the two halves of the work
+                    panel.show(lambda picture=picture: picture)
                     drawn = time.monotonic()
                 if time.monotonic() - listened > SLICE:
                     await asyncio.sleep(0.001)

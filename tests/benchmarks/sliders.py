@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from statistics import median
 
@@ -19,6 +20,19 @@ MOVES = 5  # of each slider, in a round
 
 def sliders(repeats: int, size: int) -> Iterator[str]:
     plots.use_style()
+    trainer = explore.live_trainer()  # first: the more objects a kernel holds, the longer Python tidies up
+    asyncio.run(_train(trainer))
+    waits: list[float] = []
+    trained = [seconds(lambda: waits.append(asyncio.run(_train(trainer)))) for _ in range(repeats)]
+    yield (
+        f"live_trainer, from Train to its last picture: {explore.live.STEPS} steps of both networks, and the pictures "
+        f"on the way; the longest time on that way in which the kernel hears no Stop. Median of {repeats} trainings; "
+        "promised: 3 s and 200 ms."
+    )
+    yield ""
+    yield from table(["s", "Stop, ms"], [(f"{median(trained):.1f}", f"{1000 * median(waits):.0f}")])
+    yield ""
+
     panels = {
         "snr_explorer": explore.snr_explorer(),
         "interval_explorer": explore.interval_explorer(),
@@ -26,27 +40,17 @@ def sliders(repeats: int, size: int) -> Iterator[str]:
         "neighbour_explorer, images": _neighbours("emoji"),
         "tradeoff_explorer": _tradeoff(),
     }
-    trainer = explore.live_trainer()
     taken: dict[str, list[float]] = {name: [] for name in panels}
-    trained = []
     for _ in range(repeats):
         for name, panel in panels.items():
             for control in panel.children[0].children:
                 if isinstance(control, (widgets.IntSlider, widgets.FloatSlider, widgets.SelectionSlider)):
                     taken[name] += [seconds(lambda c=control: _move(c)) for _ in range(MOVES)]
             assert panel.errors.outputs == (), name
-        trained.append(seconds(lambda: asyncio.run(_train(trainer))))
     yield f"Milliseconds from a slider's new value to the new picture, median of {repeats} rounds; promised: 150."
     yield ""
     rows = [(name, f"{1000 * median(times):.0f}", len(times)) for name, times in taken.items()]
     yield from table(["explorer", "ms", "moves"], rows)
-    yield ""
-    yield (
-        f"Seconds from Train to the last picture of live_trainer ({explore.live.STEPS} steps of both networks, all "
-        "pictures on the way included); promised: 3."
-    )
-    yield ""
-    yield from table(["explorer", "s", "trainings"], [("live_trainer", f"{median(trained):.1f}", len(trained))])
 
 
 def _move(slider: widgets.Widget) -> None:
@@ -58,14 +62,20 @@ def _move(slider: widgets.Widget) -> None:
         slider.value = slider.value + step if slider.value + step <= slider.max else slider.min
 
 
-async def _train(trainer: widgets.Widget) -> None:
-    """Press Train and wait for the end. Raises RuntimeError if training fails."""
+async def _train(trainer: widgets.Widget) -> float:
+    """Press Train and wait for the end; the longest time without an answer. Raises RuntimeError if training fails."""
     trainer.reading.value = ""
     start = next(button for button in trainer.children[0].children[-1].children if button.description == "Train")
     start.click()
-    await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
+    (training,) = asyncio.all_tasks() - {asyncio.current_task()}
+    longest = 0.0
+    while not training.done():
+        asked = time.perf_counter()
+        await asyncio.sleep(0)
+        longest = max(longest, time.perf_counter() - asked)
     if trainer.errors.outputs or f"Step {explore.live.STEPS}." not in trainer.reading.value:
         raise RuntimeError(f"live_trainer did not train to the end: {trainer.errors.outputs or trainer.reading.value}")
+    return longest
 
 
 def _neighbours(name: str) -> widgets.Widget:
