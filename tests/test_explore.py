@@ -15,6 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from memlib import ExactDenoiser, Experiment, Schedule, data, explore, gaussian_interval, run, sample, uniform
 from memlib.experiment import Network, Result
@@ -371,6 +372,19 @@ def test_axes_keep_their_place_while_a_slider_moves():
     seen = [ax.get_position(original=True).bounds for ax in figure.axes]
     plt.close(figure)
     assert seen == [place.bounds for place in places]
+
+
+def test_no_number_is_cut_off_and_nothing_is_left_of_an_earlier_interval():
+    panel = explore.interval_explorer()
+    first = bytes(panel.picture.value), panel.reading.value
+    for width, centre in ((10, 500), (2000, 999)):  # weights of three digits, densities of three decimals
+        control(panel, "width").value, control(panel, "centre").value = width, centre
+        figure, _ = panel._draw(**panel._values())
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        boxes = [ax.get_tightbbox(renderer) for ax in figure.axes]
+        assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width for box in boxes), (width, boxes)
+    control(panel, "width").value, control(panel, "centre").value = 500, 250
+    assert (bytes(panel.picture.value), panel.reading.value) == first
 
 
 @pytest.mark.parametrize("dataset", ["spiral", "emoji"])

@@ -100,6 +100,12 @@ def line(ax: Axes, label: str) -> Any:
     return next(line for line in ax.get_lines() if line.get_label() == label)
 
 
+def test_a_curve_without_a_name_has_the_colour_of_no_meaning() -> None:
+    cycle = plt.rcParams["axes.prop_cycle"].by_key()["color"]
+    assert len(set(cycle)) == len(cycle) == 4
+    assert not set(cycle) & {look.colour for look in plots.MEANINGS.values()}
+
+
 # all figures
 
 

@@ -118,14 +118,13 @@ class Panel(widgets.VBox):
     def _lay_out(self, figure: Figure) -> None:
         """As the first figure of this size: axes that keep their place do not jump, and take half the time to draw."""
         size = (*figure.get_size_inches(), len(figure.axes))
-        if size in self._places:
-            figure.set_layout_engine("none")
-            for ax, place in zip(figure.axes, self._places[size], strict=True):
-                ax.set_position(place)
-        else:
+        if size not in self._places:
             figure.set_layout_engine("constrained", w_pad=WIDER)
             figure.draw_without_rendering()
             self._places[size] = [ax.get_position(original=True) for ax in figure.axes]
+        figure.set_layout_engine("none")
+        for ax, place in zip(figure.axes, self._places[size], strict=True):
+            ax.set_position(place)
 
     def _values(self) -> dict[str, Any]:
         return {name: control.value for name, control in self._controls.items()}
