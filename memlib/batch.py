@@ -30,6 +30,7 @@ from PIL import Image
 from traitlets.config import Config
 
 from .files import naming, write_atomically
+from .kinds import check_kinds
 from .provenance import ROOT, provenance
 from .report import FAILED, figures, write_report
 
@@ -48,6 +49,7 @@ class Outcome:
     error: str
 
 
+@check_kinds
 def find_notebooks(names: Sequence[str] = ()) -> list[Path]:
     """The notebooks called `names` (file names without .ipynb), in reading order; all if none is named.
 
@@ -61,12 +63,17 @@ def find_notebooks(names: Sequence[str] = ()) -> list[Path]:
     return [path for name, path in known.items() if name in names or not names]
 
 
+@check_kinds
 def known_parameters(path: Path) -> dict[str, Any]:
-    """The names and default values in the notebook's cell tagged `parameters`."""
-    found = papermill.inspect_notebook(nbformat.read(path, as_version=4))
+    """The names and default values in the notebook's cell tagged `parameters`. Raises ValueError for no notebook."""
+    try:
+        found = papermill.inspect_notebook(nbformat.read(path, as_version=4))
+    except ValueError as error:
+        raise ValueError(f"path = {path} is no notebook ({error})") from error
     return {name: ast.literal_eval(parameter["default"]) for name, parameter in found.items()}
 
 
+@check_kinds
 def parse_settings(texts: Sequence[str], notebooks: Sequence[Path]) -> dict[str, Any]:
     """Read `key=value` texts as values of the notebooks' parameters.
 
@@ -157,6 +164,7 @@ def run_notebook(path: Path, out: Path, parameters: Mapping[str, Any], label: st
     return Outcome(path.stem, seconds, failed if error else done, error)
 
 
+@check_kinds
 def errors_in(nb: NotebookNode) -> list[str]:
     """The errors an executed notebook holds: in its outputs, and in the state of its widgets, where papermill is blind.
 
@@ -173,6 +181,7 @@ def errors_in(nb: NotebookNode) -> list[str]:
     return found
 
 
+@check_kinds
 def sources_sha256(nb: NotebookNode) -> str:
     """A digest of the notebook's code: outputs belong to it as long as it stays the same."""
     code = [c.source for c in nb.cells if c.cell_type == "code" and not _injected(c)]

@@ -20,6 +20,7 @@ import numpy as np
 
 from .files import write_atomically
 from .inference import holm, paired_difference, trend
+from .kinds import check_kinds, naming_keys
 from .metrics import Estimate
 from .plans import describe, read_plan
 from .results import Line, is_broken
@@ -90,8 +91,10 @@ class Verdict:
     findings: tuple[Finding, ...]
 
 
+@check_kinds
+@naming_keys("lines: a recorded line")
 def judge_claims(lines: Iterable[Line], budgets: str = "recorded") -> list[Verdict]:
-    """The verdicts, C1 to C6, both readings of "later". Raises ValueError for an unknown profile."""
+    """The verdicts, C1 to C6, both readings of "later". ValueError for an unknown profile or lines never recorded."""
     runs = _by_seed(lines, budgets)
     asked = [
         a for dataset in sorted(runs) for a in _questions(dataset, [runs[dataset][s] for s in sorted(runs[dataset])])
@@ -108,6 +111,7 @@ def judge_claims(lines: Iterable[Line], budgets: str = "recorded") -> list[Verdi
     return [*verdicts, Verdict("C6", STATEMENTS["C6"], _overall([*by_dataset.values(), *unknown]), by_dataset, ())]
 
 
+@check_kinds
 def verdict_table(verdicts: Iterable[Verdict]) -> str:
     """The verdicts as a Markdown table, a column per data set."""
     verdicts = list(verdicts)
@@ -120,6 +124,7 @@ def verdict_table(verdicts: Iterable[Verdict]) -> str:
     return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
 
 
+@check_kinds
 def write_verdicts(verdicts: Iterable[Verdict], path: Path) -> None:
     """Put the table between the two marks of the Markdown file `path`. Raises ValueError where it has no such marks."""
     before, start, rest = path.read_text(encoding="utf-8").partition(MARKS[0])

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from .download import BROKEN, DownloadError, digest_of, obtain
-from .schedules import check_count
+from .kinds import check_count, check_kinds
 from .sources import ECG5000, SOURCES, build_ecg5000, build_flowers102, build_pokemon
 
 DATA = Path(__file__).resolve().parent.parent / "data"  # of the clone that memlib is installed from
@@ -54,6 +54,7 @@ class Dataset:
     sha256: str
 
 
+@check_kinds
 def load(
     name: str,
     n_train: int = 64,

@@ -9,10 +9,12 @@ import nbformat
 
 from . import batch
 from .files import write_atomically
+from .kinds import check_kinds
 
 PLACE = "# Your code here. One solution is in the notebook of the same name in notebooks/."
 
 
+@check_kinds
 def write_exercises(folder: Path, *, force: bool = False) -> list[Path]:
     """Write the blank version of every notebook into `folder`, made if need be, and return their paths.
 

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .kinds import check_kinds
 
+
+@check_kinds
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write to a name beside `path`, sync and rename, so that a reader sees the old file or the new one, never a half.
 
@@ -26,6 +29,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         part.unlink(missing_ok=True)
 
 
+@check_kinds
 def sync(path: Path) -> None:
     """Wait until a file's content, or a folder's names, are on the disk. Raises OSError."""
     if path.is_dir() and os.name == "nt":  # Windows cannot open a folder

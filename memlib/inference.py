@@ -8,10 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
+from .kinds import check_kinds
 from .metrics import Estimate
-from .metrics.checks import check_between, check_count
+from .metrics.checks import LARGEST, check_between, check_count
 
 
+@check_kinds
 def paired_difference(values: Sequence[float], confidence: float = 0.95) -> tuple[Estimate, float]:
     """The mean of per-seed differences (n,) with Student's t interval, and the two-sided p of no difference.
 
@@ -28,6 +30,7 @@ def paired_difference(values: Sequence[float], confidence: float = 0.95) -> tupl
     return Estimate(float(mean), float(mean - half), float(mean + half)), float(p)
 
 
+@check_kinds
 def trend(
     rows: Sequence[Sequence[float]], *, generator: np.random.Generator, draws: int = 20_000
 ) -> tuple[Estimate, float]:
@@ -51,6 +54,7 @@ def trend(
     return interval, float((extreme + 1) / (draws + 1))  # the observed order is one of them (Phipson & Smyth 2010)
 
 
+@check_kinds
 def holm(p: Sequence[float]) -> list[float]:
     """The p values adjusted by Holm's step-down method (1979), in the order given. ValueError for one outside 0..1."""
     p = np.asarray(p, dtype=float)
@@ -74,4 +78,6 @@ def _finite(values: Sequence[float], name: str) -> np.ndarray:
     x = np.asarray(values, dtype=float)
     if not np.isfinite(x).all():
         raise ValueError(f"{name} holds {x[~np.isfinite(x)].tolist()}; every value must be finite")
+    if (peak := np.abs(x).max(initial=0)) > LARGEST:
+        raise ValueError(f"{name} holds {peak:g}, whose square is not finite; scale it to at most {LARGEST:g}")
     return x

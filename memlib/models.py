@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .schedules import Schedule, check_count
+from .kinds import check_batch, check_count, check_kinds
+from .schedules import Schedule
 
 
 def time_features(t: Tensor, width: int) -> Tensor:
@@ -27,6 +28,7 @@ class MLP(nn.Module):
     Raises ValueError or TypeError for sizes that make no network and, when called, for x of another shape.
     """
 
+    @check_kinds
     def __init__(self, dim: int = 2, width: int = 128, depth: int = 4, frequencies: int = 4) -> None:
         super().__init__()
         for name, value, least in (
@@ -45,9 +47,11 @@ class MLP(nn.Module):
         self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
         self.last = nn.Linear(width, dim)
 
+    @check_kinds
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         if x.ndim != 2 or x.shape[1] != self.dim:
             raise ValueError(f"x has shape {tuple(x.shape)}; this MLP takes (B, {self.dim})")
+        check_batch(x, t, self.last.weight)
         angles = (x[:, :, None] * self.frequencies).flatten(1)
         time = self.time(time_features(t, self.width))
         h = self.first(torch.cat([x, angles.sin(), angles.cos()], 1))
@@ -66,6 +70,7 @@ class UNet(nn.Module):
     Raises ValueError or TypeError for sizes that make no network and, when called, for x of another rank or channels.
     """
 
+    @check_kinds
     def __init__(
         self,
         ndim: int,
@@ -119,10 +124,12 @@ class UNet(nn.Module):
         nn.init.zeros_(self.last.bias)
         self.multiple = unshuffle * 2 ** (len(sizes) - 1)
 
+    @check_kinds
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        if x.ndim != self.ndim + 2 or x.shape[1] != self.channels:
+        if x.ndim != self.ndim + 2 or x.shape[1] != self.channels or 0 in x.shape[2:]:
             form = "(B, C, L)" if self.ndim == 1 else "(B, C, H, W)"
             raise ValueError(f"x has shape {tuple(x.shape)}; this UNet takes {form} with C = {self.channels}")
+        check_batch(x, t, self.last.weight)
         padding = [p for n in reversed(x.shape[2:]) for p in (0, -n % self.multiple)]
         padded = F.pad(x, padding, mode="replicate") if any(padding) else x
         time = self.time(time_features(t, self.width))
@@ -202,13 +209,17 @@ class ExactDenoiser(nn.Module):
     eps = (x_t - sqrt(alpha_bar) D) / sqrt(1 - alpha_bar) (Karras et al. 2206.00364 eq. 57; Gu et al. 2310.02664).
     Log-sum-exp in float64, over chunks of the training set; sampled with a deterministic sampler it returns copies.
 
-    train: (N, *D), N >= 1. Raises ValueError if empty or not finite, and for x of another shape or a t outside 0..T-1.
+    train: (N, *D), N >= 1. Raises ValueError if empty or not finite, and for x of another shape or a t outside 0..T-1,
+    TypeError for a `train` or x that is not floating-point.
     """
 
+    @check_kinds
     def __init__(self, train: Tensor, schedule: Schedule, chunk: int = 4096) -> None:
         super().__init__()
         if train.ndim < 2 or len(train) == 0:
             raise ValueError(f"train has shape {tuple(train.shape)}; need (N, *D) with N >= 1")
+        if not train.is_floating_point():
+            raise TypeError(f"train has dtype {train.dtype}; need floating-point examples")
         if not train.isfinite().all():
             raise ValueError("train holds NaN or infinity; every value must be finite")
         check_count(chunk, "chunk", 1)
@@ -216,6 +227,7 @@ class ExactDenoiser(nn.Module):
         self.register_buffer("train_set", train.detach().clone())
         self.register_buffer("alpha_bar", schedule.alpha_bar.clone())
 
+    @check_kinds
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """(B, *D), (B,) -> (B, *D): the noise that the exact posterior mean implies."""
         mean = self._posterior_mean(x, t)  # which checks x and t
@@ -223,10 +235,12 @@ class ExactDenoiser(nn.Module):
         eps = (x.double() - alpha_bar.sqrt() * mean) / (1 - alpha_bar).sqrt()
         return eps.to(x.dtype)
 
+    @check_kinds
     def denoise(self, x: Tensor, t: Tensor) -> Tensor:
         """The posterior mean E[x0 | x_t], (B, *D): a weighted mean of training examples."""
         return self._posterior_mean(x, t).to(x.dtype)
 
+    @check_kinds
     def weights(self, x: Tensor, t: Tensor) -> Tensor:
         """(B, N) float64: the posterior probability of each training example given x_t; rows sum to 1."""
         return torch.cat(list(self._logits(x, t)), 1).softmax(1)
@@ -237,6 +251,9 @@ class ExactDenoiser(nn.Module):
             raise ValueError(
                 f"x has shape {tuple(x.shape)}; the training set's examples are {tuple(self.train_set.shape[1:])}"
             )
+        check_batch(x, t)
+        if t.is_floating_point():
+            raise TypeError(f"t has dtype {t.dtype}; need integer timesteps")
         if ((t < 0) | (t >= len(self.alpha_bar))).any():
             raise ValueError(f"t spans {t.min()}..{t.max()}; the schedule's timesteps are 0..{len(self.alpha_bar) - 1}")
         alpha_bar = self.alpha_bar[t][:, None]
@@ -248,7 +265,7 @@ class ExactDenoiser(nn.Module):
 
     def _posterior_mean(self, x: Tensor, t: Tensor) -> Tensor:
         peak = x.new_full((len(x), 1), -torch.inf, dtype=torch.float64)
-        total, mean = torch.zeros_like(peak), torch.zeros_like(x, dtype=torch.float64).flatten(1)
+        total, mean = torch.zeros_like(peak), x.new_zeros(len(x), self.train_set[0].numel(), dtype=torch.float64)
         for logits, part in zip(self._logits(x, t), self.train_set.split(self.chunk), strict=True):
             higher = torch.maximum(peak, logits.amax(1, keepdim=True))
             rescale, weights = (peak - higher).exp(), (logits - higher).exp()
@@ -266,12 +283,15 @@ class Spliced(nn.Module):
     unless `at` is an integer >= 0.
     """
 
+    @check_kinds
     def __init__(self, above: nn.Module, below: nn.Module, at: int) -> None:
         super().__init__()
         check_count(at, "at", 0)
         self.above, self.below, self.at = above, below, at
 
+    @check_kinds
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        check_batch(x, t)
         high = t >= self.at
         if high.all() or not high.any():  # always so in sampling, where a batch has one timestep
             return (self.above if high.all() else self.below)(x, t)

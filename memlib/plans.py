@@ -23,6 +23,7 @@ import torch
 
 from . import data
 from .experiment import Experiment
+from .kinds import check_kinds, naming_keys
 from .profiles import profile
 from .schedules import Schedule
 from .timesteps import TimestepDistribution, from_weights, gaussian_interval, uniform
@@ -32,8 +33,16 @@ Config = dict[str, Any]
 _CONTROL, _SPLICED = {"timesteps", "weighted", "size", "length", "only"}, {"splice", "only"}
 
 
+@check_kinds
 def distribution(recipe: str | Mapping[str, Any], schedule: Schedule) -> TimestepDistribution:
     """The distribution over the schedule's timesteps that a recipe describes. Raises ValueError for no known recipe."""
+    try:
+        return _distribution(recipe, schedule)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"timesteps = {recipe!r}; {error}") from error
+
+
+def _distribution(recipe: str | Mapping[str, Any], schedule: Schedule) -> TimestepDistribution:
     T = schedule.T
     keys = set(recipe) if isinstance(recipe, Mapping) else recipe
     if keys == "uniform":
@@ -45,13 +54,14 @@ def distribution(recipe: str | Mapping[str, Any], schedule: Schedule) -> Timeste
         return gaussian_interval(T, *(schedule.t_at_snr(math.exp(s)) for s in (high, low)))
     if keys == {"at", "weights"}:
         return from_weights(torch.from_numpy(np.interp(np.arange(T), recipe["at"], recipe["weights"])))
-    raise ValueError(
-        f"timesteps = {recipe!r}; need 'uniform', or a table with interval (and tails), log_snr, or at and weights"
-    )
+    raise ValueError("need 'uniform', or a table with interval (and tails), log_snr, or at and weights")
 
 
+@check_kinds
+@naming_keys("config")
 def experiment(config: Mapping[str, Any]) -> Experiment:
-    """The experiment of a configuration that is no splice, its key as label. Raises as Experiment does."""
+    """The experiment of a configuration that is no splice, its key as label. Raises as Experiment does, and ValueError
+    for a key that is missing."""
     plain = dict(config)
     recipe, weighted = plain.pop("timesteps"), plain.pop("weighted")
     base = Experiment.from_dict(plain | {"timesteps": [0.5, 0.5]})  # only to build the schedule the recipe refers to
@@ -64,13 +74,16 @@ def experiment(config: Mapping[str, Any]) -> Experiment:
     )
 
 
+@check_kinds
 def key(config: Mapping[str, Any]) -> str:
     """The configuration's name: 16 hexadecimal digits of the sha256 of its JSON, keys sorted."""
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
 
 
+@check_kinds
+@naming_keys("config")
 def describe(config: Mapping[str, Any]) -> str:
-    """The control in a few words, as tables and plots name it."""
+    """The control in a few words, as tables and plots name it. Raises ValueError for a key that is missing."""
     if "above" in config:
         return f"{describe(config['above'])} above t = {config['at']}, {describe(config['below'])} below"
     recipe = config["timesteps"]
@@ -86,6 +99,7 @@ def describe(config: Mapping[str, Any]) -> str:
     return name + (", as weight" if config["weighted"] else "")
 
 
+@check_kinds
 def read_plan(plan: str | Path, budgets: str = "recorded") -> list[Config]:
     """The configurations of a plan, by the name of a file in data/plans or by path, seed by seed.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .experiment import Experiment, Network
+from .kinds import check_kinds
 from .timesteps import uniform
 from .training import TrainConfig
 
@@ -24,6 +25,7 @@ class Profile:
     """Noises per example and timestep where a loss is measured."""
 
 
+@check_kinds
 def profile(name: str) -> Profile:
     """The profile of this name. Raises ValueError, naming the choices, for another."""
     if name not in PROFILES:

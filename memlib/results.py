@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from . import data, experiment, plans
 from .experiment import Experiment, Result
 from .files import naming, write_atomically
+from .kinds import check_kinds, naming_keys
 from .metrics.judge import judge
 from .models import Spliced
 from .plans import Config
@@ -69,6 +70,7 @@ def record(
             yield _append(out, *_measure_splice(config))
 
 
+@check_kinds
 def read(folder: Path = RESULTS) -> list[Line]:
     """All recorded lines, file by file; none where nothing was recorded.
 
@@ -79,10 +81,11 @@ def read(folder: Path = RESULTS) -> list[Line]:
         return [line for path in sorted(folder.glob("*.jsonl")) for line in _lines_of(path)]
 
 
+@check_kinds
 def read_samples(line: Line, folder: Path = RESULTS) -> Tensor | None:
     """The first samples (n, *D) of a run, float32 in the data's range, or None where none were kept.
 
-    Raises ValueError, naming the file, where it is not what was written.
+    Raises ValueError, naming the file, where it is not what was written, OSError where it cannot be read.
     """
     if "samples_sha256" not in line:
         return None
@@ -95,6 +98,8 @@ def read_samples(line: Line, folder: Path = RESULTS) -> Tensor | None:
     return samples.float().div(127.5).sub(1) if samples.dtype == torch.uint8 else samples.float()
 
 
+@check_kinds
+@naming_keys("line or uniform: a recorded line")
 def is_broken(line: Line, uniform: Line | None) -> bool:
     """Whether a run is neither memorizing nor generalising: its residual noise is over twice real data's, or its energy
     distance to held-out data over twice that of `uniform`, the run of equal data, seed and budget (where there is one).
@@ -104,6 +109,8 @@ def is_broken(line: Line, uniform: Line | None) -> bool:
     return value.get("residual noise", 0.0) > BROKEN or value["energy to held-out"] > limit
 
 
+@check_kinds
+@naming_keys("lines: a recorded line")
 def table(lines: Iterable[Line]) -> pd.DataFrame:
     """A row per line: what was run, and the value of each measure; the floors as "fresh: ..." and "copycat: ..."."""
     lines, rows = list(lines), []
@@ -123,6 +130,7 @@ def table(lines: Iterable[Line]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@check_kinds
 def summary(lines: Iterable[Line]) -> pd.DataFrame:
     """By data set, size, steps and control: the seeds, how many broken, and means over all. ValueError for no line."""
     frame = table(lines)

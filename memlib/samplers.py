@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .schedules import Schedule, check_count, check_shape
+from .kinds import check_count, check_kinds
+from .schedules import Schedule, check_shape
 
 CLEAN = -1  # the timestep after 0: alpha_bar = 1, no noise
 
@@ -31,6 +32,7 @@ class Frame:
     x0: Tensor
 
 
+@check_kinds
 def ddim(
     model: nn.Module,
     schedule: Schedule,
@@ -70,6 +72,7 @@ def _ddim(model, schedule, x, times, eta, generators, clip) -> Iterator[Frame]:
     yield last_frame(model, schedule, x, times[-1], clip)
 
 
+@check_kinds
 def ddpm(
     model: nn.Module,
     schedule: Schedule,
@@ -88,6 +91,7 @@ def ddpm(
     return ddim(model, schedule, x_T, steps=steps, eta=1.0, generators=generators, clip=clip)
 
 
+@check_kinds
 def dpm_solver(
     model: nn.Module,
     schedule: Schedule,
@@ -119,6 +123,7 @@ def _dpm_solver(model, schedule, x, times, clip) -> Iterator[Frame]:
     yield last_frame(model, schedule, x, times[-1], clip)
 
 
+@check_kinds
 def sample(
     model: nn.Module,
     schedule: Schedule,
@@ -135,11 +140,15 @@ def sample(
 ) -> Tensor:
     """`n` samples (n, *shape) on the CPU by a deterministic one, `batch_size` at a time, computed on `device` (where
     the model's first parameter or buffer is, unless given). Sample i has its own noise, given by (seed, i) alone.
-    Raises as the sampler does, and ValueError for n or batch_size below 1."""
+    Raises as the sampler does, ValueError for n or batch_size below 1, RuntimeError for a device that is not there."""
     check_count(n, "n", 1)
     check_count(batch_size, "batch_size", 1)
     held = next(iter((*model.parameters(), *model.buffers())), None) if isinstance(model, nn.Module) else None
-    device = device or (torch.device("cpu") if held is None else held.device)
+    device = ("cpu" if held is None else held.device) if device is None else device
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:  # AssertionError: a build of torch without CUDA
+        raise RuntimeError(f"device = {str(device)!r} cannot be used ({error}); try device='cpu'") from error
     generators = sample_generators(n, seed)
     parts = []
     with tqdm(
@@ -154,6 +163,7 @@ def sample(
     return torch.cat(parts)
 
 
+@check_kinds
 def sample_generators(n: int, seed: int) -> list[torch.Generator]:
     """One generator for each of `n` samples; the i-th depends on (seed, i) only. ValueError for a negative seed."""
     check_count(n, "n", 1)
@@ -163,8 +173,13 @@ def sample_generators(n: int, seed: int) -> list[torch.Generator]:
     return [torch.Generator().manual_seed((first + i) % 2**32) for i in range(n)]
 
 
+@check_kinds
 def initial_noise(shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
-    """(n, *shape) standard normal noise, each row from its own generator."""
+    """(n, *shape) standard normal noise, each row from its own generator. ValueError for none, or a size below 0."""
+    if not len(generators):
+        raise ValueError("generators is empty; need one for each row")
+    for size in shape:
+        check_count(size, "each size of shape", 0)
     return torch.stack([torch.randn(tuple(shape), generator=g, device=g.device) for g in generators])
 
 
@@ -173,6 +188,8 @@ def timestep_list(
 ) -> list[int]:
     """The falling timesteps of a sampler, checked together with its other arguments: a count n gives n timesteps that
     trail, round(T k/n) - 1 for k = n..1, and clean data at the end."""
+    if not x_T.is_floating_point():
+        raise TypeError(f"x_T has dtype {x_T.dtype}; need floating-point noise")
     if not x_T.isfinite().all():
         raise ValueError("x_T holds NaN or infinity; every value must be finite")
     if clip is not None and not clip[0] < clip[1]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from numbers import Integral
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from .kinds import check_count, check_kinds
 
 SIGNAL_LEFT = 0.05  # sqrt(alpha_bar) at the last step above which sampling starts visibly from the wrong place
 
@@ -59,6 +60,7 @@ class Schedule:
         return cls((1 - betas).cumprod(0))
 
     @classmethod
+    @check_kinds
     def linear(cls, T: int = 1000) -> Schedule:
         """Betas rising linearly from 1e-4 to 0.02, times 1000/T (Ho et al. 2006.11239).
 
@@ -71,27 +73,37 @@ class Schedule:
         return cls.from_betas(torch.linspace(1e-4 * scale, 0.02 * scale, T, dtype=torch.float64))
 
     @classmethod
+    @check_kinds
     def cosine(cls, T: int = 1000, s: float = 0.008) -> Schedule:
-        """beta_t = min(1 - f(t+1)/f(t), .999), f(u) = cos^2(((u/T) + s)/(1 + s) pi/2) (Nichol 2102.09672)."""
+        """beta_t = min(1 - f(t+1)/f(t), .999), f(u) = cos^2(((u/T) + s)/(1 + s) pi/2) (Nichol 2102.09672).
+
+        Raises ValueError for an offset s outside [0, 1].
+        """
         check_count(T, "T", 2)
+        if not 0 <= s <= 1:
+            raise ValueError(f"s = {s}; need an offset in [0, 1], such as 0.008")
         u = torch.arange(T + 1, dtype=torch.float64) / T
         f = torch.cos((u + s) / (1 + s) * math.pi / 2) ** 2
         return cls.from_betas((1 - f[1:] / f[:-1]).clamp(max=0.999))
 
     @classmethod
+    @check_kinds
     def sigmoid(cls, T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1.0) -> Schedule:
         """alpha_bar(u) = (g(end) - g(start + u (end - start))) / (g(end) - g(start)), g = sigmoid(./tau), u = (t+1)/T,
         with beta clipped at .999 as in the cosine schedule (Jabri et al. 2212.11972, algorithm 4).
 
-        Raises ValueError unless start < end and tau > 0.
+        Raises ValueError unless start < end and tau > 0, and for a curve so steep that it is flat.
         """
         check_count(T, "T", 2)
         if not (start < end and tau > 0):
             raise ValueError(f"start = {start}, end = {end}, tau = {tau}; need start < end and tau > 0")
         u = torch.arange(T + 1, dtype=torch.float64) / T
-        g = torch.sigmoid((start + u * (end - start)) / tau)
+        g = torch.sigmoid((float(start) + u * float(end - start)) / float(tau))
         alpha_bar = (g[-1] - g) / (g[-1] - g[0])
-        return cls.from_betas((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999))
+        betas = (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999)
+        if not (betas > 0).all():
+            raise ValueError(f"start = {start}, end = {end}, tau = {tau}; alpha_bar would not fall at every timestep")
+        return cls.from_betas(betas)
 
     def zero_terminal_snr(self) -> Schedule:
         """The schedule with sqrt(alpha_bar) shifted and scaled: the last step is pure noise, the first is kept
@@ -119,6 +131,7 @@ class Schedule:
         """(T,) noise-to-signal ratio 1 / sqrt(SNR); inf at a zero terminal SNR."""
         return self.snr.rsqrt()
 
+    @check_kinds
     def noise(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) eps: (B, *D), (B,) int64, (B, *D) -> (B, *D).
 
@@ -134,6 +147,7 @@ class Schedule:
         alpha_bar = self.alpha_bar.to(t.device)[t].reshape(-1, *[1] * (x0.ndim - 1))
         return alpha_bar.sqrt().to(x0) * x0 + (1 - alpha_bar).sqrt().to(x0) * eps
 
+    @check_kinds
     def t_at_snr(self, snr: float) -> float:
         """The real-valued timestep at which the SNR is `snr`, linear in log-SNR between timesteps.
 
@@ -144,6 +158,7 @@ class Schedule:
             raise ValueError(f"snr = {snr}; need a positive, finite signal-to-noise ratio")
         return self._t_at(math.log(snr), f"snr = {snr}")
 
+    @check_kinds
     def t_at_sigma(self, sigma: float) -> float:
         """The real-valued timestep at which the noise-to-signal ratio is `sigma`; ValueError outside the range."""
         if not 0 < sigma < math.inf:
@@ -158,12 +173,14 @@ class Schedule:
             raise ValueError(f"{given}; this schedule spans SNR {math.exp(low):.3g} to {math.exp(high):.3g}, {sigmas}")
         return float(np.interp(log_snr, known, np.arange(len(known))[::-1]))
 
+    @check_kinds
     def snr_at(self, t: float) -> float:
         """The SNR at a real-valued timestep in 0..T-1, the inverse of `t_at_snr`. Raises ValueError outside."""
         if not 0 <= t <= self.T - 1:
             raise ValueError(f"t = {t}; timesteps lie in 0..{self.T - 1}")
         return math.exp(np.interp(t, np.arange(self.T), self.log_snr))
 
+    @check_kinds
     def sigma_at(self, t: float) -> float:
         """The noise-to-signal ratio at a real-valued timestep in 0..T-1. Raises ValueError outside."""
         snr = self.snr_at(t)
@@ -181,14 +198,6 @@ def vector(values: Tensor, name: str) -> Tensor:
     if not out.isfinite().all():
         raise ValueError(f"{name} holds NaN or infinity; every value must be finite")
     return out
-
-
-def check_count(value: int, name: str, least: int) -> None:
-    """Raise unless `value` is an integer of at least `least`: TypeError for another type, ValueError below."""
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name} = {value!r}; need an integer")
-    if value < least:
-        raise ValueError(f"{name} = {value}; need at least {least}")
 
 
 def check_shape(eps: Tensor, x: Tensor) -> None:

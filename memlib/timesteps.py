@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.special import ndtr
 
-from .schedules import Schedule, check_count, vector
+from .kinds import check_count, check_kinds
+from .schedules import Schedule, vector
 
 TAILS = ("proportional", "uniform", "interval", "clip")
 
@@ -44,6 +45,7 @@ class TimestepDistribution:
         """Number of timesteps."""
         return len(self.pmf)
 
+    @check_kinds
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """(n,) int64 timesteps, independent, on the generator's device, by inversion of the cumulative sum."""
         check_count(n, "n", 0)
@@ -52,6 +54,7 @@ class TimestepDistribution:
         u = torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64) * cdf[-1]
         return torch.searchsorted(cdf, u, right=True)
 
+    @check_kinds
     def interval(self, confidence: float = 0.95) -> tuple[int, int]:
         """The central interval: the timesteps at the quantiles (1 -/+ confidence)/2; ValueError outside (0, 1)."""
         check_confidence(confidence)
@@ -64,6 +67,7 @@ class TimestepDistribution:
         """(T,) T p(t): the loss weight under uniform drawing that this distribution amounts to."""
         return self.T * self.pmf
 
+    @check_kinds
     def log_snr_density(self, schedule: Schedule) -> tuple[Tensor, Tensor]:
         """log-SNR (T,) of each timestep and the density over it, p(t) / |d log-SNR / dt| (change of variables).
 
@@ -74,12 +78,14 @@ class TimestepDistribution:
         return log_snr, self.pmf / log_snr_step(log_snr)
 
 
+@check_kinds
 def uniform(T: int = 1000) -> TimestepDistribution:
     """Every timestep equally likely: the baseline, and the wide limit of `gaussian_interval`."""
     check_count(T, "T", 2)
     return TimestepDistribution(torch.full((T,), 1 / T, dtype=torch.float64))
 
 
+@check_kinds
 def gaussian_interval(
     T: int, low: float, high: float, confidence: float = 0.95, tails: str = "proportional"
 ) -> TimestepDistribution:
@@ -103,10 +109,12 @@ def gaussian_interval(
         raise ValueError(f"low = {low}, high = {high}; need finite low < high: the interval's width must be positive")
     if high < 0 or low > T - 1:
         raise ValueError(f"the interval [{low}, {high}] lies wholly outside the timesteps 0..{T - 1}")
+    if not math.isfinite((high - low) / z_value(confidence)):
+        raise ValueError(f"low = {low}, high = {high}, confidence = {confidence}; the interval is too wide")
     if tails not in TAILS:
         raise ValueError(f"tails = {tails!r}; choose one of {', '.join(map(repr, TAILS))}")
 
-    t = torch.arange(T, dtype=torch.float64)
+    low, high, t = float(low), float(high), torch.arange(T, dtype=torch.float64)
     mean, std = (low + high) / 2, (high - low) / (2 * z_value(confidence))
     a, b = (t - 0.5 - mean) / std, (t + 0.5 - mean) / std
     if std < 1e4:  # the mass of a bin, taken on the side of the mean where ndtr does not cancel
@@ -141,31 +149,37 @@ def from_weights(weights: Tensor) -> TimestepDistribution:
     return TimestepDistribution(weights / weights.sum())
 
 
+@check_kinds
 def from_log_snr(schedule: Schedule, density: Callable[[Tensor], Tensor]) -> TimestepDistribution:
     """p(t) proportional to density(log-SNR_t) |d log-SNR / dt|: carries a density over noise levels to timesteps.
 
     For example `lambda s: (-s.abs() / b).exp()` is the Laplace density of Hang et al. 2407.03297, and
     `lambda s: (-0.5 * ((-s / 2 + 1.2) / 1.2) ** 2).exp()` the log-normal noise level of Karras et al. 2206.00364
-    (for data in [-1, 1], as theirs). Raises ValueError at a zero terminal SNR, TypeError if `density` is not callable.
+    (for data in [-1, 1], as theirs). Raises ValueError at a zero terminal SNR and for values that are no density,
+    TypeError if `density` is no function of log-SNR (T,) -> (T,).
     """
-    if not callable(density):
-        raise TypeError(f"density is a {type(density).__name__}; need a function of log-SNR (T,) -> (T,)")
     log_snr = finite_log_snr(schedule, schedule.T)
-    return from_weights(density(log_snr) * log_snr_step(log_snr))
+    values = vector(density(log_snr), "what density returns")
+    if values.shape != log_snr.shape or values.min() < 0 or values.max() <= 0:
+        span = f"{len(values)} values from {values.min():g} to {values.max():g}"
+        raise ValueError(f"density returns {span}; need one per timestep, T = {schedule.T}, all >= 0 and one above 0")
+    return from_weights(values * log_snr_step(log_snr))
 
 
+@check_kinds
 def min_snr_weight(schedule: Schedule, gamma: float = 5.0) -> Tensor:
     """(T,) min(SNR, gamma)/SNR, the Min-SNR weight on the eps loss (Hang et al. 2303.09556), gamma > 0."""
     if not gamma > 0:
         raise ValueError(f"gamma = {gamma}; need > 0")
-    return (gamma / schedule.snr).clamp(max=1)
+    return (float(gamma) / schedule.snr).clamp(max=1)
 
 
+@check_kinds
 def p2_weight(schedule: Schedule, k: float = 1.0, gamma: float = 1.0) -> Tensor:
     """(T,) 1/(k + SNR)^gamma on the eps loss, unnormalised, k > 0, gamma >= 0 (Choi et al. 2204.00227)."""
     if not (k > 0 and gamma >= 0):
         raise ValueError(f"k = {k}, gamma = {gamma}; need k > 0 and gamma >= 0")
-    return (k + schedule.snr) ** -gamma
+    return (float(k) + schedule.snr) ** -float(gamma)
 
 
 def z_value(confidence: float) -> float:

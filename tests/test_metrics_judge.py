@@ -154,7 +154,7 @@ def test_refuses_by_name() -> None:
         read(samples, train, held_out[:19])
     with pytest.raises(ValueError, match=r"holds 40 value.*NaN"):
         read(torch.cat([samples, torch.full_like(samples[:1], torch.nan)]), train, held_out)
-    with pytest.raises(ValueError, match=r"items of 20 elements"):
+    with pytest.raises(ValueError, match=r"train has items of shape"):
         read(samples[..., :20], train, held_out)
     with pytest.raises(TypeError, match=r"generator must be a torch\.Generator"):
         judge(samples, train, held_out, generator=None)

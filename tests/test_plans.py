@@ -133,7 +133,7 @@ def test_at_and_weights_are_interpolated_and_level_outside() -> None:
 
 @pytest.mark.parametrize(
     "recipe",
-    ["unifrom", {}, {"interval": [0, 500], "tail": "clip"}, {"log_snr": [0, 1], "tails": "clip"}, {"at": [1, 2]}, 500],
+    ["unifrom", {}, {"interval": [0, 500], "tail": "clip"}, {"log_snr": [0, 1], "tails": "clip"}, {"at": [1, 2]}],
 )
 def test_an_unknown_recipe_is_named_beside_the_known_ones(recipe) -> None:
     with pytest.raises(ValueError, match=r"timesteps = .*need 'uniform'.*interval.*log_snr.*at and weights") as caught:

@@ -12,6 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from .. import data, plots
+from ..kinds import check_count, check_kinds
 from ..metrics import closer_to_train, energy_distance, memorized_fraction, nearest_neighbours
 from ..models import MLP
 from ..samplers import sample
@@ -33,8 +34,7 @@ def live_trainer(dataset: data.Dataset | None = None, *, steps: int = STEPS, see
     with 16 of them to train on. Raises ValueError for a set that is not points.
     """
     dataset = dataset or data.load("spiral", 16, seed=seed)
-    if dataset.kind != "points":
-        raise ValueError(f"dataset = {dataset.name!r} holds {dataset.kind}s; the live trainer needs 2-D points")
+    _check_points(dataset)
     schedule = Schedule.linear()
     controls: dict[str, widgets.Widget] = {}
     for side, width in (("A", 2000), ("B", 500)):  # A's on the left, above its picture
@@ -96,11 +96,17 @@ def live_trainer(dataset: data.Dataset | None = None, *, steps: int = STEPS, see
     return panel
 
 
+@check_kinds
 def train_points(
     dataset: data.Dataset, schedule: Schedule, sides: Sequence[TimestepDistribution], steps: int, seed: int
 ) -> Iterator[tuple[int, list[torch.nn.Module]]]:
     """Small networks, one per distribution, learn the set's training points side by side: after each step its number
-    and the networks with averaged weights. They start from the same weights and draw the same numbers."""
+    and the networks with averaged weights. They start from the same weights and draw the same numbers.
+
+    Raises ValueError for a set that is not points, for steps below 1 and a seed below 0, and as `train` does."""
+    _check_points(dataset)
+    check_count(steps, "steps", 1)
+    check_count(seed, "seed", 0)
     config = TrainConfig(steps=steps, batch_size=128, learning_rate=6e-3, ema_decay=0.98, cooldown=steps // 2)
 
     def learner(timesteps: TimestepDistribution) -> Iterator[Step]:
@@ -114,6 +120,7 @@ def train_points(
         yield together[0].step, [step.ema for step in together]
 
 
+@check_kinds
 def draw_live(
     dataset: data.Dataset,
     schedule: Schedule,
@@ -123,7 +130,12 @@ def draw_live(
     seed: int = 0,
 ) -> tuple[Figure, str]:
     """A column per distribution. Above: training points; once there are networks, their samples, the line from each to
-    the nearest training point, and arrows to where the denoiser takes a point of t = 200. Below: where it trains."""
+    the nearest training point, and arrows to where the denoiser takes a point of t = 200. Below: where it trains.
+
+    Raises ValueError for a set that is not points, for no side, and for another number of networks than sides."""
+    _check_points(dataset)
+    if not len(sides) or len(networks) not in (0, len(sides)):
+        raise ValueError(f"sides holds {len(sides)} and networks {len(networks)}; need a side, and a network for each")
     size = (4.4 * len(sides), 5.8)
     figure, axes = plt.subplots(2, len(sides), figsize=size, layout="constrained", height_ratios=(3, 1), squeeze=False)
     trained, readings = [], []
@@ -153,6 +165,11 @@ def draw_live(
         return figure, f"{where}. Not trained yet: press Train."
     null = f"Fresh real points (the null): {_read(dataset.fresh[:256], dataset)}."
     return figure, f"{where}. Step {step}. {'. '.join(readings)}. {null}"
+
+
+def _check_points(dataset: data.Dataset) -> None:
+    if dataset.kind != "points":
+        raise ValueError(f"dataset = {dataset.name!r} holds {dataset.kind}s; the live trainer needs 2-D points")
 
 
 def _read(points: torch.Tensor, dataset: data.Dataset) -> str:

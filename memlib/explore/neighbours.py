@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .. import plots
 from ..data import Dataset
+from ..kinds import check_kinds
 from ..metrics import finest_scale, nearest_neighbours, neighbour_ratio, wilson, without_finest_scale
 from .panel import SAMPLE, Panel
 
@@ -45,6 +46,7 @@ def neighbour_explorer(samples: Tensor, dataset: Dataset) -> widgets.Widget:
     return Panel(controls, lambda **values: draw_neighbours(found, **values), "threshold")
 
 
+@check_kinds
 def find_neighbours(samples: Tensor, dataset: Dataset) -> Neighbours:
     """Measure samples (B, *D) against the set's training items. Raises ValueError for points, fewer than 8 samples."""
     if dataset.kind == "points" or len(samples) < SHOWN:
@@ -66,6 +68,7 @@ def find_neighbours(samples: Tensor, dataset: Dataset) -> Neighbours:
     return Neighbours(samples, train, nearest, ratio, fresh_ratio, orders)
 
 
+@check_kinds
 def draw_neighbours(
     found: Neighbours, order: str = "d1/d2", first: int = 0, threshold: float = 1 / 3
 ) -> tuple[Figure, str]:

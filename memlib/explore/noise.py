@@ -18,6 +18,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from .. import data, experiment, plots
+from ..kinds import check_kinds
 from ..schedules import Schedule
 from ..timesteps import TAILS, TimestepDistribution, gaussian_interval, uniform
 from .panel import DATA, INTERVAL, NOISE_GROWS, UNIFORM, Panel
@@ -48,8 +49,15 @@ def snr_explorer() -> widgets.Widget:
     return Panel(controls, draw_snr, "position")
 
 
+@check_kinds
 def draw_snr(schedule: str = "linear", T: int = 1000, position: float = 0.25) -> tuple[Figure, str]:
-    """log-SNR of the schedules, uniform drawing's share of equal log-SNR bands, and a spiral at t = position (T-1)."""
+    """log-SNR of the schedules, uniform drawing's share of equal log-SNR bands, and a spiral at t = position (T-1).
+
+    Raises ValueError for an unknown schedule, a T that it cannot have, or a position outside [0, 1]."""
+    if schedule not in SCHEDULES:
+        raise ValueError(f"schedule = {schedule!r}; choose one of {', '.join(SCHEDULES)}")
+    if not 0 <= position <= 1:
+        raise ValueError(f"position = {position}; need a share of T-1, in [0, 1]")
     chosen, t = SCHEDULES[schedule](T), round(position * (T - 1))
     figure, (curves, bars, picture) = plt.subplots(1, 3, figsize=(9.6, 3.1), layout="constrained")
     for name, look in plots.looks(SCHEDULES).items():
@@ -88,13 +96,15 @@ def interval_explorer(schedule: Schedule | None = None, items: Tensor | None = N
     return Panel(controls, lambda **values: (stage().figure, _choose(stage(), schedule, **values)), "width")
 
 
+@check_kinds
 def draw_interval(
     schedule: Schedule, items: Tensor, width: float = 500, centre: float = 250, confidence: float = 0.95,
     tails: str = "proportional",
 ) -> tuple[Figure, str]:  # fmt: skip
     """Above: p(t), density over log-SNR, share of draws per band, against uniform. Below: items (N, *D) noised at the
     interval's ends, cut to 0..T-1, and at its centre. Raises ValueError for values that make no interval."""
-    stage = _build(schedule, items)
+    plots.style.as_items("items", items)
+    stage = _build(schedule, items.float())
     return stage.figure, _choose(stage, schedule, width, centre, confidence, tails)
 
 

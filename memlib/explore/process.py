@@ -14,6 +14,7 @@ from torch import Tensor
 from .. import plots, samplers
 from ..data import Dataset
 from ..experiment import Result
+from ..kinds import check_kinds
 from ..metrics import nearest_neighbours
 from .panel import DATA, SAMPLE, Panel
 
@@ -45,6 +46,7 @@ def denoising_explorer(result: Result) -> widgets.Widget:
     return Panel(controls, lambda sample, step: draw_denoising(process, dataset, sample, step), "step")
 
 
+@check_kinds
 def follow(result: Result, count: int = SHOWN) -> Process:
     """The reverse process of the run's first `count` samples. Raises ValueError for count < 1."""
     if count < 1:
@@ -66,15 +68,16 @@ def follow(result: Result, count: int = SHOWN) -> Process:
     return Process(frames, distances, nearest, committed, sigma)
 
 
+@check_kinds
 def draw_denoising(process: Process, dataset: Dataset, sample: int = 0, step: int | None = None) -> tuple[Figure, str]:
     """Above: x_t, the predicted x0, the training item nearest to it. Below: how near, over the whole process.
 
     step: the one at which the sample commits, unless given. Raises ValueError for a sample or a step that is not there.
     """
-    step = process.committed[sample] if step is None else step
-    for name, value, count in (("sample", sample, process.nearest.shape[1]), ("step", step, len(process.frames))):
-        if not 0 <= value < count:
+    for name, value, count in (("sample", sample, len(process.committed)), ("step", step, len(process.frames))):
+        if value is not None and not 0 <= value < count:
             raise ValueError(f"{name} = {value}: there are {count}, counted from 0")
+    step = process.committed[sample] if step is None else step
     frame, item = process.frames[step], int(process.nearest[step, sample])
     figure = plt.figure(figsize=(9.2, 5.2), layout="constrained")
     axes = figure.subplot_mosaic([["x_t", "x0", "near"], ["curve"] * 3], height_ratios=(3, 2))

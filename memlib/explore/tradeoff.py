@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .. import data, plots
 from ..claims import WIDTHS
+from ..kinds import check_kinds
 from ..metrics import nearest_neighbours
 from ..plans import Config, describe, distribution
 from ..plots.sweeps import NEVER
@@ -94,15 +95,19 @@ def tradeoff_explorer(lines: Sequence[Line], folder: Path = RESULTS) -> widgets.
     return Panel(controls, draw, "control")
 
 
+@check_kinds
 def draw_tradeoff(
     lines: Sequence[Line], dataset: str, seed: int, control: str, emphasis: str = "", folder: Path = RESULTS
 ) -> tuple[Figure, str]:
     """Above: one seed's runs by emphasis and width, the chosen control ringed. Below, where its samples were kept: the
     first of them, each with the training item nearest to it; sample by sample, all controls start from the same noise.
 
-    `emphasis` picks one of FAMILIES to draw, all if empty. Raises ValueError for a run that is not among the lines or
-    that has no uniform one beside it, and for two lines of the same control; FileNotFoundError as `data.load` does.
+    `emphasis` picks one of FAMILIES to draw, all if empty. Raises ValueError for another emphasis, for a run that is
+    not among the lines or that has no uniform one beside it, and for two lines of the same control; FileNotFoundError
+    as `data.load` does.
     """
+    if emphasis and emphasis not in FAMILIES:
+        raise ValueError(f"emphasis = {emphasis!r}; choose one of {', '.join(map(repr, FAMILIES))}, or none")
     recorded = _recorded(lines, folder)
     for name in (control, "uniform"):
         if (dataset, seed, name) not in recorded.runs:

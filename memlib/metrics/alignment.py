@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from memlib.metrics.checks import check_count, check_generator, check_points, checked
+from memlib.metrics.checks import check_count, check_flag, check_generator, check_points, checked
 from memlib.metrics.estimates import Estimate, normal_mean, wilson
 from memlib.metrics.neighbours import CHUNK, measure, nearest_neighbours, scan
 
@@ -59,6 +59,8 @@ class PCA:
 def _fitted(reference: Tensor | PCA | None, real: Tensor, components: int | None) -> PCA:
     if not isinstance(reference, PCA):
         return PCA(real if reference is None else reference, components)
+    if components is not None:
+        check_count("components", components)
     if components not in (None, len(reference.std)):
         raise ValueError(f"components = {components}, but the fitted reference has {len(reference.std)}: leave it out")
     return reference
@@ -103,6 +105,7 @@ def pca_jensen_shannon(
     """
     checked(samples=samples, real=real)
     check_count("bins", bins, 2)
+    check_flag("joint", joint)
     pca = _fitted(reference, real, components)
     if joint and len(pca.std) < 2:
         raise ValueError(f"joint needs two components, got {len(pca.std)}")

@@ -5,12 +5,16 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
+from memlib.kinds import is_kind
+
+LARGEST = 1e150  # a square, and a sum of squares, must not overflow
+
 
 def checked(**sets: Tensor) -> tuple[Tensor, ...]:
     """The named sets, flattened to (B, D), detached and in float32 at least, once they have passed.
 
     Raises TypeError for what is not a floating-point tensor; ValueError for a set without a feature axis, an empty
-    set, NaN or infinity, and sets that differ in the shape of an item or in device.
+    set, NaN, infinity or a value beyond 1e150, and sets that differ in the shape of an item or in device.
     """
     first_name, first = next(iter(sets.items()))
     for name, x in sets.items():
@@ -34,6 +38,8 @@ def checked(**sets: Tensor) -> tuple[Tensor, ...]:
         # A finite sum has finite terms only; the slower look at each value is needed where it is not.
         if not torch.isfinite(x.sum()) and (bad := int((~torch.isfinite(x)).sum())):
             raise ValueError(f"{name} holds {bad} value(s) that are NaN or infinite: every value must be finite")
+        if x.dtype == torch.float64 and (peak := float(torch.linalg.vector_norm(x.detach(), torch.inf))) > LARGEST:
+            raise ValueError(f"{name} holds {peak:g}, whose square is not finite: scale it to at most {LARGEST:g}")
     return tuple(x.detach().flatten(1).to(torch.promote_types(x.dtype, torch.float32)) for x in sets.values())
 
 
@@ -53,8 +59,21 @@ def check_points(name: str, x: Tensor, least: int, why: str) -> None:
 
 def check_between(name: str, value: float, low: float, high: float) -> None:
     """Raise unless low < value < high; NaN is refused too."""
+    check_number(name, value)
     if not low < value < high:
         raise ValueError(f"{name} must lie strictly between {low:g} and {high:g}, got {value}")
+
+
+def check_number(name: str, value: float) -> None:
+    """Raise TypeError unless `value` is a real number."""
+    if not is_kind(value, float):
+        raise TypeError(f"{name} must be a number, got {value!r:.100}")
+
+
+def check_flag(name: str, value: bool) -> None:
+    """Raise TypeError unless `value` is True or False."""
+    if not is_kind(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r:.100}")
 
 
 def check_generator(generator: torch.Generator) -> None:

@@ -8,7 +8,7 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
-from memlib.metrics.checks import check_between, check_count, check_generator, check_points, checked
+from memlib.metrics.checks import check_between, check_count, check_generator, check_number, check_points, checked
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Estimate:
 
 def _check_fraction(successes: float, n: int, confidence: float) -> None:
     check_count("n", n)
+    check_number("successes", successes)
     if not 0 <= successes <= n:
         raise ValueError(f"successes must lie in 0..n = 0..{n}, got {successes}")
     check_between("confidence", confidence, 0, 1)
@@ -94,11 +95,16 @@ def bootstrap(
     checked(samples=samples)
     check_points("samples", samples, 2, "a bootstrap draws among several")
     check_count("resamples", resamples, 2)
+    if not callable(distance):
+        raise TypeError(f"distance must be a function of samples, got {distance!r:.100}")
     check_between("confidence", confidence, 0, 1)
     check_generator(generator)
     draws = torch.randint(len(samples), (resamples, len(samples)), generator=generator, device=generator.device)
-    value = float(distance(samples))
-    values = torch.tensor([float(distance(samples[draw])) for draw in draws.to(samples.device)], dtype=torch.float64)
+    found = [distance(x) for x in (samples, *(samples[draw] for draw in draws.to(samples.device)))]
+    for each in found:
+        check_number("what distance returns", each)
+    value, *others = map(float, found)
+    values = torch.tensor(others, dtype=torch.float64)
     if not (math.isfinite(value) and torch.isfinite(values).all()):
         raise ValueError(f"distance must return finite numbers, got {value} for samples and {values.tolist()}")
     tail = (1 - confidence) / 2

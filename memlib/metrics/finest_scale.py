@@ -30,7 +30,7 @@ def finest_scale(x: Tensor, cutoff: float = 0.5) -> Tensor:
             f"there is no finest scale in x of shape {tuple(x.shape)}: points have none; "
             "signals are (B, C, L) and images (B, C, H, W)"
         )
-    fine = _above(x.double(), cutoff) if x.ndim == 3 else _laplacian_band(x.double())
+    fine = _above(x.detach().double(), cutoff) if x.ndim == 3 else _laplacian_band(x.detach().double())
     return fine.to(x.dtype)
 
 
@@ -53,7 +53,8 @@ def _laplacian_band(x: Tensor) -> Tensor:
 
 def without_finest_scale(x: Tensor, cutoff: float = 0.5) -> Tensor:
     """`x` less its finest band: the light denoising under which distances are measured again. As `finest_scale`."""
-    return x.detach() - finest_scale(x, cutoff)
+    fine = finest_scale(x, cutoff)  # which checks x
+    return x.detach() - fine
 
 
 def residual_noise(samples: Tensor, real: Tensor, cutoff: float = 0.5) -> float:

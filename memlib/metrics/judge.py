@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from memlib.metrics.alignment import PCA, pca_jensen_shannon, pca_wasserstein
+from memlib.metrics.checks import checked
 from memlib.metrics.estimates import Estimate, bootstrap, normal_mean
 from memlib.metrics.finest_scale import finest_scale, without_finest_scale
 from memlib.metrics.memorization import closer_to_train, memorized_fraction
@@ -24,6 +25,8 @@ def judge(
 
     Raises ValueError and TypeError as the measures do.
     """
+    checked(samples=samples, train=train, held_out=held_out)
+    samples, train, held_out = samples.detach(), train.detach(), held_out.detach()
     real = torch.cat([train, held_out])
     pca = PCA(real)
     projected, projected_train, projected_held_out = (pca.transform(x) for x in (samples, train, held_out))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from memlib.metrics.alignment import PCA
-from memlib.metrics.checks import check_between, check_count, check_points, checked
+from memlib.metrics.checks import check_between, check_count, check_number, check_points, checked
 from memlib.metrics.estimates import Estimate, wilson
 from memlib.metrics.neighbours import nearest_neighbours
 
@@ -38,6 +38,7 @@ def memorized_fraction(samples: Tensor, train: Tensor, threshold: float = 1 / 3,
 
     Raises as `neighbour_ratio`, and ValueError for a threshold outside (0, 1] or a confidence outside (0, 1).
     """
+    check_number("threshold", threshold)
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold must lie in (0, 1], got {threshold}: it bounds d1 / d2, which is at most 1")
     ratio = neighbour_ratio(samples, train)
@@ -72,8 +73,9 @@ def calibrated_l2(samples: Tensor, train: Tensor, alpha: float = 0.5, n: int = 5
     Raises TypeError and ValueError as `checked`, and ValueError for alpha <= 0 or fewer than n training items.
     """
     check_between("alpha", alpha, 0, math.inf)
+    check_count("n", n)
     distances = nearest_neighbours(samples, train, n)[0]
-    return torch.where(distances[:, 0] == 0, 0.0, distances[:, 0] / (alpha * distances.mean(1)))
+    return torch.where(distances[:, 0] == 0, 0.0, distances[:, 0] / (float(alpha) * distances.mean(1)))
 
 
 def authenticity(samples: Tensor, train: Tensor, confidence: float = 0.95) -> Estimate:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from memlib.metrics.checks import check_count, check_points, checked
+from memlib.metrics.checks import check_count, check_flag, check_number, check_points, checked
 
 CHUNK = 2**22  # elements held at once per temporary: 16 MB in float32
 SPARE = 6  # candidates looked at beyond the k nearest before a whole row is
@@ -128,9 +128,11 @@ def find_duplicates(items: Tensor, threshold: float, mirror: bool = True) -> lis
     Raises TypeError and ValueError as `memlib.metrics.checks.checked`, and ValueError for a negative threshold.
     """
     (flat,) = checked(items=items)
+    check_number("threshold", threshold)
+    check_flag("mirror", mirror)
     if not threshold >= 0:
         raise ValueError(f"threshold must be 0 or more (RMS difference per element), got {threshold}")
-    scale = flat.shape[1] ** 0.5
+    threshold, scale = float(threshold), flat.shape[1] ** 0.5
     others = [(False, flat)]
     if mirror and items.ndim == 4:
         others.append((True, items.detach().flip(-1).flatten(1)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,18 +11,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from memlib.kinds import check_kinds
+from memlib.metrics import Estimate
 from memlib.plots.style import Array, as_array, labelled, looks, new_axes, number, side_legend, top_legend
-
-if TYPE_CHECKING:
-    from memlib.metrics import Estimate
-    from memlib.schedules import Schedule
-    from memlib.timesteps import TimestepDistribution
+from memlib.schedules import Schedule
+from memlib.timesteps import TimestepDistribution
 
 NOISE_GROWS = "(more noise to the right)"
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++")
 LANE = 0.055  # height of one "never trained" lane, as a share of its axes
 
 
+@check_kinds
 def snr_curves(schedules: Mapping[str, Schedule]) -> Figure:
     """SNR and sigma (log y) and log-SNR against t, one line per schedule; a thin line marks where signal equals noise.
 
@@ -48,6 +47,7 @@ def snr_curves(schedules: Mapping[str, Schedule]) -> Figure:
     return figure
 
 
+@check_kinds
 def distributions(
     distributions: Mapping[str, TimestepDistribution],
     *,
@@ -119,6 +119,7 @@ def _draw_distributions(ax: Axes, curves: Mapping[str, tuple[Array, Array]], uns
     ax.set_ylim(0, 1.05 * highest / (1 - LANE * len(lanes)))  # the lanes stand above the curves
 
 
+@check_kinds
 def loss_per_band(
     losses: Mapping[str, Array],
     *,
@@ -131,9 +132,11 @@ def loss_per_band(
 
     `gap` names two labels, such as ("train", "held-out"), and shades the area between them: where it opens, the network
     knows its training set. y is logarithmic unless a value is <= 0 (a difference of losses).
-    Raises ValueError for an empty mapping, unequal numbers of bands, values all NaN, an unknown label in `gap`.
+    Raises ValueError for an empty mapping, unequal numbers of bands, values all NaN, an unknown label in `gap`, T < 1.
     """
     bands = _bands("losses", losses)
+    if T < 1:
+        raise ValueError(f"T = {T}: need at least 1 timestep")
     if gap is not None and not set(gap) <= set(bands):
         raise ValueError(f"gap = {gap}: both must be among the labels {list(bands)}")
     ax = new_axes(ax, 6.2, 3.2)
@@ -155,6 +158,7 @@ def loss_per_band(
     return ax
 
 
+@check_kinds
 def band_contributions(contributions: Mapping[str, Array], edges: Sequence[float], *, ax: Axes | None = None) -> Axes:
     """The share of its total that each band of log-SNR takes, {label: (bands,)} >= 0, as grouped bars.
 
@@ -198,6 +202,7 @@ def _bands(name: str, mapping: Mapping[str, Array]) -> dict[str, np.ndarray]:
     return bands
 
 
+@check_kinds
 def compare(
     rows: Mapping[str, Mapping[str, Estimate | float]], metrics: Sequence[str], *, null: str | None = None
 ) -> Figure:
@@ -208,7 +213,7 @@ def compare(
     Raises ValueError for empty rows or metrics, a metric that no row has, an unknown `null`, a value not finite.
     """
     rows = labelled("rows", rows)
-    if isinstance(metrics, str) or not len(metrics):
+    if not len(metrics):
         raise ValueError(f"metrics: need a list of at least one name, got {metrics!r}")
     known = sorted({metric for row in rows.values() for metric in row})
     unknown = [metric for metric in metrics if metric not in known]

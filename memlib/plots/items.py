@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
+from memlib.kinds import check_kinds
 from memlib.plots.style import (
     SAMPLE,
     TRAIN,
@@ -25,10 +25,8 @@ from memlib.plots.style import (
     picture,
     top_legend,
 )
-
-if TYPE_CHECKING:
-    from memlib.samplers import Frame
-    from memlib.schedules import Schedule
+from memlib.samplers import Frame
+from memlib.schedules import Schedule
 
 # a sample lies broad and pale beneath, so that a copy shows as one line along the middle of another
 _LAID_OVER = {
@@ -38,6 +36,7 @@ _LAID_OVER = {
 }
 
 
+@check_kinds
 def denoising_strip(
     frames: Iterable[Frame],
     *,
@@ -96,10 +95,8 @@ def _panels(rows: int, columns: int, kind: Kind) -> tuple[Figure, np.ndarray]:
     return figure, axes
 
 
-def _draw(
-    ax: Axes, item: np.ndarray, kind: Kind, limits: tuple[float, float], backdrop: np.ndarray | None = None
-) -> None:
-    """One image, one signal, or a cloud of points (N, 2) over a backdrop of training points."""
+def _draw(ax: Axes, item: np.ndarray, kind: Kind, limits: tuple[float, float], under: np.ndarray | None = None) -> None:
+    """One image, one signal, or a cloud of points (N, 2) over training points `under` it."""
     if kind == "image":
         ax.imshow(picture(item), interpolation="nearest")
         return
@@ -109,11 +106,12 @@ def _draw(
         ax.plot(item.T, color=SAMPLE.colour, linewidth=1)
         return
     ax.set(xlim=ax.get_ylim(), aspect="equal")
-    if backdrop is not None:
-        ax.scatter(*backdrop.T, s=3, color=TRAIN.colour, linewidth=0)
+    if under is not None:
+        ax.scatter(*under.T, s=3, color=TRAIN.colour, linewidth=0)
     ax.scatter(*item.T, s=7, color=SAMPLE.colour, marker=SAMPLE.marker, linewidth=0)
 
 
+@check_kinds
 def grid(items: Array, *, label: str = "samples", columns: int = 8, ax: Axes | None = None) -> Axes:
     """Images (N, C, H, W) or signals (N, C, L) side by side, or points (N, 2) in one plane, in the look of `label`.
 
@@ -154,6 +152,7 @@ def _montage(images: np.ndarray, rows: int, columns: int) -> np.ndarray:
     return sheet.transpose(0, 2, 1, 3, 4).reshape(rows * (height + 1), columns * (width + 1), 3)
 
 
+@check_kinds
 def neighbour_panels(
     samples: Array, train: Array, distances: Array, indices: Array, *, count: int = 8, threshold: float = 1 / 3
 ) -> Figure:
@@ -176,6 +175,7 @@ def neighbour_panels(
     return draw(shown[worst], known[who[worst]], near[worst], ratio[worst], threshold)
 
 
+@check_kinds
 def beside_nearest(
     samples: Array,
     nearest: Array,
@@ -232,9 +232,9 @@ def beside_nearest(
 def _ratios(distances: Array, indices: Array, count: int, known: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The first two distances (B, 2), their indices (B, 2) and the ratio d1/d2 (B,), checked."""
     near = as_array("distances", distances, (count, None))
-    who = as_indices("indices", indices, near.shape, known)
     if near.shape[1] < 2:
         raise ValueError(f"distances: need the two nearest, (B, k >= 2), got shape {near.shape}")
+    who = as_indices("indices", indices, near.shape, known)
     if near.min() < 0 or (np.diff(near) < 0).any():
         raise ValueError("distances: must be >= 0 and rise along k, nearest first")
     d1, d2 = near[:, 0], near[:, 1]

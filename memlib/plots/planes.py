@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from memlib.kinds import check_kinds
 from memlib.plots.style import (
     SAMPLE,
     TRAIN,
@@ -24,6 +25,7 @@ from memlib.plots.style import (
 )
 
 
+@check_kinds
 def pca_scatter(projected: Mapping[str, Array], *, bins: int = 24) -> Figure:
     """The first two principal components of several sets, {label: (N, >= 2)}, with a histogram of each at the sides.
 
@@ -57,6 +59,7 @@ def pca_scatter(projected: Mapping[str, Array], *, bins: int = 24) -> Figure:
     return figure
 
 
+@check_kinds
 def points(
     train: Array,
     samples: Array | None = None,

@@ -13,6 +13,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from memlib.kinds import check_kinds
+
 Array = torch.Tensor | np.ndarray
 Kind = Literal["points", "signal", "image"]
 
@@ -88,6 +90,7 @@ def use_style() -> None:
     )
 
 
+@check_kinds
 def looks(labels: Iterable[str]) -> dict[str, Look]:
     """The look of each label: what its first words mean in MEANINGS ("low noise 0-500"), else the next of FALLBACK.
 
@@ -105,6 +108,7 @@ def looks(labels: Iterable[str]) -> dict[str, Look]:
     return chosen
 
 
+@check_kinds
 def caption(drawn: Figure | Axes, text: str) -> None:
     """Write `text` (profile, seeds, hardware) small under a figure; a second call replaces the first.
 
@@ -160,9 +164,11 @@ def as_array(name: str, values: Any, shape: tuple[int | None, ...], *, gaps: boo
 
     NaN and infinity are refused, except that `gaps` lets NaN stand for "not measured".
     """
-    if isinstance(values, torch.Tensor):
+    if isinstance(values, torch.Tensor) and not values.is_complex():
         values = values.detach().cpu().double()  # NumPy knows no bfloat16
     try:
+        if np.iscomplexobj(values):
+            raise TypeError("complex numbers have no order")
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise TypeError(
@@ -196,7 +202,10 @@ def as_items(name: str, values: Any) -> tuple[np.ndarray, Kind]:
         3: ((None, None, None), "signal"),
         4: ((None, None, None, None), "image"),
     }
-    dimensions = np.ndim(values) if not isinstance(values, torch.Tensor) else values.ndim
+    try:
+        dimensions = values.ndim if isinstance(values, torch.Tensor) else np.ndim(values)
+    except ValueError as error:
+        raise TypeError(f"{name}: expected rows of equal length, got {values!r:.80}") from error
     if dimensions not in kinds:
         raise ValueError(f"{name}: expected (N, 2), (N, C, L) or (N, C, H, W), got {dimensions} dimensions")
     shape, kind = kinds[dimensions]

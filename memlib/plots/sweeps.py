@@ -9,7 +9,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,6 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from memlib.kinds import check_kinds
 from memlib.plots.curves import NOISE_GROWS
 from memlib.plots.style import (
     MEANINGS,
@@ -31,10 +32,8 @@ from memlib.plots.style import (
     number,
     top_legend,
 )
-
-if TYPE_CHECKING:
-    from memlib.schedules import Schedule
-    from memlib.timesteps import TimestepDistribution
+from memlib.schedules import Schedule
+from memlib.timesteps import TimestepDistribution
 
 Curves = Mapping[str, Mapping[Any, pd.DataFrame]]
 FLOORS = ("fresh", "copycat")
@@ -44,6 +43,7 @@ DECADE = 10  # the largest value over the smallest, above which an axis is logar
 PALEST = 10.0  # points or per cent: the least range that the colours of a map span
 
 
+@check_kinds
 def tradeoff(
     curves: Curves,
     pairs: Sequence[tuple[str, str]],
@@ -58,6 +58,8 @@ def tradeoff(
     means. `uniform`, where every width ends, is the last point of every curve. The floors of x and y are drawn with
     them. Raises ValueError for no run, for runs that lack a measure or its floor, for another number of `axes`.
     """
+    if not len(pairs):
+        raise ValueError("pairs: empty, there is nothing to draw")
     limit = [] if uniform is None else [uniform]
     points = {c: [r for r in runs.values() if len(r)] for c, runs in labelled("curves", curves).items()}
     measures = {measure for pair in pairs for measure in pair}
@@ -66,6 +68,8 @@ def tradeoff(
     if axes is None:
         size = (max(6.0, 3.5 * len(pairs)), 3.4)
         axes = plt.subplots(1, len(pairs), figsize=size, layout="constrained", squeeze=False)[1][0]
+    if len(axes) != len(pairs):
+        raise ValueError(f"axes: need one for each of the {len(pairs)} pairs, got {len(axes)}")
     for ax, (x, y) in zip(axes, pairs, strict=True):
         for label, look in looks(points).items():
             sizes = np.linspace(SMALLEST, LARGEST, len(points[label]) + len(limit))
@@ -83,6 +87,7 @@ def tradeoff(
     return axes[0].figure
 
 
+@check_kinds
 def along(curves: Curves, measures: Sequence[str], *, xlabel: str) -> Figure:
     """One panel for each measure along the points of `curves`, {label: {point: its runs}}, with the measure's floors.
 
@@ -91,6 +96,8 @@ def along(curves: Curves, measures: Sequence[str], *, xlabel: str) -> Figure:
     Raises ValueError for no run and for runs that lack a measure.
     """
     curves = labelled("curves", curves)
+    if not len(measures):
+        raise ValueError("measures: empty, there is nothing to draw")
     names = list(dict.fromkeys(point for points in curves.values() for point in points))
     numeric = not any(isinstance(name, str) for name in names)
     at = {name: float(name if numeric else i) for i, name in enumerate(sorted(names) if numeric else names)}
@@ -120,6 +127,7 @@ def along(curves: Curves, measures: Sequence[str], *, xlabel: str) -> Figure:
     return figure
 
 
+@check_kinds
 def where_learned(
     distributions: Mapping[str, TimestepDistribution],
     schedule: Schedule,

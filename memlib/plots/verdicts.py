@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,10 +15,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import LogLocator, NullLocator
 
+from memlib.claims import Finding, Verdict
+from memlib.kinds import check_kinds
 from memlib.plots.style import FALLBACK, MEANINGS, Array, Look, as_array, labelled, looks, new_axes, number, top_legend
-
-if TYPE_CHECKING:
-    from memlib.claims import Finding, Verdict
 
 # Tol's high-contrast colours: filled where a comparison is settled, hollow where not, dashed where it does not count
 SAYS: dict[str, Look] = {
@@ -45,6 +44,7 @@ class Scale(NamedTuple):
     least: float = 0.0
 
 
+@check_kinds
 def forest(
     findings: Iterable[Finding], *, scales: Mapping[str, Scale] | None = None, names: Mapping[str, str] | None = None
 ) -> Figure:
@@ -146,6 +146,7 @@ def _counted(findings: Sequence[Finding]) -> str:
     return "\n".join(dict.fromkeys(texts))
 
 
+@check_kinds
 def verdict_grid(verdicts: Iterable[Verdict]) -> Figure:
     """A row per claim, a column per data set and one for all of them: the verdict as a word on its colour.
 
@@ -175,6 +176,7 @@ def verdict_grid(verdicts: Iterable[Verdict]) -> Figure:
     return ax.figure
 
 
+@check_kinds
 def seed_lines(
     curves: Mapping[str, Array],
     x: Sequence[float] | Sequence[str],
@@ -191,6 +193,8 @@ def seed_lines(
     """
     curves, hollow = labelled("curves", curves), dict(hollow or {})
     ax = new_axes(ax, 6.2, 3.2)
+    if not len(x):
+        raise ValueError("x: empty, there is nothing to draw")
     named = isinstance(x[0], str)
     places = np.arange(len(x), dtype=float) if named else as_array("x", x, (None,))
     if log:
@@ -198,7 +202,7 @@ def seed_lines(
     for label, look in looks(curves).items():
         values = as_array(f"curves[{label!r}]", curves[label], (None, len(places)), gaps=True)
         known = ~np.isnan(values)
-        out = known & np.broadcast_to(np.asarray(hollow.get(label, False), dtype=bool), values.shape)
+        out = known & _marked(f"hollow[{label!r}]", hollow.get(label, False), values.shape)
         alone = ~(known & ~out).any(0)  # columns that hold hollow values only
         mean = np.ma.masked_array(values, ~known | (out & ~alone)).mean(0).filled(np.nan)
         ax.plot(places, values.T, color=look.colour, linewidth=0.7, alpha=0.5, zorder=2)
@@ -214,6 +218,14 @@ def seed_lines(
     return ax
 
 
+def _marked(name: str, marks: Array | bool, shape: tuple[int, ...]) -> np.ndarray:
+    """`marks` as bool of `shape`."""
+    try:
+        return np.broadcast_to(np.asarray(marks, dtype=bool), shape)
+    except ValueError as error:
+        raise ValueError(f"{name}: expected shape {shape}, got {np.shape(marks)}") from error
+
+
 def _logarithmic(ax: Axes, axis: str) -> None:
     """A logarithmic scale with plain numbers on it."""
     ax.set(**{f"{axis}scale": "log"})
@@ -221,6 +233,7 @@ def _logarithmic(ax: Axes, axis: str) -> None:
     getattr(ax, f"{axis}axis").set(**ticks)
 
 
+@check_kinds
 def seed_dots(
     panels: Mapping[str, Mapping[str, Array]],
     *,
@@ -245,7 +258,7 @@ def seed_dots(
             ax.axvline(null[name], color=MEANINGS["fresh"].colour, linestyle="--", linewidth=1.2, zorder=1)
         for control, values in panel.items():
             values = as_array(f"panels[{name!r}][{control!r}]", values, (None,))
-            out = np.broadcast_to(np.asarray(broken.get(name, {}).get(control, False), dtype=bool), values.shape)
+            out = _marked(f"broken[{name!r}][{control!r}]", broken.get(name, {}).get(control, False), values.shape)
             _draw_seeds(ax, rows.index(control), control, values, out)
         ax.set_xlabel("\n".join(textwrap.wrap(name, 24)))
         ax.margins(x=0.12)
