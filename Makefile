@@ -57,8 +57,9 @@ test: $(STAMP)
 	$(PY) -m pytest tests build/nbval -n 2 --dist loadfile $(if $(SKIP),-m "not $(SKIP)") \
 	  --nbval-lax --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with tests/nbval_sanitize.cfg $(ARGS)
 
-# kills, full disks, flipped bytes, eight at once: tests/test_faults.py with ten times the kills (tests/README.md)
+# kills, full disks, flipped bytes, bad arguments, rounding: with ten times the kills and the calls (tests/README.md)
 test-faults: $(STAMP)
+	FAULTS=long $(PY) -m pytest tests/test_properties.py tests/test_numerics.py -n 2 --dist loadfile $(ARGS)
 	FAULTS=long $(PY) -m pytest tests/test_faults.py -n 2 $(ARGS)
 
 # on this machine only, with the token that it prints; no news and no update check are fetched
