@@ -1,9 +1,9 @@
 # Two commands: `make reproduce` (the notebooks under `quick`, a report in results/) and `make test`.
-# All else: test-faults, lab, exercises, book, bench, mutants, notebooks, lint, clean, distclean.
+# All else: test-faults, lab, exercises, book, bench, mutants, notebooks, pins, lint, clean, distclean.
 PYTHON      ?= python3
 VENV        ?= .venv
 PY          := $(VENV)/bin/python
-# empty: the newest versions that pyproject.toml allows, as the scheduled workflow runs them
+# versions: empty is the newest that pyproject.toml allows, build/oldest.txt the oldest; the scheduled workflow runs both
 CONSTRAINTS ?= constraints.txt
 # where pip takes torch from: empty is pip's own configuration, an address of your choice may hold a CPU-only build
 TORCH_INDEX ?=
@@ -19,6 +19,10 @@ SKIP        ?= browser
 ARGS        ?=
 
 PIP  = $(PY) -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
+# the pins again, each with its hashes: all but torch, whose build differs by machine
+HASHES := $(if $(filter constraints.txt,$(CONSTRAINTS)),hashes.txt)
+# chooses versions, from outside the environment that they are for
+RESOLVE = build/uv/bin/python -m uv pip compile --quiet --no-annotate --custom-compile-command "make pins" --extra dev pyproject.toml
 # the checkout's path is part of the name: a moved or copied clone is set up anew (an editable install holds absolute paths)
 STAMP := $(VENV)/.installed-$(shell pwd | cksum | cut -d" " -f1)
 ONLY   = $(foreach name,$(NOTEBOOK),--notebook $(name))
@@ -34,17 +38,19 @@ export PYTHONHASHSEED        = 0
 export JUPYTER_PREFER_ENV_PATH = 1
 unexport JUPYTER_PATH
 
-.PHONY: setup reproduce test test-faults lab exercises book bench mutants notebooks lint clean distclean
+.PHONY: setup reproduce test test-faults lab exercises book bench mutants notebooks pins lint clean distclean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
 
-# remade only if pyproject.toml or the constraints are newer; `python -m venv` repairs a half-made venv and keeps a good one
-$(STAMP): pyproject.toml $(CONSTRAINTS)
+# remade only if pyproject.toml or the versions are newer; `python -m venv` repairs a half-made venv and keeps a good one.
+# With hashes nothing is built, memlib apart: a build would fetch its own tools, of any version.
+$(STAMP): pyproject.toml $(CONSTRAINTS) $(HASHES)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
+	$(if $(HASHES),$(PIP) --require-hashes --only-binary :all: -r $(HASHES))
 	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
-	$(PIP) -e ".[dev]"
+	$(PIP) $(if $(HASHES),--no-deps --no-build-isolation) -e ".[dev]"
 	$(PY) -m pip check
 	@touch $@
 
@@ -86,6 +92,20 @@ mutants: $(STAMP)
 # execute the committed notebooks in place, as they stand
 notebooks: $(STAMP)
 	$(PY) -m memlib refresh $(ONLY)
+
+build/uv:
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+# constraints.txt and its hashes, when pyproject.toml has changed; ARGS=--upgrade takes newer versions, too
+pins: build/uv
+	$(RESOLVE) --universal --python-version 3.11 --fork-strategy fewest -o constraints.txt $(ARGS)
+	$(RESOLVE) --universal --python-version 3.11 --fork-strategy fewest -c constraints.txt --generate-hashes \
+	  --no-emit-package torch -o hashes.txt
+
+# the lower bounds of pyproject.toml, for the Python at hand: make test CONSTRAINTS=build/oldest.txt VENV=build/oldest
+build/oldest.txt: pyproject.toml | build/uv
+	$(RESOLVE) --no-config --resolution lowest-direct -o $@
 
 lint: $(STAMP)
 	$(PY) -m ruff check .

@@ -46,11 +46,18 @@ def names(requirements: list[str]) -> set[str]:
     return {canonicalize_name(Requirement(line).name) for line in requirements}
 
 
+def lines(name: str) -> list[str]:
+    """The lines of a file of requirements, without comments, each with its hashes behind it."""
+    text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
 def constraints() -> dict[str, str]:
-    lines = (line.partition("#")[0].strip() for line in (ROOT / "constraints.txt").read_text().splitlines())
-    pins = [Requirement(line) for line in lines if line]
+    pins = [Requirement(line) for line in lines("constraints.txt")]
     assert all(re.fullmatch(r"==[\w.]+", str(pin.specifier)) for pin in pins), "a pin is one exact version"
-    return {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in pins}
+    versions = {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in pins}
+    assert len(versions) == len(pins), "one version for every Python"
+    return versions
 
 
 def imported(path: Path) -> set[str]:
@@ -87,6 +94,15 @@ def test_pins_cover_what_is_asked_for_and_satisfy_it() -> None:
         asked = Requirement(line)
         pin = pins[canonicalize_name(asked.name)]
         assert asked.specifier.contains(pin), f"{asked} is pinned at {pin}"
+
+
+def test_every_pin_but_that_of_torch_has_its_hashes() -> None:
+    pins = []
+    for line in lines("hashes.txt"):
+        pin, *hashes = re.split(r"\s+--hash=", line)
+        assert hashes and all(re.fullmatch(r"sha256:[0-9a-f]{64}", found) for found in hashes), pin
+        pins.append(pin)
+    assert pins == [line for line in lines("constraints.txt") if Requirement(line).name != "torch"]
 
 
 def test_what_memlib_imports_is_declared_and_the_reverse() -> None:
@@ -144,13 +160,29 @@ def test_lab_listens_on_this_machine_only_and_keeps_its_token() -> None:
     assert not re.search(r"token|password|allow_remote|disable_check_xsrf", command)
 
 
-def test_torch_comes_first_pinned_and_from_where_the_reader_says() -> None:
-    plain = [line for line in make("-B", "setup").splitlines() if "pip install" in line]
-    assert plain[0].split()[-3:] == ["-c", "constraints.txt", "torch"]
-    assert "torch" in constraints() and "--index-url" not in " ".join(plain)
-    chosen = [line for line in make("-B", "setup", "TORCH_INDEX=https://example.org/cpu").splitlines() if "pip" in line]
-    assert "--index-url https://example.org/cpu torch" in chosen[0]
-    assert "--index-url" not in chosen[1]
+def installs(*settings: str) -> list[list[str]]:
+    """What `make setup` asks of pip, a list of arguments for each call."""
+    calls = [line.split() for line in make("-B", "setup", *settings).splitlines()]
+    return [call[call.index("install") + 1 :] for call in calls if "install" in call]
+
+
+def test_setup_takes_all_but_torch_by_its_hash() -> None:
+    hashed, torch, memlib = installs()
+    assert hashed[-5:] == ["--require-hashes", "--only-binary", ":all:", "-r", "hashes.txt"], "nothing is built unseen"
+    assert torch[-3:] == ["-c", "constraints.txt", "torch"] and "torch" in constraints()
+    assert {"--no-deps", "--no-build-isolation"} <= set(memlib) and memlib[-2:] == ["-e", '".[dev]"']
+    (build,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    assert Requirement(build).specifier.contains(constraints()[Requirement(build).name]), "what memlib is built with"
+
+
+def test_torch_comes_from_where_and_all_in_the_versions_that_one_asks_for() -> None:
+    hashed, torch, memlib = installs("TORCH_INDEX=https://example.org/cpu")
+    assert torch[-3:] == ["--index-url", "https://example.org/cpu", "torch"]
+    assert all("--index-url" not in call for call in [hashed, memlib, *installs()])
+    torch, memlib = installs("CONSTRAINTS=")
+    assert not {"-c", "--no-deps", "--no-build-isolation"} & {*torch, *memlib}, "the newest, with what they need"
+    torch, memlib = installs("CONSTRAINTS=build/oldest.txt")[-2:]
+    assert torch[-3:] == ["-c", "build/oldest.txt", "torch"] and "--no-deps" not in memlib
 
 
 def test_workflows_call_targets_that_exist() -> None:
