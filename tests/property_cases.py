@@ -1016,7 +1016,8 @@ LEFT_OUT = {
             metrics.checks.checked metrics.estimates.normal_mean metrics.neighbours.measure
             metrics.neighbours.scan models.ResidualBlock models.ResidualBlock.forward models.SelfAttention
             models.SelfAttention.forward models.Upsample models.Upsample.forward models.fold
-            models.time_features models.unfold plots.style.as_array plots.style.as_indices plots.style.as_items
+            models.time_features models.unfold
+            plots.style.all_or_none plots.style.as_array plots.style.as_indices plots.style.as_items
             plots.style.labelled plots.style.new_axes plots.style.number plots.style.picture
             plots.style.side_legend plots.style.top_legend provenance.provenance samplers.alpha_bar
             samplers.last_frame samplers.logit samplers.predict samplers.timestep_list schedules.check_shape

@@ -113,7 +113,7 @@ def holds(value: Any, what: Callable[[np.ndarray], np.ndarray]) -> bool:
 
 def kept(case: Case, arguments: dict[str, Any], bad: str | None) -> None:
     """The promise, for one call; on its way `arguments` are spent."""
-    finite = not holds(list(arguments.values()), lambda x: ~np.isfinite(x))
+    finite, drawn = not holds(list(arguments.values()), lambda x: ~np.isfinite(x)), set(plt.get_fignums())
     with limited(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "the last timestep still carries signal")
         try:
@@ -127,6 +127,7 @@ def kept(case: Case, arguments: dict[str, Any], bad: str | None) -> None:
             named = any(re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", str(error)) for name in names)
             is_path = "/" in str(arguments[bad]) and str(arguments[bad]) in str(error)  # which names itself
             assert named or is_path, f"{bad} = {arguments[bad]!r:.80} is not named by {error!r}"
+            assert set(plt.get_fignums()) <= drawn, "a figure stays open, half drawn"
             return
         finally:
             plt.close("all")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 import matplotlib.pyplot as plt
@@ -145,6 +146,18 @@ def number(value: float) -> str:
 def new_axes(ax: Axes | None, width: float, height: float) -> Axes:
     """`ax`, or the only axes of a new figure of `width` x `height` inches."""
     return plt.subplots(figsize=(width, height), layout="constrained")[1] if ax is None else ax
+
+
+@contextmanager
+def all_or_none() -> Iterator[None]:
+    """Decorates a plot that can refuse what it was given half-way: the figure it began is closed."""
+    before = set(plt.get_fignums())
+    try:
+        yield
+    except Exception:
+        for begun in set(plt.get_fignums()) - before:
+            plt.close(begun)
+        raise
 
 
 def labelled(name: str, mapping: Mapping[str, Any]) -> dict[str, Any]:

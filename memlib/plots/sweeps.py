@@ -27,6 +27,7 @@ from memlib.plots.curves import NOISE_GROWS
 from memlib.plots.style import (
     MEANINGS,
     Look,
+    all_or_none,
     labelled,
     looks,
     number,
@@ -128,6 +129,7 @@ def along(curves: Curves, measures: Sequence[str], *, xlabel: str) -> Figure:
 
 
 @check_kinds
+@all_or_none()
 def where_learned(
     distributions: Mapping[str, TimestepDistribution],
     schedule: Schedule,

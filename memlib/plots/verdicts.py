@@ -17,7 +17,8 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from memlib.claims import Finding, Verdict
 from memlib.kinds import check_kinds
-from memlib.plots.style import FALLBACK, MEANINGS, Array, Look, as_array, labelled, looks, new_axes, number, top_legend
+
+from .style import FALLBACK, MEANINGS, Array, Look, all_or_none, as_array, labelled, looks, new_axes, number, top_legend
 
 # Tol's high-contrast colours: filled where a comparison is settled, hollow where not, dashed where it does not count
 SAYS: dict[str, Look] = {
@@ -177,6 +178,7 @@ def verdict_grid(verdicts: Iterable[Verdict]) -> Figure:
 
 
 @check_kinds
+@all_or_none()
 def seed_lines(
     curves: Mapping[str, Array],
     x: Sequence[float] | Sequence[str],
@@ -234,6 +236,7 @@ def _logarithmic(ax: Axes, axis: str) -> None:
 
 
 @check_kinds
+@all_or_none()
 def seed_dots(
     panels: Mapping[str, Mapping[str, Array]],
     *,
