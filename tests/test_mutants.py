@@ -14,7 +14,7 @@ from mutate import ROOT, Mutant, main, read_mutants
 
 ALL = read_mutants()
 CORE = ("schedules", "timesteps", "models", "training", "samplers")
-EVIDENCE = ("inference", "claims", "results", "experiment", "plans", "data")
+EVIDENCE = ("inference", "claims", "results", "experiment", "plans", "data", "sweep", "download")
 METRICS = ("memorization", "alignment", "estimates", "finest_scale", "judge", "neighbours")
 
 
@@ -45,7 +45,8 @@ def test_they_are_many_and_spread_over_all_that_counts() -> None:
     files = {mutant.file for mutant in ALL}
     assert {f"memlib/{name}.py" for name in (*CORE, *EVIDENCE)} <= files
     assert {f"memlib/metrics/{name}.py" for name in METRICS} <= files
-    assert any(file.startswith("memlib/explore/") for file in files)
+    for folder in ("explore", "plots"):
+        assert any(file.startswith(f"memlib/{folder}/") for file in files)
     assert f"plants {len(ALL)} bugs" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
