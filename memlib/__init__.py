@@ -1,7 +1,9 @@
 """How the choice of training timesteps controls memorization in diffusion models."""
 
-from .experiment import Experiment, Network, Result, run
+from .experiment import Experiment, Network
+from .fleet import FleetStep, train_fleet
 from .models import MLP, ExactDenoiser, UNet
+from .runs import Result, run, run_fleet
 from .samplers import Frame, ddim, ddpm, dpm_solver, initial_noise, sample, sample_generators
 from .schedules import Schedule
 from .sweep import SweepError, sweep
@@ -20,6 +22,7 @@ __all__ = [
     "MLP",
     "ExactDenoiser",
     "Experiment",
+    "FleetStep",
     "Frame",
     "Network",
     "Result",
@@ -40,9 +43,11 @@ __all__ = [
     "min_snr_weight",
     "p2_weight",
     "run",
+    "run_fleet",
     "sample",
     "sample_generators",
     "sweep",
     "train",
+    "train_fleet",
     "uniform",
 ]

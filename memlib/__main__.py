@@ -52,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--profile", default="recorded", metavar="NAME", help="the budget of each run (default: recorded)"
     )
     sweep.add_argument("--workers", type=int, metavar="N", help="processes (default: one for each core)")
+    sweep.add_argument(
+        "--fleet", type=int, metavar="K", help="networks trained at once (default: several where that is faster)"
+    )
     sweep.add_argument("--device", default="cpu", metavar="NAME", help="cpu (the default) or cuda")
     results = commands.add_parser("results", help="print the recorded runs, the mean over seeds for each control")
     claims = commands.add_parser("claims", help="print the verdict for each claim, from the recorded runs")
@@ -103,7 +106,9 @@ def _data(options: argparse.Namespace) -> int:
 def _sweep(options: argparse.Namespace) -> int:
     profile(options.profile)
     configs = {key(config): config for plan in options.plan for config in read_plan(plan, options.profile)}
-    for line in record(configs.values(), out=options.out, workers=options.workers, device=options.device):
+    for line in record(
+        configs.values(), out=options.out, workers=options.workers, fleet=options.fleet, device=options.device
+    ):
         tqdm.write(f"{line['key']}  {line['config'].get('dataset', 'splice'):10}  {line['seconds']:7.1f} s")
     return 0
 

@@ -25,14 +25,15 @@ import torch
 from filelock import FileLock
 from torch import Tensor, nn
 
-from . import data, experiment, plans
-from .experiment import Experiment, Result
+from . import data, plans, runs
+from .experiment import Experiment
 from .files import naming, write_atomically
 from .kinds import check_kinds, naming_keys
 from .metrics.judge import judge
 from .models import Spliced
 from .plans import Config
 from .provenance import provenance
+from .runs import Result
 from .sweep import sweep
 from .training import loss_at
 
@@ -51,18 +52,19 @@ def record(
     out: Path = RESULTS,
     device: str = "cpu",
     workers: int | None = None,
+    fleet: int | None = None,
     progress: bool = True,
 ) -> Iterator[Line]:
     """Run those of `configs` that are not yet recorded in the folder `out`, and yield each line once it is on the disk.
 
-    `client`, `device`, `workers` and `progress` are `sweep`'s. The two networks of a splice are run if need be, and
-    splices are measured last. Raises SweepError at the end, naming the runs that failed, when all others have been
-    recorded (but no splice).
+    `client`, `device`, `workers`, `fleet` and `progress` are `sweep`'s. The two networks of a splice are run if need
+    be, and splices are measured last. Raises SweepError at the end, naming the runs that failed, when all others have
+    been recorded (but no splice).
     """
     have = {line["key"] for line in read(out)}
     todo = {name: config for config in configs if (name := plans.key(config)) not in have}
     networks = {plans.key(part): plans.experiment(part) for config in todo.values() for part in _networks(config)}
-    for result in sweep(networks.values(), client, device=device, workers=workers, progress=progress):
+    for result in sweep(networks.values(), client, device=device, workers=workers, fleet=fleet, progress=progress):
         if (name := result.experiment.label) in todo:
             yield _append(out, *_measure_run(todo[name], result))
     for config in todo.values():
@@ -187,11 +189,11 @@ def _measure_run(config: Config, result: Result) -> tuple[Line, Tensor]:
 
 
 def _measure_splice(config: Config) -> tuple[Line, Tensor]:
-    above, below = (experiment.run(plans.experiment(part)) for part in _networks(config))
+    above, below = (runs.run(plans.experiment(part)) for part in _networks(config))
     denoiser = Spliced(above.denoiser(), below.denoiser(), config["at"])
     dataset = above.experiment.load_data()
-    samples = experiment.draw(denoiser, above.experiment, dataset)
-    history = {"seconds": 0.0, "device": "cpu", "loss": []}
+    samples = runs.draw(denoiser, above.experiment, dataset)
+    history = {"seconds": 0.0, "fleet": 1, "device": "cpu", "loss": []}
     return _measure(config, above.experiment, dataset, samples, denoiser, history)
 
 
@@ -218,6 +220,7 @@ def _measure(
         "floors": floors,
         "loss": {"t": list(LOSS_AT), **losses, "in_training": _mean_over_readings(history["loss"])},
         "seconds": round(history["seconds"], 1),
+        "fleet": history["fleet"],
         "device": history["device"],
         **provenance(),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import queue
@@ -13,19 +14,25 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from operator import setitem
 from typing import Any
 
+import torch
 from tqdm.auto import tqdm
 
-from .experiment import Experiment, Result, run, runs_folder
+from .experiment import Experiment
+from .kinds import check_count
+from .runs import Result, run_fleet, runs_folder
 
 DEATHS = 3  # local processes that one run may take down before it is given up
 
-Finished = Iterator[tuple[int, Callable[[], str]]]  # which run, and what returns its folder or raises as the run did
+FLEET = {"cpu": 8, "cuda": 16}  # networks trained together where that is faster (tests/benchmarks/RESULTS.md)
 
-_alone = threading.Lock()  # one run at a time in a process: networks are initialised from torch's global generator
-_steps: Any = {}  # in a local process: the steps done, a number per run, in memory that all processes share
+Group = tuple[int, ...]  # runs that are trained together, by their place in the sweep
+Steps = MutableSequence[int]  # done, a number for each run
+Finished = Iterator[tuple[Group, Callable[[], list[str]]]]  # and what returns their folders or raises as they did
+
+_alone = threading.Lock()  # one fleet at a time in a process: networks are initialised from torch's global generator
+_steps: Any = {}  # in a local process: the Steps of its sweep, in memory that all processes share
 
 
 class SweepError(RuntimeError):
@@ -38,6 +45,7 @@ def sweep(
     *,
     device: str = "cpu",
     workers: int | None = None,
+    fleet: int | None = None,
     progress: bool = True,
 ) -> Iterator[Result]:
     """Run all `experiments`, yield each Result as it is finished, and show one bar over all their training steps.
@@ -45,62 +53,98 @@ def sweep(
     Without a client: on the CPU in as many processes, of one thread each, as there are cores (or `workers`); on a GPU
     one after another. In a script, call this under `if __name__ == "__main__":`, since the processes are spawned.
 
-    With a `dask.distributed.Client`: as one task each on its workers. They need memlib, and must share the caller's
-    folder of runs (`MEMLIB_RUNS`, else `runs/` of the clone) and, where it is set, `MEMLIB_DATA`, at the same paths.
-    A worker trains one network at a time; start it with one thread. The bar moves as runs end.
+    With a `dask.distributed.Client`: as tasks on its workers. They need memlib, and must share the caller's folder of
+    runs (`MEMLIB_RUNS`, else `runs/` of the clone) and, where it is set, `MEMLIB_DATA`, at the same paths. A worker
+    trains one network or fleet at a time; start it with one thread. The bar moves as runs end.
+
+    Runs that are alike are trained up to `fleet` at once (`run_fleet`), by default where that is faster: points and
+    signals, and on a GPU images too, but each alone on a cluster, whose size is not known. 1 trains each alone.
 
     A run whose process or worker is killed goes on elsewhere from its last checkpoint; the other runs do not notice.
-    One failed run does not lose the others: SweepError at the end names it, and so a run that took down three
-    processes, or more workers than the cluster allows (KilledWorker). Raises ValueError for `workers` with a client.
+    One failed run does not lose the others: a fleet that failed is run again one by one, SweepError at the end names
+    what failed then, and so a run that took down three processes, or more workers than the cluster allows
+    (KilledWorker). Raises ValueError for `workers` with a client, or a `fleet` below 1.
     """
     if client is not None and workers is not None:
         raise ValueError(f"workers = {workers} counts local processes, but the runs go to the client's workers")
+    if fleet is not None:
+        check_count(fleet, "fleet", 1)
     todo = list(experiments)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = min(len(todo), workers if workers is not None else cores if device == "cpu" else 1)
+    waiting = _groups(todo, device, 1 if client is not None and fleet is None else fleet, max(1, workers))
+    steps = multiprocessing.get_context("spawn").RawArray("q", len(todo))
     total = sum(experiment.training.steps for experiment in todo)
     failures: list[str] = []
     with tqdm(total=total, desc=f"training {len(todo)} networks", unit="step", disable=not progress) as bar:
         bar.set_postfix(failed=0)
-        if client is not None:
-            finished = _on_cluster(todo, device, client, bar)
-        else:
-            finished = _on_cores(todo, device, workers, bar) if workers > 1 else _in_turn(todo, device, bar)
-        with closing(finished):
-            for i, outcome in finished:
-                try:
-                    result = replace(Result.load(outcome()), experiment=todo[i])  # with this call's label
-                except Exception as error:
-                    failures.append(f"{todo[i].label or todo[i].dataset}: {traceback.format_exc()}")
-                    error.__traceback__ = None  # it would keep this frame alive, and with it a future
-                    bar.set_postfix(failed=len(failures))
-                else:
-                    yield result
+        while waiting:
+            groups, waiting = waiting, []
+            if client is not None:
+                finished = _on_cluster(todo, groups, device, steps, bar, client)
+            elif workers > 1:
+                finished = _on_cores(todo, groups, device, steps, bar, workers)
+            else:
+                finished = _in_turn(todo, groups, device, steps, bar)
+            with closing(finished):
+                for group, outcome in finished:
+                    try:
+                        kept = [Result.load(folder) for folder in outcome()]
+                    except Exception as error:
+                        if len(group) > 1:
+                            waiting += [(i,) for i in group]
+                            _tell(steps, group, 0)
+                            continue
+                        first = todo[group[0]]
+                        failures.append(f"{first.label or first.dataset}: {traceback.format_exc()}")
+                        error.__traceback__ = None  # it would keep this frame alive, and with it a future
+                        bar.set_postfix(failed=len(failures))
+                    else:
+                        for i, result in zip(group, kept, strict=True):
+                            yield replace(result, experiment=todo[i])  # with this call's label
     if failures:
         raise SweepError(f"{len(failures)} of {len(todo)} runs failed:\n" + "\n".join(failures))
 
 
-def _in_turn(todo: Sequence[Experiment], device: str, bar: tqdm) -> Finished:
+def _groups(todo: Sequence[Experiment], device: str, fleet: int | None, workers: int) -> list[Group]:
+    """Those alike together, in groups of about equal size, as many as keep all workers busy to the end."""
+    alike: dict[tuple, list[int]] = {}
     for i, experiment in enumerate(todo):
-        start = bar.n
+        alike.setdefault(experiment.alike(), []).append(i)
+    groups = []
+    for runs in alike.values():
+        most = fleet or (1 if device == "cpu" and todo[runs[0]].is_image else FLEET[torch.device(device).type])
+        count = workers * math.ceil(len(runs) / (most * workers))
+        groups += [tuple(runs[k::count]) for k in range(min(count, len(runs)))]
+    return sorted(groups)
 
-        def outcome(experiment: Experiment = experiment, start: int = start) -> str:
-            return str(run(experiment, device=device, on_step=lambda step: bar.update(start + step - bar.n)).folder)
 
-        yield i, outcome
-        bar.update(start + experiment.training.steps - bar.n)
+def _in_turn(todo: Sequence[Experiment], groups: Sequence[Group], device: str, steps: Steps, bar: tqdm) -> Finished:
+    for group in groups:
+
+        def outcome(group: Group = group) -> list[str]:
+            def tell(step: int) -> None:
+                _tell(steps, group, step)
+                bar.update(sum(steps) - bar.n)
+
+            return [str(r.folder) for r in run_fleet([todo[i] for i in group], device=device, on_step=tell)]
+
+        yield group, outcome
+        _tell(steps, group, todo[group[0]].training.steps)
+        bar.update(sum(steps) - bar.n)
 
 
-def _on_cores(todo: Sequence[Experiment], device: str, workers: int, bar: tqdm) -> Finished:
-    """A thread per core hands run after run to a process of its own: one that dies takes no other run with it."""
+def _on_cores(
+    todo: Sequence[Experiment], groups: Sequence[Group], device: str, steps: Steps, bar: tqdm, workers: int
+) -> Finished:
+    """A thread per core hands group after group to a process of its own: one that dies takes no other run with it."""
     context = multiprocessing.get_context("spawn")
-    steps = context.RawArray("q", len(todo))
     pool_of_one = partial(ProcessPoolExecutor, 1, context, initializer=_start, initargs=(steps,))
     idle: queue.SimpleQueue[ProcessPoolExecutor] = queue.SimpleQueue()
     for _ in range(workers):
         idle.put(pool_of_one())
 
-    def attend(*task: Any) -> str:
+    def attend(*task: Any) -> list[str]:
         pool = idle.get()
         try:
             for _ in range(DEATHS):
@@ -115,7 +159,7 @@ def _on_cores(todo: Sequence[Experiment], device: str, workers: int, bar: tqdm) 
 
     threads = ThreadPoolExecutor(workers)
     try:
-        futures = {task[0]: threads.submit(attend, *task) for task in _tasks(todo, device)}
+        futures = {task[0]: threads.submit(attend, *task) for task in _tasks(todo, groups, device)}
         yield from _as_they_finish(futures, todo, steps, bar)
     finally:
         threads.shutdown(cancel_futures=True)
@@ -123,44 +167,46 @@ def _on_cores(todo: Sequence[Experiment], device: str, workers: int, bar: tqdm) 
             idle.get().shutdown()
 
 
-def _on_cluster(todo: Sequence[Experiment], device: str, client: Any, bar: tqdm) -> Finished:
+def _on_cluster(
+    todo: Sequence[Experiment], groups: Sequence[Group], device: str, steps: Steps, bar: tqdm, client: Any
+) -> Finished:
     """Dask itself gives the task of a lost worker to another one; `retries` would train again what had diverged."""
-    futures = {task[0]: client.submit(_work, *task, pure=False) for task in _tasks(todo, device)}
+    futures = {task[0]: client.submit(_work, *task, pure=False) for task in _tasks(todo, groups, device)}
     try:
-        yield from _as_they_finish(futures, todo, [0] * len(todo), bar)
+        yield from _as_they_finish(futures, todo, steps, bar)
     finally:
         if futures:  # the caller wants no more
             client.cancel(list(futures.values()))
 
 
-def _as_they_finish(
-    futures: dict[int, Any], todo: Sequence[Experiment], steps: MutableSequence[int], bar: tqdm
-) -> Finished:
-    """Empty `futures`, of concurrent.futures or of Dask; `steps`, a count for each run, is shown every half second."""
-    finished: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for i in futures:
-        futures[i].add_done_callback(lambda _, i=i: finished.put(i))
+def _as_they_finish(futures: dict[Group, Any], todo: Sequence[Experiment], steps: Steps, bar: tqdm) -> Finished:
+    """Empty `futures`, of concurrent.futures or of Dask; the steps done are shown every half second."""
+    finished: queue.SimpleQueue[Group] = queue.SimpleQueue()
+    for group in futures:
+        futures[group].add_done_callback(lambda _, group=group: finished.put(group))
     while futures:
         try:
-            i = finished.get(timeout=0.5)
+            group = finished.get(timeout=0.5)
         except queue.Empty:
             bar.update(sum(steps) - bar.n)
             continue
-        steps[i] = todo[i].training.steps
+        _tell(steps, group, todo[group[0]].training.steps)
         bar.update(sum(steps) - bar.n)
-        yield i, futures.pop(i).result  # not kept: Dask makes again what is wanted still and was lost with a worker
+        yield group, futures.pop(group).result  # not kept: Dask makes again what is wanted still and was lost
 
 
-def _tasks(todo: Sequence[Experiment], device: str) -> Iterator[tuple[int, dict[str, Any], str, dict[str, str]]]:
+def _tasks(
+    todo: Sequence[Experiment], groups: Sequence[Group], device: str
+) -> Iterator[tuple[Group, list[dict[str, Any]], str, dict[str, str]]]:
     """The arguments of `_work`; the folders are named, since a worker may have been started elsewhere."""
     folders = {"MEMLIB_RUNS": os.path.abspath(runs_folder())}
     if data := os.environ.get("MEMLIB_DATA"):
         folders["MEMLIB_DATA"] = os.path.abspath(data)
-    for i, experiment in enumerate(todo):
-        yield i, experiment.to_dict(), device, folders
+    for group in groups:
+        yield group, [todo[i].to_dict() for i in group], device, folders
 
 
-def _start(steps: MutableSequence[int]) -> None:
+def _start(steps: Steps) -> None:
     global _steps
     _steps = steps
     threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
@@ -172,7 +218,13 @@ def _end_with(parent: Any) -> None:
     os._exit(1)
 
 
-def _work(i: int, experiment: dict[str, Any], device: str, folders: dict[str, str]) -> str:
+def _work(group: Group, experiments: list[dict[str, Any]], device: str, folders: dict[str, str]) -> list[str]:
     with _alone:
         os.environ.update(folders)
-        return str(run(Experiment.from_dict(experiment), device=device, on_step=partial(setitem, _steps, i)).folder)
+        todo = [Experiment.from_dict(experiment) for experiment in experiments]
+        return [str(r.folder) for r in run_fleet(todo, device=device, on_step=partial(_tell, _steps, group))]
+
+
+def _tell(steps: Steps, group: Group, step: int) -> None:
+    for i in group:
+        steps[i] = step

@@ -48,6 +48,24 @@ class TrainConfig:
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision = {self.precision!r}; choose one of {', '.join(PRECISIONS)}")
 
+    def learning_rate_at(self, step: int) -> float:
+        """In step number `step`, counted from 0."""
+        rise, fall = (step + 1) / (self.warmup + 1), (self.steps - step) / (self.cooldown + 1)
+        return self.learning_rate * min(1.0, rise, fall)
+
+    def ema_decay_at(self, step: int) -> float:
+        """In step number `step`, counted from 0."""
+        return min(self.ema_decay, (1 + step) / (10 + step))
+
+    def is_checked(self, step: int) -> bool:
+        """Whether to look if the loss of step number `step` is finite."""
+        return (step + 1) % CHECK_EVERY == 0 or step + 1 == self.steps
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """The context in which the network computes with this precision."""
+        bfloat16 = self.precision == "bfloat16" or (self.precision == "auto" and has_bfloat16(device))
+        return torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
+
 
 @dataclass(frozen=True)
 class Step:
@@ -105,6 +123,49 @@ def train(
     between arguments; RuntimeError for a CUDA device where there is none; FloatingPointError if the loss diverges.
     """
     config = config or TrainConfig()
+    if state is not None and (missing := {"model", "ema", "optimizer", "generator", "step"} - set(state)):
+        raise ValueError(f"state lacks {sorted(missing)}; need what Step.state() returns")
+    x0, loss_weight = checked(model, x0, schedule, timesteps, device, loss_weight)
+    return _train(model, x0, schedule, timesteps, config, generator, state, loss_weight)
+
+
+def _train(model, x0, schedule, timesteps, config, generator, state, loss_weight) -> Iterator[Step]:
+    ema = copy.deepcopy(model).eval().requires_grad_(False)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
+    start = 0
+    if state is not None:
+        for name, part in {"model": model, "ema": ema, "optimizer": optimizer}.items():
+            part.load_state_dict(state[name])
+        generator.set_state(state["generator"].clone())  # of a view, torch would read from where its storage begins
+        start = state["step"]
+    weights, averages = list(model.parameters()), list(ema.parameters())
+
+    model.train()
+    for step in range(start, config.steps):
+        x_t, t, eps = draw(x0, schedule, timesteps, config.batch_size, generator)
+        with config.autocast(x0.device):
+            predicted = model(x_t, t.to(x0.device))
+        losses = (predicted.float() - eps).square().flatten(1).mean(1)
+        loss = losses.mean() if loss_weight is None else (loss_weight[t.to(x0.device)] * losses).mean()
+
+        optimizer.param_groups[0]["lr"] = config.learning_rate_at(step)
+        optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(weights, config.grad_clip, foreach=True)
+        optimizer.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(averages, weights, 1 - config.ema_decay_at(step))
+        if config.is_checked(step) and not (loss + norm).isfinite():
+            found = f"the loss is {loss.item()}, the gradient's norm {norm.item()} at step {step + 1}"
+            raise FloatingPointError(f"{found}; lower learning_rate or loss_weight")
+        yield Step(step + 1, loss.detach(), t, losses.detach(), model, ema, optimizer, generator, schedule.T)
+
+
+def checked(model, x0, schedule, timesteps, device, loss_weight) -> tuple[Tensor, Tensor | None]:
+    """`train`'s data and loss weight, on the device and in the model's dtype, and the model moved there.
+
+    Raises what `train` does, but for divergence.
+    """
     if not isinstance(x0, Tensor) or not x0.is_floating_point():
         raise TypeError(f"x0 is {getattr(x0, 'dtype', type(x0).__name__)}; need a floating-point tensor (N, *D)")
     if x0.ndim < 2 or len(x0) < 2:
@@ -113,59 +174,30 @@ def train(
         raise ValueError("x0 holds NaN or infinity; every value must be finite")
     if schedule.T != timesteps.T:
         raise ValueError(f"the schedule has T = {schedule.T}, the timesteps T = {timesteps.T}; they must be equal")
+    first = next(model.parameters(), None)
+    if first is None:
+        raise ValueError(f"model is a {type(model).__name__} without parameters; there is nothing to train")
+    device = check_device(device or first.device)
     if loss_weight is not None:
         loss_weight = vector(loss_weight, "loss_weight")
         if len(loss_weight) != schedule.T or loss_weight.min() < 0:
             raise ValueError(f"loss_weight has {len(loss_weight)} values from {loss_weight.min():g}; need T, all >= 0")
-    first = next(model.parameters(), None)
-    if first is None:
-        raise ValueError(f"model is a {type(model).__name__} without parameters; there is nothing to train")
-    if state is not None and (missing := {"model", "ema", "optimizer", "generator", "step"} - set(state)):
-        raise ValueError(f"state lacks {sorted(missing)}; need what Step.state() returns")
-    device = check_device(device or first.device)
+        loss_weight = loss_weight.to(device, torch.float32)
     x0 = x0.to(device, first.dtype)
     with torch.no_grad():  # a model of another shape says so here, before any work
         check_shape(model.to(device)(x0[:1], torch.zeros(1, dtype=torch.int64, device=device)), x0[:1])
-    return _train(model, x0, schedule, timesteps, config, generator, device, state, loss_weight)
+    return x0, loss_weight
 
 
-def _train(model, x0, schedule, timesteps, config, generator, device, state, loss_weight) -> Iterator[Step]:
-    ema = copy.deepcopy(model).eval().requires_grad_(False)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
-    start = 0
-    if state is not None:
-        for name, part in {"model": model, "ema": ema, "optimizer": optimizer}.items():
-            part.load_state_dict(state[name])
-        generator.set_state(state["generator"])
-        start = state["step"]
-    weights, averages = list(model.parameters()), list(ema.parameters())
-    bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and has_bfloat16(device))
-    draw = {"generator": generator, "device": generator.device}
-
-    model.train()
-    for step in range(start, config.steps):
-        x = x0[torch.randint(len(x0), (config.batch_size,), **draw).to(device)]
-        t = timesteps.sample(config.batch_size, generator)
-        eps = torch.randn(x.shape, **draw).to(device)
-        x_t, t_model = schedule.noise(x, t, eps), t.to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            predicted = model(x_t, t_model)
-        losses = (predicted.float() - eps).square().flatten(1).mean(1)
-        loss = losses.mean() if loss_weight is None else (loss_weight.to(t.device)[t].to(losses) * losses).mean()
-
-        for group in optimizer.param_groups:
-            rise, fall = (step + 1) / (config.warmup + 1), (config.steps - step) / (config.cooldown + 1)
-            group["lr"] = config.learning_rate * min(1.0, rise, fall)
-        optimizer.zero_grad()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(weights, config.grad_clip, foreach=True)
-        optimizer.step()
-        with torch.no_grad():
-            torch._foreach_lerp_(averages, weights, 1 - min(config.ema_decay, (1 + step) / (10 + step)))
-        if ((step + 1) % CHECK_EVERY == 0 or step + 1 == config.steps) and not (loss + norm).isfinite():
-            found = f"the loss is {loss.item()}, the gradient's norm {norm.item()} at step {step + 1}"
-            raise FloatingPointError(f"{found}; lower learning_rate or loss_weight")
-        yield Step(step + 1, loss.detach(), t, losses.detach(), model, ema, optimizer, generator, schedule.T)
+def draw(
+    x0: Tensor, schedule: Schedule, timesteps: TimestepDistribution, size: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A batch: noised examples (B, *D) on x0's device, timesteps (B,) on the generator's, the noise (B, *D)."""
+    own = {"generator": generator, "device": generator.device}
+    x = x0[torch.randint(len(x0), (size,), **own).to(x0.device)]
+    t = timesteps.sample(size, generator)
+    eps = torch.randn(x.shape, **own).to(x0.device)
+    return schedule.noise(x, t, eps), t, eps
 
 
 @torch.no_grad()
@@ -206,8 +238,11 @@ def loss_at(
 
 
 def check_device(device: str | torch.device) -> torch.device:
-    """The device, or RuntimeError naming it where it is CUDA and this machine or this build of torch has none."""
-    device = torch.device(device)
+    """The device, or RuntimeError naming it where it is none, or is CUDA and this machine or torch's build has none."""
+    try:
+        device = torch.device(device)
+    except RuntimeError as error:
+        raise RuntimeError(f"device = {device!r}: {error}") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise RuntimeError(f"device = {str(device)!r}, but torch sees no CUDA GPU here; use device='cpu'")
     return device

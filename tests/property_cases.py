@@ -23,6 +23,7 @@ from memlib import (
     MLP,
     ExactDenoiser,
     Experiment,
+    FleetStep,
     Network,
     Schedule,
     TimestepDistribution,
@@ -54,9 +55,12 @@ from memlib import (
     report,
     results,
     run,
+    run_fleet,
+    runs,
     sample,
     sample_generators,
     train,
+    train_fleet,
     training,
     uniform,
 )
@@ -275,7 +279,9 @@ STEPS = Arg(
 CLIP = const(
     None, (-1.0, 1.0), (-0.5, 0.25), bad=((1.0, -1.0), (0.0, 0.0), (NAN, 1.0), (1.0,), ("a", "b"), 1.0, (-INF, INF))
 )
-DEVICE = const(None, "cpu", torch.device("cpu"), bad=("no such", "", "cuda:99"))
+NO_DEVICES = ("no such", "", "cuda:99")
+DEVICE = const(None, "cpu", torch.device("cpu"), bad=NO_DEVICES)
+ON = const("cpu", torch.device("cpu"), bad=NO_DEVICES)
 
 
 def vectors(good: Callable[[int], np.ndarray], n: int = T, **rest: Any) -> Arg:
@@ -448,6 +454,33 @@ case(
     timesteps=const([3], [0, T - 1], bad=([], [T], [-1])), generator=GENERATOR_ONLY, repeats=count(1, 2),
     batch_size=const(1, 3, bad=(0, -1, 1.5, "3")),
 )  # fmt: skip
+
+
+def two(arg: Arg, *named: str) -> Arg:
+    """One for each of two members, of which one is bad, or a third one."""
+    good = lambda shape: st.lists(arg.good(shape), min_size=2, max_size=2)  # noqa: E731
+    worse = lambda shape: st.tuples(arg.good(shape), arg.bad(shape)) | st.lists(arg.good(shape), min_size=3, max_size=3)  # noqa: E731
+    return Arg(good, worse, (*arg.named, *named, "x0s"))
+
+
+@cache
+def fleet_step() -> FleetStep:
+    members = range(2)
+    models, sets = [MLP(2, 8) for _ in members], [drawn(0, 4, 2) for _ in members]
+    return next(train_fleet(models, sets, SCHEDULE, [uniform(T)] * 2, SHORT, generators=[torch.Generator()] * 2))
+
+
+case("fleet.FleetStep.state", lambda: fleet_step().state())
+FLEET_STATE = Arg(
+    lambda _: st.none() | st.builds(lambda: fleet_step().state()), lambda _: st.sampled_from(({}, {"weights": 1}))
+)
+case(
+    "fleet.train_fleet", train_fleet, kinds=False, shapes=[POINT], raises=(RuntimeError, FloatingPointError),
+    models=two(NETWORK, "its network"), x0s=two(EXAMPLES_OF, "x0"), schedule=CURVE, timesteps=two(OVER),
+    config=const(None, SHORT), generators=fixed(st.lists(GENERATOR_ONLY.good(()), min_size=2, max_size=2)),
+    device=DEVICE, state=FLEET_STATE,
+    loss_weights=two(Arg(lambda _: st.none() | weights.good(()), weights.bad), "loss_weight"),
+)  # fmt: skip
 case(
     "training.check_device", training.check_device, raises=(RuntimeError,),
     device=const("cpu", bad=("no such", "cuda:99")),
@@ -614,6 +647,7 @@ case(
     shape=const((2,), (1, 8), (3, 8, 8)),
 )  # fmt: skip
 TINY = Experiment(uniform(T), "spiral", 8, network=Network(8), training=SHORT, n_samples=9, sampler_steps=3)
+OTHER = dataclasses.replace(TINY, seed=1, timesteps=gaussian_interval(T, 5, 20))
 SIGNALS = dataclasses.replace(TINY, dataset="ecg5000", network=Network(8, (1,)))
 PLAIN = TINY.to_dict()
 case("experiment.Experiment.to_dict", Experiment.to_dict, self=fixed(TINY))
@@ -624,17 +658,22 @@ case(
 )  # fmt: skip
 case("experiment.Experiment.load_data", Experiment.load_data, self=fixed(TINY))
 case("experiment.Experiment.build_schedule", Experiment.build_schedule, self=fixed(TINY))
+case("experiment.Experiment.alike", Experiment.alike, self=fixed(TINY))
 case("experiment.Experiment.key", Experiment.key, kinds=False, self=fixed(TINY), data_sha256=const("", "ab"))
 case("experiment.code_sha256", experiment.code_sha256)
-case("experiment.runs_folder", experiment.runs_folder)
+case("runs.runs_folder", runs.runs_folder)
 case(
-    "experiment.run", run, kinds=False, raises=(RuntimeError,), share=0.5, experiment=const(TINY), device=DEVICE,
+    "runs.run", run, kinds=False, raises=(RuntimeError,), share=0.5, experiment=const(TINY), device=ON,
     on_step=const(print, bad=(3,)),
+)  # fmt: skip
+case(
+    "runs.run_fleet", run_fleet, raises=(RuntimeError,), share=0.5, device=ON,
+    experiments=const([], [TINY], [TINY, TINY], [TINY, OTHER], bad=([TINY, SIGNALS],)), on_step=const(print, bad=(3,)),
 )  # fmt: skip
 
 
 @cache
-def finished() -> experiment.Result:
+def finished() -> runs.Result:
     return run(TINY)
 
 
@@ -648,16 +687,16 @@ def folder(content: str = "") -> Path:
 
 FOLDERS = (Path("/none/such"), Path("/dev/null"), Path("/none"))
 case(
-    "experiment.Result.load", experiment.Result.load, kinds=False,
+    "runs.Result.load", runs.Result.load, kinds=False,
     folder=Arg(lambda _: st.builds(lambda: finished().folder), lambda _: st.sampled_from(FOLDERS)),
 )  # fmt: skip
 OWN = fixed(st.builds(finished))
 case(
-    "experiment.Result.denoiser", experiment.Result.denoiser, kinds=False, raises=(RuntimeError,), self=OWN,
+    "runs.Result.denoiser", runs.Result.denoiser, kinds=False, raises=(RuntimeError,), self=OWN,
     device=const("cpu", torch.device("cpu"), bad=("no such",)),
 )  # fmt: skip
 case(
-    "experiment.draw", experiment.draw, kinds=False, raises=(RuntimeError,), shapes=[POINT],
+    "runs.draw", runs.draw, kinds=False, raises=(RuntimeError,), shapes=[POINT],
     denoiser=Arg(lambda shape: st.just(model_for(shape)), lambda _: st.just(Zero(lambda x: x[:, :1])), ("the model",)),
     experiment=const(TINY), dataset=const(TINY.load_data()), device=DEVICE,
 )  # fmt: skip
@@ -1003,14 +1042,15 @@ LEFT_OUT = {
     name: reason
     for reason, names in {
         "a record: it holds what it is given": """
-            batch.Outcome claims.Finding claims.Verdict data.Dataset experiment.Result
-            explore.neighbours.Neighbours explore.process.Process metrics.estimates.Estimate
+            batch.Outcome claims.Finding claims.Verdict data.Dataset runs.Result
+            explore.neighbours.Neighbours explore.process.Process fleet.FleetStep metrics.estimates.Estimate
             metrics.neighbours.Duplicate plots.style.Look plots.verdicts.Scale profiles.Profile report.Figure
             samplers.Frame training.Step
         """,
         "inside the package: those who call it are called here": """
             explore.panel.Panel explore.panel.Panel.fail explore.panel.Panel.show explore.panel.Panel.still
-            files.naming kinds.check_batch kinds.check_count kinds.check_kinds kinds.is_kind kinds.naming_keys
+            checkpoint.read checkpoint.write files.naming kinds.check_batch kinds.check_count kinds.check_kinds
+            kinds.is_kind kinds.naming_keys
             metrics.checks.check_between metrics.checks.check_count metrics.checks.check_flag
             metrics.checks.check_generator metrics.checks.check_number metrics.checks.check_points
             metrics.checks.checked metrics.estimates.normal_mean metrics.neighbours.measure
@@ -1022,7 +1062,9 @@ LEFT_OUT = {
             plots.style.side_legend plots.style.top_legend provenance.provenance samplers.alpha_bar
             samplers.last_frame samplers.logit samplers.predict samplers.timestep_list schedules.check_shape
             schedules.vector timesteps.check_confidence timesteps.finite_log_snr timesteps.log_snr_step
-            timesteps.z_value training.has_bfloat16
+            timesteps.z_value training.TrainConfig.autocast training.TrainConfig.ema_decay_at
+            training.TrainConfig.is_checked training.TrainConfig.learning_rate_at training.checked training.draw
+            training.has_bfloat16
         """,
         "a widget, whose controls have bounds: test_explore; what it draws is called here": """
             explore.live.live_trainer explore.neighbours.neighbour_explorer explore.noise.interval_explorer

@@ -3,14 +3,17 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from memlib import experiment as module
 from memlib import gaussian_interval, sample, uniform
-from memlib.experiment import Experiment, Network, Result, run
+from memlib import runs as made
+from memlib.experiment import Experiment, Network
 from memlib.profiles import PROFILES, profile
+from memlib.runs import Result, run, run_fleet
 from memlib.training import TrainConfig, train
 
 SMALL = Experiment(
@@ -55,7 +58,7 @@ def test_loaded_and_sampled_in_three_lines():
 def test_history_reads_every_band():
     history = run(SMALL).history
     assert history["step"][-1] == 120
-    assert all(len(reading) == module.BANDS for reading in history["loss"])
+    assert all(len(reading) == made.BANDS for reading in history["loss"])
     assert all(value > 0 for reading in history["loss"] for value in reading if value is not None)
 
 
@@ -68,13 +71,13 @@ def test_a_run_is_its_parts_put_together():
     schedule = experiment.build_schedule()
     *_, last = train(network, dataset.train, schedule, experiment.timesteps, experiment.training, generator=generator)
     assert torch.equal(weights(result), torch.cat([p.flatten() for p in last.ema.parameters()]))
-    assert torch.equal(result.samples, module.draw(last.ema, experiment, dataset))
+    assert torch.equal(result.samples, made.draw(last.ema, experiment, dataset))
 
 
 @pytest.mark.parametrize(("dataset", "clipped"), [("emoji", True), ("spiral", False)])
 def test_only_pictures_are_clipped_to_their_range(dataset, clipped):
     experiment = replace(SMALL, dataset=dataset)
-    samples = module.draw(lambda x, t: -x, experiment, experiment.load_data())
+    samples = made.draw(lambda x, t: -x, experiment, experiment.load_data())
     assert (samples.abs().max() <= 1) == clipped
 
 
@@ -86,7 +89,7 @@ class Killed(BaseException):
 def test_cut_off_and_resumed_ends_with_the_same_bits(at, tmp_path, monkeypatch):
     whole = run(SMALL)
     monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path / "other"))
-    monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(made, "CHECKPOINT_SECONDS", 0)
 
     def kill(step: int) -> None:
         if step == at:
@@ -100,6 +103,88 @@ def test_cut_off_and_resumed_ends_with_the_same_bits(at, tmp_path, monkeypatch):
     assert torch.equal(weights(resumed), weights(whole))
     assert torch.equal(resumed.samples, whole.samples)
     assert resumed.history["loss"] == whole.history["loss"]
+
+
+EXACT = replace(SMALL, training=replace(SMALL.training, precision="float32"))  # in which rounding stays small
+FLEET = [EXACT, replace(EXACT, seed=1), replace(EXACT, timesteps=gaussian_interval(100, 0, 50))]
+
+
+def test_a_fleet_keeps_each_run_as_if_it_had_been_alone(runs, tmp_path, monkeypatch):
+    told, few = [], run(FLEET[1])
+    results = run_fleet([*FLEET, replace(FLEET[0], label="twice")], on_step=told.append)
+    assert told == list(range(1, 121))
+    assert [result.experiment for result in results[:3]] == FLEET and results[3].experiment.label == "twice"
+    assert [result.history["fleet"] for result in results] == [2, 1, 2, 2], "what was kept was trained again"
+    assert torch.equal(results[1].samples, few.samples)
+    assert len(list(runs.glob("*.lock"))) == len(list(runs.iterdir())) / 2 == 3
+    run_fleet(FLEET, on_step=told.append)
+    assert len(told) == 120
+    monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path / "other"))
+    for result in results:
+        alone = run(result.experiment)
+        assert result.folder.name == alone.folder.name
+        assert result.history["step"] == alone.history["step"]
+        torch.testing.assert_close(result.samples, alone.samples, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("at", [3, 61, 119, "while folders are renamed"])
+def test_a_fleet_cut_off_and_resumed_ends_with_the_same_bits(at, tmp_path, monkeypatch):
+    whole = run_fleet(FLEET)
+    monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path / "other"))
+    monkeypatch.setattr(made, "CHECKPOINT_SECONDS", 0)
+
+    def kill(step: int) -> None:
+        if step == at:
+            raise Killed
+
+    with pytest.raises(Killed), monkeypatch.context() as patch:
+        if isinstance(at, str):
+            names = iter(["first"])
+            rename = made.download.os.replace
+            folder = lambda source, target: rename(source, target) if next(names, None) else kill(at)  # noqa: E731
+            patch.setattr(made.download, "os", SimpleNamespace(replace=folder))
+        run_fleet(FLEET, on_step=kill)
+    told = []
+    resumed = run_fleet(FLEET, on_step=told.append)
+    assert told[:1] != [1] and bool(told) != isinstance(at, str), "it began anew"
+    for ours, theirs in zip(resumed, whole, strict=True):
+        assert torch.equal(weights(ours), weights(theirs))
+        assert torch.equal(ours.samples, theirs.samples)
+        assert ours.history["loss"] == theirs.history["loss"]
+
+
+def test_from_a_fleets_checkpoint_no_run_alone_goes_on(tmp_path, monkeypatch):
+    alone = [run(experiment) for experiment in FLEET]
+    monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path / "other"))
+    monkeypatch.setattr(made, "CHECKPOINT_SECONDS", 0)
+
+    def kill(step: int) -> None:
+        if step == 61:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_fleet(FLEET, on_step=kill)
+    assert [torch.equal(run(e).samples, old.samples) for e, old in zip(FLEET, alone, strict=True)] == [True] * 3
+
+
+def test_all_take_the_locks_of_a_fleet_in_one_order(tmp_path, monkeypatch):
+    """Else each of two who ask for the same runs could hold the lock that the other waits for."""
+    obtain, taken = made.download.obtain, []
+    monkeypatch.setattr(
+        made.download, "obtain", lambda folder, *rest: (taken.append(folder.name), obtain(folder, *rest))
+    )
+    orders = []
+    for i, fleet in enumerate((FLEET, FLEET[::-1])):
+        monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path / str(i)))
+        run_fleet(fleet)
+        orders.append(taken[:3])
+        taken.clear()
+    assert orders[0] == orders[1] and len(set(orders[0])) == 3
+
+
+def test_a_fleet_of_runs_that_are_not_alike_is_refused():
+    with pytest.raises(ValueError, match=r"experiments differ in .*schedule"):
+        run_fleet([SMALL, replace(SMALL, schedule="cosine")])
 
 
 def test_a_damaged_run_is_named_and_made_again():

@@ -18,9 +18,10 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from memlib import ExactDenoiser, Experiment, Schedule, data, explore, gaussian_interval, run, sample, uniform
-from memlib.experiment import Network, Result
+from memlib.experiment import Network
 from memlib.metrics import closer_to_train, memorized_fraction, neighbour_ratio
 from memlib.plans import describe, key, read_plan
+from memlib.runs import Result
 from memlib.training import TrainConfig
 
 matplotlib.use("agg")

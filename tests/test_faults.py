@@ -34,9 +34,10 @@ import pytest
 import torch
 
 from memlib import batch, data, download, results, uniform
-from memlib import experiment as module
+from memlib import runs as module
 from memlib.download import DownloadError, fetch, obtain, read_members
-from memlib.experiment import Experiment, Network, Result, run
+from memlib.experiment import Experiment, Network
+from memlib.runs import Result, run
 from memlib.sweep import sweep
 from memlib.training import TrainConfig
 
@@ -355,7 +356,7 @@ def test_a_flipped_byte_in_a_checkpoint_is_named_and_the_run_redone(runs) -> Non
     for damaged in (*flips(whole), b"", whole[:20], whole[:-1], whole + b"\0"):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match="checkpoint is damaged: its sha256 does not fit"):
-            module._read_checkpoint(path)
+            module.checkpoint.read(path)
     with pytest.warns(UserWarning, match="checkpoint is damaged.*the run begins anew"):
         redone = run(experiment())
     assert [path.name for path in runs.iterdir() if path.is_dir()] == [redone.folder.name]

@@ -18,6 +18,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from scipy import integrate
 
 from memlib import plots
 from memlib.metrics import Estimate, nearest_neighbours
@@ -230,7 +231,7 @@ def test_pictures_are_mapped_and_clipped() -> None:
 
 
 def test_plots_import_neither_experiments_nor_widgets_nor_training() -> None:
-    forbidden = {"ipywidgets", "memlib.experiment", "memlib.training", "memlib.data", "memlib.explore"}
+    forbidden = {"ipywidgets", "memlib.experiment", "memlib.runs", "memlib.training", "memlib.data", "memlib.explore"}
     for path in Path(plots.__file__).parent.glob("*.py"):
         nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
         imported = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
@@ -262,7 +263,7 @@ def test_distributions_show_pmf_density_and_weight() -> None:
         np.testing.assert_array_equal(line(over_t, label).get_ydata(), distribution.pmf.numpy())
         curve = line(over_log_snr, label)
         np.testing.assert_array_equal(curve.get_xdata(), LINEAR.log_snr.numpy())
-        area = -np.trapezoid(curve.get_ydata(), curve.get_xdata())  # log-SNR falls with t
+        area = -integrate.trapezoid(curve.get_ydata(), curve.get_xdata())  # log-SNR falls with t
         assert area == pytest.approx(1, abs=0.03)
     left, right = over_log_snr.get_xlim()
     assert left > right, "noise must grow to the right in both panels"
@@ -426,11 +427,12 @@ def test_neighbour_panels_of_images_put_the_worst_first() -> None:
     assert len(labels_of(figure)) == 1
 
 
-def test_neighbour_panels_of_signals_lie_over_each_other() -> None:
+@pytest.mark.parametrize("count", [5, 7])
+def test_neighbour_panels_of_signals_lie_over_each_other(count: int) -> None:
     samples, train, distances, indices = neighbours(1, 20)
-    figure = plots.neighbour_panels(samples, train, distances, indices, count=5, threshold=1e-9)
+    figure = plots.neighbour_panels(samples, train, distances, indices, count=count, threshold=1e-9)
     seen = [ax for ax in figure.axes if ax.get_visible()]
-    assert len(seen) == 5
+    assert len(seen) == count
     expected = [samples[9], train[indices[9, 1]], train[indices[9, 0]]]
     for drawn, item in zip(seen[0].get_lines(), expected, strict=True):
         np.testing.assert_array_equal(drawn.get_ydata(), item[0].double().numpy())
@@ -503,6 +505,7 @@ NAN = float("nan")
         (lambda: plots.loss_per_band({"a": [1.0, np.inf]}), ValueError, "'a'.*infinity"),
         (lambda: plots.loss_per_band({"a": [1.0]}, gap=("a", "b")), ValueError, "gap"),
         (lambda: plots.loss_per_band({"a": "many"}), TypeError, "losses = .*'a'"),
+        (lambda: plots.loss_per_band({"a": [1.0]}, T=0), ValueError, "T = 0"),
         (lambda: plots.band_contributions({}, [1, 0]), ValueError, "contributions: empty"),
         (lambda: plots.band_contributions({"a": [1.0, 2.0]}, [1, 0]), ValueError, r"edges: expected shape \(3\)"),
         (lambda: plots.band_contributions({"a": [1.0, 2.0]}, [1, 0, 1]), ValueError, "edges: must rise or fall"),
@@ -529,6 +532,8 @@ NAN = float("nan")
         (lambda: plots.grid(torch.empty(0, 3, 8, 8)), ValueError, "items"),
         (lambda: plots.grid(torch.full((2, 1, 5), NAN)), ValueError, "items: holds NaN"),
         (lambda: plots.grid(draw(2, 2), columns=0), ValueError, "columns = 0"),
+        (lambda: plots.grid([[1.0, 2.0], [3.0]]), TypeError, "items: expected rows of equal length"),
+        (lambda: plots.grid(torch.zeros(2, 2, dtype=torch.cfloat)), TypeError, "items: expected a tensor.* of numbers"),
         (lambda: plots.neighbour_panels(draw(3, 2), draw(4, 2), *IMAGES[2:]), ValueError, "points"),
         (lambda: plots.neighbour_panels(IMAGES[0], draw(4, 3, 8, 9), *IMAGES[2:]), ValueError, "train"),
         (lambda: plots.neighbour_panels(*IMAGES[:2], IMAGES[2][:5], IMAGES[3]), ValueError, "distances"),

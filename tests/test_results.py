@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from memlib import SweepError, experiment, plans, results
+from memlib import SweepError, plans, results, runs
 from memlib.__main__ import main
 from memlib.data import load
 from memlib.metrics.judge import judge
@@ -83,7 +84,7 @@ def test_what_is_recorded_is_what_is_read(recorded, configs) -> None:
 def test_nothing_is_recorded_twice(recorded, configs, monkeypatch) -> None:
     out, _ = recorded
     before = (out / "spiral.jsonl").read_bytes()
-    monkeypatch.setattr(results.experiment, "run", None)  # called, it would fail
+    monkeypatch.setattr(sys.modules["memlib.sweep"], "run_fleet", None)  # called, it would fail
     assert list(record([*configs, *configs], out=out, workers=1, progress=False)) == []
     assert (out / "spiral.jsonl").read_bytes() == before
 
@@ -103,12 +104,12 @@ def test_a_line_holds_what_the_run_measures(recorded) -> None:
     """Judged again from the run that is kept, by the functions that the notebooks use."""
     for line in recorded[1]:
         if "above" in line["config"]:
-            made, other = (experiment.run(plans.experiment(line["config"][k])) for k in ("above", "below"))
+            made, other = (runs.run(plans.experiment(line["config"][k])) for k in ("above", "below"))
             denoiser = Spliced(made.denoiser(), other.denoiser(), 400)
-            samples = experiment.draw(denoiser, made.experiment, made.experiment.load_data())
+            samples = runs.draw(denoiser, made.experiment, made.experiment.load_data())
             assert line["seconds"] == 0
         else:
-            made = experiment.run(plans.experiment(line["config"]))
+            made = runs.run(plans.experiment(line["config"]))
             denoiser, samples = made.denoiser(), made.samples
             assert line["seconds"] == pytest.approx(made.history["seconds"], abs=0.05)
             bands = [[x for x in band if x is not None] for band in zip(*made.history["loss"], strict=True)]
@@ -567,7 +568,7 @@ def test_a_recorded_run_is_found_again_from_scratch(lines) -> None:
     except FileNotFoundError as error:
         pytest.skip(f"ECG5000 cannot be had: {error}")
     assert data.sha256 == line["data_sha256"]
-    again = experiment.run(described)
+    again = runs.run(described)
     print(f"trained {line['key']} anew in {again.history['seconds']:.1f} s, recorded {line['seconds']} s")
     readings = judge(again.samples, data.train, data.held_out, generator=torch.Generator().manual_seed(described.seed))
     for name, (_, low, high) in line["metrics"].items():

@@ -19,10 +19,11 @@ from typing import Any
 import pytest
 import torch
 
-from memlib import experiment as module
+from memlib import runs as module
 from memlib import uniform
-from memlib.experiment import Experiment, Network, Result, run
-from memlib.sweep import DEATHS, SweepError, _work, sweep
+from memlib.experiment import Experiment, Network
+from memlib.runs import Result, run, run_fleet
+from memlib.sweep import DEATHS, SweepError, _groups, _work, sweep
 from memlib.training import TrainConfig
 
 SMALL = Experiment(
@@ -34,6 +35,7 @@ SMALL = Experiment(
     n_samples=6,
     sampler_steps=5,
 )
+EXACT = replace(SMALL, training=replace(SMALL.training, precision="float32"))  # in which rounding stays small
 KILLED_AT = 60  # of the 120 steps
 
 
@@ -59,9 +61,10 @@ def runs(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def way(request) -> Callable[..., Iterator[Result]]:
+    """Of runs each alone, which end with the same bits as `run`; fleets: below."""
     if request.param == "cluster":
-        return partial(sweep, client=request.getfixturevalue("client"))
-    return partial(sweep, workers={"in turn": 1, "processes": 2}[request.param])
+        return partial(sweep, client=request.getfixturevalue("client"), fleet=1)
+    return partial(sweep, workers={"in turn": 1, "processes": 2}[request.param], fleet=1)
 
 
 def ways(*names: str) -> pytest.MarkDecorator:
@@ -69,36 +72,37 @@ def ways(*names: str) -> pytest.MarkDecorator:
 
 
 @pytest.fixture
-def alone(tmp_path, monkeypatch) -> Callable[[int], torch.Tensor]:
+def alone(tmp_path, monkeypatch) -> Callable[..., torch.Tensor]:
     """The samples of a seed's run, made here and in a folder of its own: nothing of the sweep's is read."""
 
-    def samples(seed: int) -> torch.Tensor:
+    def samples(seed: int, base: Experiment = SMALL) -> torch.Tensor:
         with monkeypatch.context() as patch:
             patch.setenv("MEMLIB_RUNS", str(tmp_path / "alone"))
-            return run(replace(SMALL, seed=seed)).samples
+            return run(replace(base, seed=seed)).samples
 
     return samples
 
 
-def watched(i: int, plain: dict[str, Any], device: str, folders: dict[str, str]) -> str:
+def watched(group: tuple[int, ...], plains: list[dict[str, Any]], device: str, folders: dict[str, str]) -> list[str]:
     """`_work`, with a checkpoint at each reading, notes of what happens, and SIGKILL for a label that says so."""
+    plain = plains[0]
     notes = Path(folders["MEMLIB_RUNS"]).parent / f"{plain['label']}.notes"
-    write, read = module._write_checkpoint, module._read_checkpoint
+    write, read = module.checkpoint.write, module.checkpoint.read
 
     def note(what: str, value: int) -> None:
         with notes.open("a") as file:
             print(json.dumps([what, value]), file=file)
 
-    def write_and_die(path: Path, state: dict, history: dict) -> None:
-        write(path, state, history)
-        if plain["label"] == "dies once" and state["step"] == KILLED_AT:
-            note("killed", state["step"])
+    def write_and_die(path: Path, content: dict) -> None:
+        write(path, content)
+        if plain["label"] == "dies once" and content["state"]["step"] == KILLED_AT:
+            note("killed", KILLED_AT)
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def read_and_tell(path: Path) -> tuple[dict, dict]:
-        state, history = read(path)
-        note("resumed", state["step"])
-        return state, history
+    def read_and_tell(path: Path) -> dict:
+        content = read(path)
+        note("resumed", content["state"]["step"])
+        return content
 
     note("process", os.getpid())
     if plain["label"] == "dies at once":
@@ -111,9 +115,9 @@ def watched(i: int, plain: dict[str, Any], device: str, folders: dict[str, str])
             time.sleep(0.1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "CHECKPOINT_SECONDS", 0)
-        patch.setattr(module, "_write_checkpoint", write_and_die)
-        patch.setattr(module, "_read_checkpoint", read_and_tell)
-        return _work(i, plain, device, folders)
+        patch.setattr(module.checkpoint, "write", write_and_die)
+        patch.setattr(module.checkpoint, "read", read_and_tell)
+        return _work(group, plains, device, folders)
 
 
 @pytest.fixture
@@ -187,6 +191,61 @@ def test_who_stops_early_leaves_the_rest_alone(way, notes):
     assert 1 <= len(notes("done", "process")) < 200
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_runs_that_are_alike_are_trained_together_and_one_by_one_where_one_fails(workers, runs, alone, capsys):
+    good = [replace(EXACT, seed=seed) for seed in range(6)]
+    bad = replace(EXACT, loss_weight=torch.full((100,), 1e38, dtype=torch.float64), label="diverges")
+    other = replace(EXACT, schedule="cosine")
+    results = []
+    with pytest.raises(SweepError, match=r"(?s)1 of 8 runs failed:\ndiverges: .*FloatingPointError: the loss is"):
+        for result in sweep([bad, *good, other], workers=workers):
+            results.append(result)
+    together = {result.experiment.seed: result.history["fleet"] for result in results if result.experiment is not other}
+    assert together == ({seed: 1 for seed in range(6)} if workers == 1 else {0: 3, 1: 1, 2: 3, 3: 1, 4: 3, 5: 1})
+    for result in results:
+        if result.experiment is not other:
+            torch.testing.assert_close(result.samples, alone(result.experiment.seed, EXACT), rtol=1e-3, atol=1e-3)
+    assert "960/960" in re.split(r"[\r\n]+", capsys.readouterr().err.strip())[-1]
+
+
+def test_a_fleet_whose_process_is_killed_goes_on_to_the_same_bits(notes, tmp_path, monkeypatch):
+    fleet = [replace(SMALL, seed=seed, label="dies once" if seed == 0 else "") for seed in range(4)]
+    killed = {result.experiment.seed: result for result in sweep(fleet, workers=2)}
+    assert notes("dies once", "killed") == notes("dies once", "resumed") == [KILLED_AT]
+    monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path / "whole"))
+    for seed, whole in zip((0, 2), run_fleet([fleet[0], fleet[2]]), strict=True):
+        assert killed[seed].history["fleet"] == 2
+        assert torch.equal(killed[seed].samples, whole.samples)
+
+
+@pytest.mark.parametrize(
+    ("runs", "device", "fleet", "workers", "sizes"),
+    [
+        (5, "cpu", None, 2, [3, 2]),
+        (20, "cpu", None, 2, [5, 5, 5, 5]),
+        (20, "cpu", 3, 1, [3, 3, 3, 3, 3, 3, 2]),
+        (20, "cuda", None, 1, [10, 10]),
+        (3, "cpu", 1, 2, [1, 1, 1]),
+        (0, "cpu", None, 1, []),
+    ],
+)
+def test_fleets_are_of_equal_size_and_keep_all_workers_busy(runs, device, fleet, workers, sizes):
+    groups = _groups([SMALL] * runs, device, fleet, workers)
+    assert [len(group) for group in groups] == sizes
+    assert sorted(i for group in groups for i in group) == list(range(runs))
+
+
+def test_pictures_are_trained_together_on_a_gpu_only():
+    experiments = [replace(SMALL, dataset="emoji")] * 2
+    assert _groups(experiments, "cpu", None, 1) == [(0,), (1,)]
+    assert _groups(experiments, "cuda", None, 1) == [(0, 1)]
+
+
+def test_a_fleet_of_none_is_refused():
+    with pytest.raises(ValueError, match="fleet = 0"):
+        next(sweep([SMALL], fleet=0))
+
+
 def test_local_processes_beside_a_cluster_are_refused():
     with pytest.raises(ValueError, match=r"workers = 2"):
         next(sweep([SMALL], object(), workers=2))
@@ -196,15 +255,15 @@ def test_one_network_is_trained_at_a_time_in_a_process_of_several_threads(monkey
     """A Dask worker may have several, and networks are initialised from a generator that the process has once."""
     inside, most = [], []
 
-    def busy(experiment: Experiment, **_: Any) -> SimpleNamespace:
-        inside.append(experiment)
+    def busy(experiments: list[Experiment], **_: Any) -> list[SimpleNamespace]:
+        inside.append(experiments)
         most.append(len(inside))
         time.sleep(0.02)
-        inside.remove(experiment)
-        return SimpleNamespace(folder="done")
+        inside.remove(experiments)
+        return [SimpleNamespace(folder="done")]
 
-    monkeypatch.setattr(sys.modules["memlib.sweep"], "run", busy)
+    monkeypatch.setattr(sys.modules["memlib.sweep"], "run_fleet", busy)
     with ThreadPoolExecutor(4) as threads:
-        tasks = [threads.submit(_work, i, SMALL.to_dict(), "cpu", {}) for i in range(4)]
-    assert [task.result() for task in tasks] == ["done"] * 4
+        tasks = [threads.submit(_work, (i,), [SMALL.to_dict()], "cpu", {}) for i in range(4)]
+    assert [task.result() for task in tasks] == [["done"]] * 4
     assert most == [1] * 4

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from .. import plots, samplers
 from ..data import Dataset
-from ..experiment import Result
 from ..kinds import check_kinds
 from ..metrics import nearest_neighbours
+from ..runs import Result
 from .panel import DATA, SAMPLE, Panel
 
 SHOWN = 8  # samples to choose from

@@ -1,0 +1,149 @@
+"""Many networks of one architecture trained at once, at less than the price of one after the other.
+
+Their parameters are the rows of one matrix: the forward pass is vectorised over the rows (torch.func), and clipping,
+Adam and averaging are a handful of operations on the whole. On a GPU, which small networks leave idle between kernels,
+and for small layers on a CPU, that is where the time goes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from .schedules import Schedule
+from .timesteps import TimestepDistribution
+from .training import TrainConfig, checked, draw
+
+
+@dataclass(frozen=True)
+class FleetStep:
+    """What one step did to K networks. Tensors stay on the device, as in `Step`."""
+
+    step: int
+    """Steps done so far, from 1."""
+    loss: Tensor
+    """(K,) the weighted mean that was minimised."""
+    t: Tensor
+    """(K, B) the timesteps drawn."""
+    losses: Tensor
+    """(K, B) unweighted mean squared error of each example's predicted noise."""
+    models: Sequence[nn.Module]
+    emas: Sequence[nn.Module]
+    """The networks with averaged weights: sample from these. Parameters are rows of `weights` and `averages`."""
+    weights: Tensor
+    """(K, P) the parameters of each network in a row, as averages: (K, P)."""
+    averages: Tensor
+    optimizer: torch.optim.Optimizer
+    generators: Sequence[torch.Generator]
+    T: int
+
+    def state(self) -> dict:
+        """A copy of all that `train_fleet(..., state=...)` needs to go on as if it had never stopped."""
+        state = {"weights": self.weights.detach(), "averages": self.averages, "optimizer": self.optimizer.state_dict()}
+        generators = [generator.get_state() for generator in self.generators]
+        return copy.deepcopy(state) | {"generators": generators, "step": self.step}
+
+
+def train_fleet(
+    models: Sequence[nn.Module],
+    x0s: Sequence[Tensor],
+    schedule: Schedule,
+    timesteps: Sequence[TimestepDistribution],
+    config: TrainConfig | None = None,
+    *,
+    generators: Sequence[torch.Generator],
+    device: str | torch.device | None = None,
+    state: dict | None = None,
+    loss_weights: Sequence[Tensor | None] | None = None,
+) -> Iterator[FleetStep]:
+    """`train` for K networks at once, one FleetStep per iteration; each is trained as it would be alone.
+
+    A network of the fleet has its own training examples (N, *D) in `x0s` (N may differ, *D may not), distribution,
+    generator and, in `loss_weights`, weight (T,) or None; all else they share. Each draws the numbers that it would
+    draw alone and is clipped by its own norm, so that its weights are those of `train` up to rounding.
+
+    Raises what `train` does, naming the member, and ValueError where the sequences differ in length or the networks in
+    anything but the values of their parameters.
+    """
+    config, loss_weights = config or TrainConfig(), loss_weights or [None] * len(models)
+    members = {"x0s": x0s, "timesteps": timesteps, "generators": generators, "loss_weights": loss_weights}
+    for name, values in members.items():
+        if len(values) != len(models) or not len(models):
+            raise ValueError(f"{name} holds {len(values)}, models {len(models)}; need one for each, and at least one")
+    if state is not None and (missing := {"weights", "averages", "optimizer", "generators", "step"} - set(state)):
+        raise ValueError(f"state lacks {sorted(missing)}; need what FleetStep.state() returns")
+    data, weights = [], []
+    for k, (model, x0, own, weight) in enumerate(zip(models, x0s, timesteps, loss_weights, strict=True)):
+        try:
+            x0, weight = checked(model, x0, schedule, own, device, weight)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"member {k}: {error}") from error
+        data.append(x0)
+        weights.append(x0.new_ones(schedule.T) if weight is None else weight)
+        if _form(model) != _form(models[0]) or x0.shape[1:] != data[0].shape[1:] or x0.device != data[0].device:
+            raise ValueError(f"member {k}: its network or the shape of its examples is not that of member 0")
+    return _train(list(models), data, schedule, timesteps, config, generators, state, torch.stack(weights))
+
+
+def _train(models, x0s, schedule, timesteps, config, generators, state, loss_weights) -> Iterator[FleetStep]:
+    weights = torch.stack([parameters_to_vector(model.parameters()).detach() for model in models])
+    averages, start = weights.clone(), 0
+    weights.requires_grad_()
+    optimizer = torch.optim.Adam([weights], lr=config.learning_rate, fused=True)
+    if state is not None:
+        with torch.no_grad():
+            weights.copy_(state["weights"])
+        averages.copy_(state["averages"])
+        optimizer.load_state_dict(state["optimizer"])
+        for generator, own in zip(generators, state["generators"], strict=True):
+            generator.set_state(own.clone())  # of a view, torch would read from where its storage begins
+        start = state["step"]
+    emas = [copy.deepcopy(model).eval().requires_grad_(False) for model in models]
+    for networks, rows in ((models, weights.detach()), (emas, averages)):
+        for network, row in zip(networks, rows, strict=True):
+            vector_to_parameters(row, network.parameters())  # they are views: what changes the matrix changes them
+    model, device = models[0].train(), x0s[0].device
+    names, shapes = zip(*((name, p.shape) for name, p in model.named_parameters()), strict=True)
+    sizes = [shape.numel() for shape in shapes]
+
+    def one(row: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        parts = (part.view(shape) for part, shape in zip(row.split(sizes), shapes, strict=True))
+        return functional_call(model, dict(zip(names, parts, strict=True)), (x_t, t))
+
+    for step in range(start, config.steps):
+        members = zip(x0s, timesteps, generators, strict=True)
+        batches = [draw(x0, schedule, own, config.batch_size, generator) for x0, own, generator in members]
+        x_t, t, eps = (torch.stack(parts) for parts in zip(*batches, strict=True))
+        with config.autocast(device):
+            predicted = vmap(one)(weights, x_t, t.to(device))
+        losses = (predicted.float() - eps).square().flatten(2).mean(2)
+        loss = (loss_weights.gather(1, t.to(device)) * losses).mean(1)
+
+        optimizer.param_groups[0]["lr"] = config.learning_rate_at(step)
+        optimizer.zero_grad()
+        loss.sum().backward()
+        norm = weights.grad.norm(dim=1)
+        weights.grad *= (config.grad_clip / (norm + 1e-6)).clamp(max=1)[:, None]  # as clip_grad_norm_ does
+        optimizer.step()
+        averages.lerp_(weights.detach(), 1 - config.ema_decay_at(step))
+        if config.is_checked(step) and not (finite := (loss + norm).isfinite()).all():
+            k = int(finite.int().argmin())
+            found = f"the loss is {loss[k].item()}, the gradient's norm {norm[k].item()} at step {step + 1}"
+            raise FloatingPointError(f"member {k}: {found}; lower learning_rate or loss_weight")
+        yield FleetStep(
+            step + 1, loss.detach(), t, losses.detach(), models, emas, weights, averages, optimizer, generators,
+            schedule.T,
+        )  # fmt: skip
+
+
+def _form(model: nn.Module) -> tuple[str, list, list]:
+    """All of a network but the values of its parameters."""
+    parameters = [(name, p.shape, p.dtype, p.requires_grad) for name, p in model.named_parameters()]
+    buffers = [(name, buffer.tolist()) for name, buffer in model.named_buffers()]
+    return repr(model), parameters, buffers

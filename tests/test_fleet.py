@@ -1,0 +1,149 @@
+"""A member of a fleet is trained as it would be alone, and a fleet goes on as if it had never stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from memlib import MLP, Schedule, TrainConfig, UNet, gaussian_interval, train, train_fleet, uniform
+from memlib.fleet import FleetStep
+from memlib.training import Step
+
+T = 100
+SCHEDULE = Schedule.linear(T)
+DISTRIBUTIONS = [uniform(T), gaussian_interval(T, 0, 50), gaussian_interval(T, 40, 60)]
+CONFIG = TrainConfig(steps=200, batch_size=8, warmup=10, cooldown=20, precision="float32")
+TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}  # of numbers of about 1, after 200 steps
+
+
+def network(kind: str, seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed)
+        sizes = {"multipliers": (1, 2), "attention": True}
+        return MLP(2, 16) if kind == "points" else UNet(1, 1, 8, **sizes) if kind == "signals" else UNet(2, 3, 8, (1,))
+
+
+def examples(kind: str, seed: int, n: int) -> Tensor:
+    shape = {"points": (2,), "signals": (1, 12), "images": (3, 6, 6)}[kind]
+    return torch.randn(n, *shape, generator=torch.Generator().manual_seed(100 + seed))
+
+
+def members(kind: str, count: int = 3) -> dict:
+    """The arguments of `train_fleet`: sets of different sizes, one distribution after the other, one weighted."""
+    seeds = range(count)
+    return {
+        "models": [network(kind, k) for k in seeds],
+        "x0s": [examples(kind, k, 5 + k) for k in seeds],
+        "timesteps": [DISTRIBUTIONS[k % 3] for k in seeds],
+        "generators": [torch.Generator().manual_seed(k) for k in seeds],
+        "loss_weights": [None, None, gaussian_interval(T, 0, 50).effective_weight()][:count],
+    }
+
+
+def fleet(own: dict, config: TrainConfig = CONFIG, **more) -> FleetStep:
+    *_, last = train_fleet(schedule=SCHEDULE, config=config, **own, **more)
+    return last
+
+
+def flat(module: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in module.parameters()])
+
+
+def alone(own: dict, k: int, config: TrainConfig = CONFIG) -> Step:
+    one = {"generator": own["generators"][k], "loss_weight": own["loss_weights"][k]}
+    *_, last = train(own["models"][k], own["x0s"][k], SCHEDULE, own["timesteps"][k], config, **one)
+    return last
+
+
+@pytest.mark.parametrize("kind", ["points", "signals", "images"])
+def test_each_member_is_what_it_would_be_alone(kind: str) -> None:
+    own, again = members(kind), members(kind)
+    last = fleet(own)
+    x, t = examples(kind, 9, 20), torch.arange(0, T, 5)
+    for k in range(3):
+        step = alone(again, k)
+        assert torch.equal(last.t[k], step.t)
+        assert torch.equal(own["generators"][k].get_state(), again["generators"][k].get_state())
+        torch.testing.assert_close(last.losses[k], step.losses, **TOLERANCE)
+        for ours, theirs in ((last.models[k], step.model), (last.emas[k], step.ema)):
+            assert not torch.allclose(theirs(x, t), network(kind, k)(x, t), rtol=0.1), "it was hardly trained"
+            torch.testing.assert_close(ours(x, t), theirs(x, t), **TOLERANCE)
+            if kind == "points":  # a bias before a normalisation does nothing, its gradient is what rounding leaves
+                torch.testing.assert_close(flat(ours), flat(theirs))
+
+
+def test_each_is_clipped_by_its_own_norm() -> None:
+    config = TrainConfig(steps=1, batch_size=8, grad_clip=0.01, precision="float32")
+    own, again = members("signals"), members("signals")
+    last = fleet(own, config)
+    for k in range(3):
+        step = alone(again, k, config)
+        torch.testing.assert_close(last.loss[k], step.loss)
+        gradient = torch.cat([p.grad.flatten() for p in step.model.parameters()])
+        torch.testing.assert_close(last.weights.grad[k], gradient, rtol=1e-4, atol=1e-8)
+        assert gradient.norm() == pytest.approx(0.01, rel=1e-4)
+
+
+def test_members_do_not_hear_of_each_other() -> None:
+    alone, beside = members("points", 2), members("points", 2)
+    beside["x0s"][1] = 3 * beside["x0s"][1]
+    first, second = fleet(alone).models, fleet(beside).models
+    torch.testing.assert_close(flat(first[0]), flat(second[0]))
+    assert not torch.allclose(flat(first[1]), flat(second[1]))
+
+
+@pytest.mark.parametrize("stop", [1, 13])
+def test_resumed_from_its_state_it_ends_with_the_same_bits(stop: int) -> None:
+    config = TrainConfig(steps=30, batch_size=8, warmup=5)
+    whole = fleet(members("signals"), config)
+    own = members("signals")
+    for step in train_fleet(schedule=SCHEDULE, config=config, **own):
+        if step.step == stop:
+            state = step.state()
+            break
+    resumed = fleet(members("signals"), config, state=state)
+    assert resumed.step == 30
+    assert torch.equal(resumed.weights, whole.weights) and torch.equal(resumed.averages, whole.averages)
+
+
+def test_its_networks_follow_each_step() -> None:
+    own = members("points")
+    for step in train_fleet(schedule=SCHEDULE, config=CONFIG, **own):
+        assert torch.equal(torch.stack([flat(model) for model in own["models"]]), step.weights.detach())
+        assert torch.equal(torch.stack([flat(ema) for ema in step.emas]), step.averages)
+        if step.step == 3:
+            break
+    assert step.t.shape == step.losses.shape == (3, 8) and step.loss.shape == (3,)
+    assert not any(p.requires_grad for ema in step.emas for p in ema.parameters())
+
+
+def test_who_diverges_is_named() -> None:
+    own = members("points")
+    own["loss_weights"][1] = torch.full((T,), 1e38)
+    with pytest.raises(FloatingPointError, match="member 1: the loss is"):
+        fleet(own)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "says"),
+    [
+        (lambda own: own["x0s"].pop(), ValueError, "x0s holds 2, models 3"),
+        (lambda own: own["generators"].clear(), ValueError, "generators holds 0, models 3"),
+        (lambda own: own["timesteps"].append(uniform(T)), ValueError, "timesteps holds 4"),
+        (lambda own: own["models"].__setitem__(1, MLP(2, 8)), ValueError, "member 1: its network"),
+        (lambda own: own["models"].__setitem__(2, MLP(3, 16)), ValueError, "member 2: x has shape"),
+        (lambda own: own["x0s"].__setitem__(1, own["x0s"][1].long()), TypeError, "member 1: x0 is"),
+        (lambda own: own["timesteps"].__setitem__(2, uniform(50)), ValueError, "member 2: the schedule has T"),
+        (lambda own: own["models"][1].first.requires_grad_(False), ValueError, "member 1: its network"),
+        (lambda own: own.update(state={"weights": 1}), ValueError, r"state lacks .*FleetStep\.state"),
+        (lambda own: [values.clear() for values in own.values()], ValueError, "x0s holds 0, models 0"),
+    ],
+)
+def test_refuses_by_name(spoil: Callable[[dict], None], error: type[Exception], says: str) -> None:
+    own = members("points")
+    spoil(own)
+    with pytest.raises(error, match=says):
+        train_fleet(schedule=SCHEDULE, config=CONFIG, **own)
