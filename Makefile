@@ -1,5 +1,5 @@
 # Two commands: `make reproduce` (the notebooks under `quick`, a report in results/) and `make test`.
-# All else: test-faults, lab, exercises, book, bench, mutants, notebooks, pins, lint, clean, distclean.
+# All else: coverage, test-faults, lab, exercises, book, bench, mutants, notebooks, pins, lint, clean, distclean.
 PYTHON      ?= python3
 VENV        ?= .venv
 PY          := $(VENV)/bin/python
@@ -38,7 +38,7 @@ export PYTHONHASHSEED        = 0
 export JUPYTER_PREFER_ENV_PATH = 1
 unexport JUPYTER_PATH
 
-.PHONY: setup reproduce test test-faults lab exercises book bench mutants notebooks pins lint clean distclean
+.PHONY: setup reproduce test coverage test-faults lab exercises book bench mutants notebooks pins lint clean distclean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -62,6 +62,15 @@ test: $(STAMP)
 	$(PY) tests/smoke_notebooks.py build/nbval
 	$(PY) -m pytest tests build/nbval -n 2 --dist loadfile $(if $(SKIP),-m "not $(SKIP)") \
 	  --nbval-lax --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with tests/nbval_sanitize.cfg $(ARGS)
+
+# the branches of memlib that unit tests take, at least 95 % of them: notebooks, the book, kills and planted bugs not counted
+coverage: $(STAMP)
+	$(PY) -m coverage erase
+	$(PY) -m coverage run -m pytest tests -n 2 --dist loadfile -m "not browser" \
+	  $(foreach name,notebooks book faults mutants,--ignore tests/test_$(name).py) $(ARGS)
+	$(PY) -m coverage combine --quiet
+	$(PY) -m coverage json --quiet -o build/coverage.json
+	$(PY) tests/branches.py build/coverage.json
 
 # kills, full disks, flipped bytes, bad arguments, rounding: with ten times the kills and the calls (tests/README.md)
 test-faults: $(STAMP)

@@ -59,7 +59,7 @@ def is_kind(value: Any, hint: Any) -> bool:
     if kind is Literal:
         return value in parts
     if kind is float and isinstance(value, np.ndarray | Tensor):
-        return value.ndim == 0 and _holds_numbers(value)
+        return value.ndim == 0 and is_kind(value.item(), float)
     if kind in (int, float):
         return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
     if kind is bool:

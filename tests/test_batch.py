@@ -190,6 +190,15 @@ def test_report_escapes_what_a_notebook_says(tmp_path) -> None:
     assert index.text.count("<script>alert(1)") == 2 and "alert(1)C1 <" in index.text, "all is shown as text"
 
 
+def test_formulas_are_drawn_by_the_browser_itself(tmp_path) -> None:
+    formulas = "Title\n\nIn $a$, as in\n\n$$b^2$$\n\n\\begin{equation}c\\end{equation}\n\nand $\\left($."
+    store(tmp_path, "01_a", title=formulas)
+    report.write_report(tmp_path)
+    page = Page(tmp_path / "01_a.html")
+    assert page.all("math", "display") == ["inline", "block", "block"]
+    assert "\\left(" in page.text and "$" not in page.text, "as code where it cannot be converted"
+
+
 def test_verdicts_are_shown_if_there_are_any(tmp_path) -> None:
     table = "<table><tr><th>claim</th><th>verdict</th></tr><tr><td>C1</td><td>not reproduced</td></tr></table>"
     store(tmp_path, "01_a", table, tag="verdicts")

@@ -160,6 +160,54 @@ def test_real_pictures(name, size, monkeypatch):
     assert -1 <= pictures.train.min() < -0.5 and 0.9 < pictures.train.max() <= 1
 
 
+@pytest.fixture
+def own(tmp_path, monkeypatch) -> Path:
+    """A reader's folder of data sets."""
+    monkeypatch.setenv("MEMLIB_DATA", str(tmp_path))
+    for name in ("emoji", "ecg5000"):
+        (tmp_path / name).mkdir()
+    return tmp_path
+
+
+def test_own_pictures_may_be_jpegs_in_one_array(own):
+    colours = np.random.default_rng(0).integers(0, 256, (12, 3)).astype(np.uint8)
+    encoded, decoded = [], []
+    for colour in colours:
+        stream = io.BytesIO()
+        Image.fromarray(np.broadcast_to(colour, (64, 64, 3)).copy()).save(stream, "JPEG")
+        encoded.append(stream.getvalue())
+        decoded.append(np.asarray(Image.open(stream).convert("RGB")))
+    path = own / "emoji" / "emoji.npz"
+    np.savez(path, images=np.stack(decoded))
+    plain = load("emoji", 4, n_fresh=4)
+    offsets = np.cumsum([0, *map(len, encoded)])
+    np.savez(path, jpeg_bytes=np.frombuffer(b"".join(encoded), np.uint8), offsets=offsets)
+    assert torch.equal(load("emoji", 4, n_fresh=4).train, plain.train)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"pictures": np.zeros((9, 64, 64, 3), np.uint8)}, "emoji.npz is damaged or no picture file"),
+        ({"images": np.zeros((9, 64, 64, 3))}, r"emoji.npz holds float64 of shape \(9, 64, 64, 3\)"),
+        ({"images": np.zeros((9, 64, 48, 3), np.uint8)}, r"emoji.npz holds uint8 of shape \(9, 64, 48, 3\)"),
+        ({"images": np.zeros((9, 64, 64), np.uint8)}, r"emoji.npz holds uint8 of shape \(9, 64, 64\)"),
+        ({"images": np.zeros((9, 64, 64, 4), np.uint8)}, r"emoji.npz holds uint8 of shape \(9, 64, 64, 4\)"),
+    ],
+)
+def test_own_pictures_of_another_layout_are_named(own, arrays, message):
+    np.savez(own / "emoji" / "emoji.npz", **arrays)
+    with pytest.raises(ValueError, match=message):
+        load("emoji", 4)
+
+
+def test_own_heartbeats_of_another_edition_are_named(own):
+    for name in sources.ECG5000:
+        (own / "ecg5000" / name).write_text("1 2 3\n")
+    with pytest.raises(ValueError, match=r"ECG5000_TRAIN\.txt is damaged or another edition: it has sha256:"):
+        load("ecg5000", 4)
+
+
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
@@ -219,13 +267,17 @@ def test_a_picture_that_is_none(tmp_path):
         sources._square(b"no picture", "x.png")
 
 
+def picture(colour: int) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (70, 70), (colour, 0, 0)).save(stream, "PNG")
+    return stream.getvalue()
+
+
 def test_the_hub_s_list_goes_over_pages_and_may_not_change_unseen(empty, monkeypatch):
     """Large files carry a sha256; of 1.png and 1.jpg one is taken; the first list is remembered."""
     content = {}
     for i in range(1, 8):
-        stream = io.BytesIO()
-        Image.new("RGB", (70, 70), (30 * i, 0, 0)).save(stream, "PNG")
-        content[f"png/{i}.png"] = content[f"jpg/{i}.jpg"] = stream.getvalue()
+        content[f"png/{i}.png"] = content[f"jpg/{i}.jpg"] = picture(30 * i)
 
     def entry(path: str) -> dict:
         oid = hashlib.sha256(content[path]).hexdigest()
@@ -252,6 +304,54 @@ def test_the_hub_s_list_goes_over_pages_and_may_not_change_unseen(empty, monkeyp
     with pytest.raises(FileNotFoundError, match=r"not those of the first download; delete .*pokemon\.sha256"):
         load("pokemon", 2)
     assert sorted(os.listdir(empty)) == ["pokemon.lock", "pokemon.sha256"]
+
+
+def test_the_hub_may_hold_its_pictures_in_a_zip(empty, monkeypatch):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as file:
+        file.writestr("README.md", "no picture")
+        for i in range(1, 11):
+            file.writestr(f"pictures/{i}.png", picture(20 * i))
+    content = {"all.zip": stream.getvalue(), "pictures/10.png": picture(0), "table.csv": b"not asked for"}
+    listing = [{"type": "file", "path": name, "oid": hashlib.sha1(name.encode()).hexdigest()} for name in content]
+    fetched = []
+
+    def fetch(url: str, path: Path, **_: object) -> Path:
+        fetched.append(url.split("/resolve/main/")[1])
+        path.write_bytes(content[fetched[-1]])
+        return path
+
+    monkeypatch.setattr(sources, "fetch_json", lambda url: (listing, None))
+    monkeypatch.setattr(sources, "fetch", fetch)
+    load("pokemon", 3, n_fresh=3)
+    assert fetched == ["all.zip", "pictures/10.png"]
+    with np.load(empty / "pokemon" / "pokemon_64.npz") as file:
+        assert file["names"].tolist() == [str(i) for i in range(1, 11)], "in the order of their numbers, each once"
+        assert file["images"][-1, 0, 0].tolist() == [200, 0, 0], "of two of one name the first"
+
+
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [
+        ([{"type": "file", "path": "1.png"}], r"lists its files in an unknown form \('oid'\)"),
+        ({"error": "gone"}, "lists its files in an unknown form"),
+        ([{"type": "file", "path": "table.csv", "oid": "0"}], r"lists no \.png, \.jpg or \.zip file"),
+    ],
+)
+def test_a_hub_s_list_without_pictures_is_named(empty, monkeypatch, page, message):
+    monkeypatch.setattr(sources, "fetch_json", lambda url: (page, None))
+    with pytest.raises(FileNotFoundError, match=message):
+        load("pokemon", 3)
+    assert os.listdir(empty) == ["pokemon.lock"]
+
+
+@pytest.mark.parametrize("members", [{}, {"ECG5000_TRAIN.txt": "no numbers", "ECG5000_TEST.txt": "1"}])
+def test_an_archive_without_the_heartbeats_is_named(tmp_path, members):
+    with zipfile.ZipFile(tmp_path / "ECG5000.zip", "w") as file:
+        for name, text in members.items():
+            file.writestr(name, text)
+    with pytest.raises(DownloadError, match=r"ECG5000\.zip: holds no table of numbers ECG5000_TRAIN\.txt"):
+        sources._write_ecg5000(tmp_path / "ECG5000.zip", tmp_path)
 
 
 def test_the_archive_comes_first_and_the_package_after_it(site, empty, monkeypatch):
@@ -328,6 +428,12 @@ def test_flowers_are_cropped_and_come_once(site, empty, monkeypatch):
         assert file["labels"].tolist() == [1, 2, 4, 5, 6, 7, 8, 9]
         assert file["split"].tolist() == ["train", "train", "val", *["test"] * 5]
     assert sorted(os.listdir(empty / "flowers102")) == ["SHA256SUMS", "flowers102_64.npz"]
+
+    shutil.rmtree(empty / "flowers102")
+    savemat(folder / "imagelabels.mat", {"labels": np.arange(1, 11, dtype=np.uint8)[None]})
+    monkeypatch.setitem(sources.FLOWERS102, "imagelabels.mat", sources.digest_of(folder / "imagelabels.mat", "md5"))
+    with pytest.raises(FileNotFoundError, match=r"102flowers\.tgz: holds 9 pictures for 10 labels"):
+        load("flowers102", 3)
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path, monkeypatch):

@@ -15,23 +15,32 @@ from pathlib import Path
 import pytest
 
 from memlib import download
-from memlib.download import DownloadError, digest_of, fetch, obtain, pip_wheel, read_members
+from memlib.download import DownloadError, digest_of, fetch, fetch_json, obtain, pip_wheel, read_members
 
 CONTENT = bytes(range(256)) * 2000
 DIGEST = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server(BaseHTTPRequestHandler):
-    """/whole; /cut breaks off after a third, at each request; /noresume ignores Range; anything else: 404."""
+    """/whole; /cut breaks off after a third, at each request; /noresume ignores Range; /list is JSON; all else: 404."""
 
     asked: list[tuple[str, str | None]] = []  # noqa: RUF012
 
     def do_GET(self) -> None:
         wanted = self.headers.get("Range")
         Server.asked.append((self.path, wanted))
+        if self.path == "/list":
+            self.send_response(200)
+            self.send_header("Link", '</list?page=2>; rel="next", </list>; rel="first"')
+            self.send_header("Content-Length", "6")
+            self.end_headers()
+            self.wfile.write(b"[1, 2]")
+            return
         if self.path not in ("/whole", "/cut", "/noresume"):
             return self.send_error(404)
         begin = int(wanted[6:-1]) if wanted and self.path != "/noresume" else 0
+        if begin >= len(CONTENT):
+            return self.send_error(416)
         self.send_response(206 if begin else 200)
         if begin:
             self.send_header("Content-Range", f"bytes {begin}-{len(CONTENT) - 1}/{len(CONTENT)}")
@@ -80,8 +89,9 @@ def test_what_a_killed_process_left_is_gone_on_with(server, tmp_path):
 
 
 @pytest.mark.parametrize("address", ["/whole", "/noresume"])
-def test_a_part_of_another_file_is_thrown_away(server, tmp_path, address):
-    (tmp_path / "x.part").write_bytes(b"other" * 100)
+@pytest.mark.parametrize("size", [500, len(CONTENT), len(CONTENT) + 1])
+def test_a_part_of_another_file_is_thrown_away(server, tmp_path, address, size):
+    (tmp_path / "x.part").write_bytes(b"o" * size)
     fetch(server + address, tmp_path / "x", digest=DIGEST)
     assert (tmp_path / "x").read_bytes() == CONTENT
 
@@ -104,6 +114,14 @@ def test_errors_name_the_source_and_leave_nothing(server, tmp_path, address, opt
     with pytest.raises(DownloadError, match=rf"{address}.*{message}"):
         fetch(server + address, tmp_path / "x", **options)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_list_comes_with_the_address_of_its_next_page(server):
+    assert fetch_json(server + "/list") == ([1, 2], "/list?page=2")
+    with pytest.raises(DownloadError, match=r"/whole: is not JSON"):
+        fetch_json(server + "/whole")
+    with pytest.raises(DownloadError, match=r"/missing: HTTP 404"):
+        fetch_json(server + "/missing")
 
 
 def test_no_network(tmp_path):
@@ -196,6 +214,11 @@ def test_what_is_no_file_is_refused(tmp_path, kind):
         file.addfile(info)
     with pytest.raises(DownloadError, match="'x' is a link or a device"):
         list(read_members(tmp_path / "a.tar", lambda name: False))
+
+
+def test_an_archive_that_is_not_there_is_no_damage(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        list(read_members(tmp_path / "a.zip", lambda name: True))
 
 
 def test_a_folder_is_made_once_and_checked_each_time(tmp_path):

@@ -326,6 +326,8 @@ def test_exact_denoiser_refuses(train) -> None:
         ExactDenoiser(train, SCHEDULE)
     with pytest.raises(ValueError, match="chunk = 0"):
         ExactDenoiser(torch.zeros(3, 2), SCHEDULE, chunk=0)
+    with pytest.raises(TypeError, match=r"train has dtype torch\.int64"):
+        ExactDenoiser(torch.zeros(3, 2, dtype=torch.int64), SCHEDULE)
 
 
 @pytest.mark.parametrize("outside", [-1, 1000, 10**6])

@@ -185,9 +185,12 @@ def test_beside_nearest_puts_images_above_and_signals_over_their_neighbour() -> 
     ("draw", "words"),
     [
         (lambda: plots.tradeoff({}, PAIRS), "curves: empty"),
+        (lambda: plots.tradeoff(FAMILY, []), "pairs: empty"),
+        (lambda: plots.tradeoff(FAMILY, PAIRS, axes=[]), "axes: need one for each of the 1 pairs, got 0"),
         (lambda: plots.tradeoff({"a": {"x": UNIFORM[:0]}}, PAIRS), "no run"),
         (lambda: plots.tradeoff({"a": {"x": UNIFORM.drop(columns="fresh: PCA-W")}}, PAIRS), "fresh: PCA-W"),
         (lambda: plots.along({"a": {1: UNIFORM}}, ["energy"], xlabel=""), "energy"),
+        (lambda: plots.along({"a": {1: UNIFORM}}, [], xlabel=""), "measures: empty"),
         (lambda: plots.where_learned(CONTROLS, LINEAR, {}, BROKEN), "changes: empty"),
         (lambda: plots.where_learned(CONTROLS, LINEAR, MAPS, BROKEN[[0]]), r"no row or column for \['1'\]"),
         (lambda: plots.where_learned(CONTROLS, LINEAR, MAPS, BROKEN[:1]), "no row or column for"),

@@ -220,6 +220,10 @@ def test_seed_lines_refuse_what_does_not_fit() -> None:
         plots.seed_lines({"a": SEEDS}, [1.0, 2.0])
     with pytest.raises(ValueError, match="curves"):
         plots.seed_lines({}, [1.0, 2.0])
+    with pytest.raises(ValueError, match="x: empty"):
+        plots.seed_lines({"a": SEEDS}, [])
+    with pytest.raises(ValueError, match=r"hollow\['a'\]: expected shape \(3, 3\), got \(2,\)"):
+        plots.seed_lines({"a": SEEDS}, [1.0, 2.0, 3.0], hollow={"a": [True, False]})
 
 
 def test_seed_dots_average_unbroken_runs_and_show_the_broken_hollow() -> None:

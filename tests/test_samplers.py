@@ -499,8 +499,9 @@ def test_refuses_by_name(sampler, options, says: str) -> None:
 @every_sampler
 def test_steps_of_another_type(sampler) -> None:
     assert len(list(sampler(GaussianDenoiser(SCHEDULE), noise(2, 3), steps=np.int64(5)))) == 6
-    with pytest.raises(TypeError, match="steps"):
-        sampler(GaussianDenoiser(SCHEDULE), noise(2, 3), steps=5.0)
+    for bad in (5.0, np.array([99, -1])):
+        with pytest.raises(TypeError, match="steps"):
+            sampler(GaussianDenoiser(SCHEDULE), noise(2, 3), steps=bad)
 
 
 @every_sampler
