@@ -31,12 +31,8 @@ class MLP(nn.Module):
     @check_kinds
     def __init__(self, dim: int = 2, width: int = 128, depth: int = 4, frequencies: int = 4) -> None:
         super().__init__()
-        for name, value, least in (
-            ("dim", dim, 1),
-            ("width", width, 2),
-            ("depth", depth, 1),
-            ("frequencies", frequencies, 0),
-        ):
+        sizes = {"dim": (dim, 1), "width": (width, 2), "depth": (depth, 1), "frequencies": (frequencies, 0)}
+        for name, (value, least) in sizes.items():
             check_count(value, name, least)
         if width % 2:
             raise ValueError(f"width = {width}; need an even number, half sines and half cosines of the timestep")
@@ -248,9 +244,7 @@ class ExactDenoiser(nn.Module):
     def _logits(self, x: Tensor, t: Tensor):
         """Chunks (B, n) of -|x_t - sqrt(alpha_bar) x_i|^2 / (2 (1 - alpha_bar)), less a term common to all i."""
         if x.shape[1:] != self.train_set.shape[1:]:
-            raise ValueError(
-                f"x has shape {tuple(x.shape)}; the training set's examples are {tuple(self.train_set.shape[1:])}"
-            )
+            raise ValueError(f"x has shape {tuple(x.shape)}; the examples have {tuple(self.train_set.shape[1:])}")
         check_batch(x, t)
         if t.is_floating_point():
             raise TypeError(f"t has dtype {t.dtype}; need integer timesteps")

@@ -252,6 +252,5 @@ def has_bfloat16(device: torch.device) -> bool:
     """Whether the device has bfloat16 arithmetic of its own (emulated, it is slower than float32)."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return (
-        device.type == "cpu" and torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
+    onednn = device.type == "cpu" and torch.backends.mkldnn.is_available()
+    return onednn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
