@@ -934,7 +934,7 @@ case(
 )  # fmt: skip
 case("plots.planes.pca_scatter", plots.pca_scatter, share=0.5, projected=labels(array(5, 3)), bins=count(1, 9))
 case(
-    "plots.planes.points", plots.points, share=0.5, train=array(4, 2),
+    "plots.planes.points", plots.points, share=0.5, train=array(4, 2), name=const("samples", "fresh points"),
     samples=Arg(lambda _: array(3, 2).good(()), array(3, 2).bad), ax=AX,
     nearest=const(None, [0, 1, 3], bad=([0, 1], [0, 1, 4], [0, 1, -1], [0, 1, 0.5], "abc")),
     field=const(

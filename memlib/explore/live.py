@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 from collections.abc import Iterator, Sequence
 
@@ -12,13 +13,14 @@ import torch
 from matplotlib.figure import Figure
 
 from .. import data, plots
+from ..fleet import train_fleet
 from ..kinds import check_count, check_kinds
 from ..metrics import closer_to_train, energy_distance, memorized_fraction, nearest_neighbours
 from ..models import MLP
 from ..samplers import sample
 from ..schedules import Schedule
 from ..timesteps import TimestepDistribution, gaussian_interval, uniform
-from ..training import Step, TrainConfig, train
+from ..training import TrainConfig
 from .panel import INTERVAL, NOISE_GROWS, UNIFORM, Frame, Panel
 
 SLICE = 0.03  # seconds that training holds the kernel before it listens for a press of Stop
@@ -107,17 +109,16 @@ def train_points(
     _check_points(dataset)
     check_count(steps, "steps", 1)
     check_count(seed, "seed", 0)
-    config = TrainConfig(steps=steps, batch_size=128, learning_rate=6e-3, ema_decay=0.98, cooldown=steps // 2)
+    budget = {"batch_size": 128, "learning_rate": 6e-3, "ema_decay": 0.98, "cooldown": steps // 2}
+    config = TrainConfig(steps=steps, precision="float32", **budget)  # for so small a network faster than bfloat16
 
-    def learner(timesteps: TimestepDistribution) -> Iterator[Step]:
-        with torch.random.fork_rng(devices=[]):  # layers initialise from the global generator: give it back as it was
-            torch.random.default_generator.manual_seed(seed)
-            network = MLP(2, width=64)
-        generator = torch.Generator().manual_seed(seed)
-        return train(network, dataset.train, schedule, timesteps, config, generator=generator)
-
-    for together in zip(*map(learner, sides), strict=True):
-        yield together[0].step, [step.ema for step in together]
+    with torch.random.fork_rng(devices=[]):  # layers initialise from the global generator: give it back as it was
+        torch.random.default_generator.manual_seed(seed)
+        network = MLP(2, width=64)
+    networks = [copy.deepcopy(network) for _ in sides]
+    generators = [torch.Generator().manual_seed(seed) for _ in sides]
+    for step in train_fleet(networks, [dataset.train] * len(sides), schedule, sides, config, generators=generators):
+        yield step.step, step.emas
 
 
 @check_kinds

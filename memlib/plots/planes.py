@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 
 from memlib.kinds import check_kinds
 from memlib.plots.style import (
-    SAMPLE,
     TRAIN,
     Array,
     as_array,
@@ -64,11 +63,12 @@ def points(
     train: Array,
     samples: Array | None = None,
     *,
+    name: str = "samples",
     nearest: Array | None = None,
     field: tuple[Array, Array] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Training points (N, 2) and samples (B, 2) in the plane.
+    """Training points (N, 2) and samples (B, 2) in the plane; `name` is what the samples are, and so their colour.
 
     `nearest` (B,) int, the index of each sample's nearest training point, draws the line to it; `field`, positions
     (M, 2) and vectors (M, 2), draws arrows (of the denoiser, say).
@@ -92,7 +92,8 @@ def points(
         ax.add_collection(LineCollection(lines, colors="0.5", linewidths=0.8, zorder=2))
     ax.scatter(*known.T, s=36, facecolor="white", edgecolor=TRAIN.colour, label="train", zorder=3)
     if shown is not None:
-        ax.scatter(*shown.T, s=14, color=SAMPLE.colour, marker=SAMPLE.marker, linewidth=0, label="samples", zorder=4)
+        look = looks([name])[name]
+        ax.scatter(*shown.T, s=14, color=look.colour, marker=look.marker, linewidth=0, label=name, zorder=4)
     ax.set(aspect="equal", xlabel="$x_1$", ylabel="$x_2$")
     side_legend(ax)
     return ax

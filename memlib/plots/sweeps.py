@@ -224,7 +224,7 @@ def _handles(labels: Iterable[str], runs: pd.DataFrame, note: str = "") -> list[
         for label, k in looks(labels).items()
     ]
     if note:
-        handles.append(Line2D([], [], linestyle="none", label=note))
+        handles.append(Line2D([], [], linestyle="none", marker="o", markersize=LARGEST, color="0.7", label=note))
     if runs["broken"].any():
         hollow = {"color": "0.3", "markerfacecolor": "white", "marker": "o", "linestyle": "none"}
         handles.append(Line2D([], [], label="hollow: broken", **hollow))
