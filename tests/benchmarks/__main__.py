@@ -19,7 +19,7 @@ import torch
 
 from memlib.files import write_atomically
 from memlib.provenance import provenance
-from tests.benchmarks import neighbours, sliders, steps, sweeps
+from tests.benchmarks import fleets, neighbours, sliders, steps, sweeps
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 INTRODUCTION = """# Benchmarks
@@ -29,6 +29,7 @@ turns within each round. On a shared machine only ratios mean anything."""
 BENCHMARKS: dict[str, Callable[[int, int], Iterator[str]]] = {
     "training": steps.training,
     "drawing": steps.drawing,
+    "fleets": fleets.fleets,
     "neighbours": neighbours.neighbours,
     "sweep": sweeps.sweeps,
     "sliders": sliders.sliders,
