@@ -28,6 +28,7 @@ Written by `make bench`: each section says when, where and with what it was meas
 turns within each round. On a shared machine only ratios mean anything."""
 BENCHMARKS: dict[str, Callable[[int, int], Iterator[str]]] = {
     "training": steps.training,
+    "quality": steps.quality,
     "drawing": steps.drawing,
     "fleets": fleets.fleets,
     "neighbours": neighbours.neighbours,

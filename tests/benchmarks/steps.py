@@ -9,18 +9,21 @@ from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from statistics import median
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from memlib import Schedule, TrainConfig, UNet, gaussian_interval, train
+from memlib import Schedule, TrainConfig, UNet, gaussian_interval, loss_at, train, uniform
+from memlib.data import load
+from memlib.results import LOSS_AT
 from tests.benchmarks.measure import ratio, rounds, table
 
 IMAGES, SIGNALS = (32, 3, 32, 32), (64, 1, 144)  # a length that all three networks take
 # Widths of equal parameter count, at most 5 % apart (the table shows it): 2.2 to 2.3 and 0.46 to 0.49 million
-WIDTH, MULTIPLIERS = 32, {IMAGES: (1, 2, 4), SIGNALS: (1, 2, 2)}
-DIFFUSERS_CHANNELS = {IMAGES: (32, 64, 120), SIGNALS: (32, 32, 48)}
-LUCIDRAINS_WIDTH = {IMAGES: 30, SIGNALS: 24}
+WIDTH, MULTIPLIERS = 32, {4: (1, 2, 4), 3: (1, 2, 2)}  # by the axes of a batch
+DIFFUSERS_CHANNELS = {4: (32, 64, 120), 3: (32, 32, 48)}
+LUCIDRAINS_WIDTH = {4: 30, 3: 24}
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Side:
         counter = FlopCounterMode(display=False)
         with counter:
             out = self.network(torch.randn(self.shape), torch.zeros(self.shape[0], dtype=torch.int64))
-            (out if isinstance(out, Tensor) else out.sample).square().mean().backward()
+            out.square().mean().backward()
         return counter.get_total_flops() / 1e9
 
 
@@ -54,14 +57,47 @@ def training(repeats: int, size: int) -> Iterator[str]:
         yield ""
 
 
-def _compared(shape: tuple[int, ...], repeats: int) -> Iterator[str]:
-    peers, reasons = [], []
+def quality(repeats: int, size: int) -> Iterator[str]:
+    """Whether the quicker network learns less: held-out loss after equally many steps on heartbeats."""
+    del repeats, size
+    heartbeats = load("ecg5000", 64)
+    train, held_out = (x[..., : SIGNALS[2] - 8] for x in (heartbeats.train, heartbeats.held_out))
+    shape, steps, seeds = (32, *train.shape[1:]), 300, 3
+    losses: dict[str, list[float]] = {}
+    for seed in range(seeds):
+        sides, reasons = everybody(shape, train, seed)
+        for side in sides:
+            for _ in range(steps):
+                side.step()
+            generator = torch.Generator().manual_seed(seed)
+            on_held_out = loss_at(side.network.eval(), held_out, Schedule.linear(), LOSS_AT, generator=generator)
+            losses.setdefault(side.name, []).append(float(on_held_out.mean()))
+    yield f"Loss on 64 held-out heartbeats, mean over {len(LOSS_AT)} timesteps, after {steps} steps of 32 on 64 others."
+    yield ""
+    rows = [(name, f"{np.mean(x):.3f}", f"{min(x):.3f} to {max(x):.3f}") for name, x in losses.items()]
+    yield from table(["network", f"mean of {seeds} seeds", "smallest to largest"], rows)
+    yield from ["", *reasons] if reasons else []
+
+
+def everybody(shape: tuple[int, ...], x: Tensor | None = None, seed: int = 0) -> tuple[list[Side], list[str]]:
+    """memlib's networks, those of the peers that are installed, and who is missing; to train on x (random, if None)."""
+    x = torch.rand((256, *shape[1:]), generator=torch.Generator().manual_seed(0)) * 2 - 1 if x is None else x
+    sides = [
+        _memlib("memlib, plain", shape, x, seed, unshuffle=1),
+        _memlib("memlib, unshuffle stem of 2", shape, x, seed, unshuffle=2),
+    ]
+    reasons = []
     for name, build in {"diffusers": _diffusers, "denoising-diffusion-pytorch": _lucidrains}.items():
         try:
-            peers.append(build(shape))
+            sides.append(build(shape, x, seed))
         except ImportError as error:
             reasons.append(f"{name} is left out: {error}. README.md here says how to have it.")
-    sides = [_memlib("memlib, plain", shape, 1), _memlib("memlib, unshuffle stem of 2", shape, 2), *peers]
+    return sides, reasons
+
+
+def _compared(shape: tuple[int, ...], repeats: int) -> Iterator[str]:
+    sides, reasons = everybody(shape)
+    peers = sides[2:]
     taken, rate = rounds({side.name: side.step for side in sides}, repeats)
     rows = [
         (
@@ -85,7 +121,7 @@ def _compared(shape: tuple[int, ...], repeats: int) -> Iterator[str]:
 def drawing(repeats: int, size: int) -> Iterator[str]:
     """Drawing 32 timesteps from an interval, as a share of the quickest training step above."""
     del size
-    step = _memlib("", IMAGES, 2).step
+    step = everybody(IMAGES)[0][1].step
     timesteps, generator = gaussian_interval(1000, 0, 500), torch.Generator().manual_seed(0)
     draws = 100
 
@@ -102,50 +138,58 @@ def drawing(repeats: int, size: int) -> Iterator[str]:
     yield f"Matrix product in the same rounds: {rate:.0f} GFLOP/s."
 
 
-def _memlib(name: str, shape: tuple[int, ...], unshuffle: int) -> Side:
-    torch.manual_seed(0)
-    network = UNet(len(shape) - 2, shape[1], WIDTH, MULTIPLIERS[shape], unshuffle=unshuffle)
+def _memlib(name: str, shape: tuple[int, ...], x: Tensor, seed: int, unshuffle: int) -> Side:
+    torch.manual_seed(seed)
+    network = UNet(len(shape) - 2, shape[1], WIDTH, MULTIPLIERS[len(shape)], unshuffle=unshuffle)
     run = train(
-        network, _data(shape), Schedule.linear(), gaussian_interval(1000, 0, 500),
-        TrainConfig(steps=10**9, batch_size=shape[0], precision="float32"),
-        generator=torch.Generator().manual_seed(0),
+        network, x, Schedule.linear(), uniform(), TrainConfig(10**9, shape[0], precision="float32"),
+        generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
     return Side(name, network, shape, lambda: next(run))
 
 
-def _diffusers(shape: tuple[int, ...]) -> Side:
+def _diffusers(shape: tuple[int, ...], x: Tensor, seed: int) -> Side:
     from diffusers import UNet1DModel, UNet2DModel
 
-    torch.manual_seed(0)
-    channels = DIFFUSERS_CHANNELS[shape]
-    if shape == IMAGES:
+    class Model(nn.Module):
+        def __init__(self, model: nn.Module) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, x: Tensor, t: Tensor) -> Tensor:
+            return self.model(x, t).sample
+
+    torch.manual_seed(seed)
+    channels = DIFFUSERS_CHANNELS[len(shape)]
+    common = {
+        "sample_size": shape[-1],
+        "in_channels": shape[1],
+        "out_channels": shape[1],
+        "block_out_channels": channels,
+    }
+    if len(shape) == 4:
         network = UNet2DModel(
-            sample_size=shape[-1],
             layers_per_block=1,
-            block_out_channels=channels,
             norm_num_groups=8,
             down_block_types=("DownBlock2D",) * 3,
             up_block_types=("UpBlock2D",) * 3,
             add_attention=False,
+            **common,
         )
     else:
         network = UNet1DModel(
-            sample_size=shape[-1],
-            in_channels=shape[1],
-            out_channels=shape[1],
             time_embedding_type="fourier",
             use_timestep_embedding=False,
             extra_in_channels=2 * channels[0],
-            block_out_channels=channels,
             down_block_types=("DownBlock1DNoSkip", "DownBlock1D", "DownBlock1D"),
             up_block_types=("UpBlock1D", "UpBlock1D", "UpBlock1DNoSkip"),
             mid_block_type="UNetMidBlock1D",
+            **common,
         )
-    step = _peer_step(network, lambda x, t: network(x, t).sample, shape)
-    return Side(f"diffusers {type(network).__name__}", network, shape, step)
+    return _peer(f"diffusers {type(network).__name__}", Model(network), shape, x, seed)
 
 
-def _lucidrains(shape: tuple[int, ...]) -> Side:
+def _lucidrains(shape: tuple[int, ...], x: Tensor, seed: int) -> Side:
     """Its Unet alone, in the same loop as the other peer. Raises ImportError, saying what is missing."""
     for name in ("torchvision", "torchvision.transforms", "torchvision.utils"):  # imported by it, used for files only
         if name not in sys.modules:
@@ -158,34 +202,29 @@ def _lucidrains(shape: tuple[int, ...]) -> Side:
     from denoising_diffusion_pytorch.denoising_diffusion_pytorch import Unet
     from denoising_diffusion_pytorch.denoising_diffusion_pytorch_1d import Unet1D
 
-    torch.manual_seed(0)
-    kind = Unet if shape == IMAGES else Unet1D
-    network = kind(LUCIDRAINS_WIDTH[shape], dim_mults=MULTIPLIERS[shape], channels=shape[1])
-    name = f"denoising-diffusion-pytorch {kind.__name__}"
-    return Side(name, network, shape, _peer_step(network, network, shape))
+    torch.manual_seed(seed)
+    kind = Unet if len(shape) == 4 else Unet1D
+    network = kind(LUCIDRAINS_WIDTH[len(shape)], dim_mults=MULTIPLIERS[len(shape)], channels=shape[1])
+    return _peer(f"denoising-diffusion-pytorch {kind.__name__}", network, shape, x, seed)
 
 
-def _peer_step(
-    network: nn.Module, predict: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...]
-) -> Callable[[], object]:
-    """The step that the peers' own training scripts take: the same work as memlib.train's, in plain PyTorch."""
-    x, schedule, generator = _data(shape), Schedule.linear(), torch.Generator().manual_seed(0)
+def _peer(name: str, network: nn.Module, shape: tuple[int, ...], x: Tensor, seed: int) -> Side:
+    """With the step that the peers' own training scripts take: the same work as memlib.train's, in plain PyTorch."""
+    schedule, generator, warmup = Schedule.linear(), torch.Generator().manual_seed(seed), TrainConfig().warmup
     average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn())
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
+    rising = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / (warmup + 1)))
 
     def step() -> None:
         x0 = x[torch.randint(len(x), shape[:1], generator=generator)]
         t = torch.randint(schedule.T, shape[:1], generator=generator)
         eps = torch.randn(x0.shape, generator=generator)
-        loss = (predict(schedule.noise(x0, t, eps), t) - eps).square().mean()
+        loss = (network(schedule.noise(x0, t, eps), t) - eps).square().mean()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0, foreach=True)
         optimizer.step()
+        rising.step()
         average.update_parameters(network)
 
-    return step
-
-
-def _data(shape: tuple[int, ...]) -> Tensor:
-    return torch.rand((256, *shape[1:]), generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return Side(name, network, shape, step)
