@@ -11,6 +11,7 @@ from sklearn.decomposition import PCA as SklearnPCA
 
 from memlib.metrics import (
     PCA,
+    alignment,
     energy_distance,
     neighbours,
     pca_jensen_shannon,
@@ -62,6 +63,40 @@ def test_pca_takes_images_and_does_not_flip_with_the_order_of_its_reference():
     first, second = PCA(x, 4), PCA(x.flip(0), 4)
     np.testing.assert_allclose(first.components, second.components, atol=1e-9)
     assert first.transform(x).shape == (30, 4)
+
+
+SPECTRA = {
+    "falling": torch.logspace(0, -6, 120, dtype=torch.float64),
+    "level": torch.linspace(1, 0.9, 120, dtype=torch.float64),
+    "twelve equal": torch.cat([torch.ones(12), torch.full((108,), 0.1)]).double(),
+    "one direction": torch.eye(1, 120, dtype=torch.float64)[0],
+    "nothing": torch.zeros(120, dtype=torch.float64),
+}
+
+
+def with_spectrum(values: torch.Tensor) -> torch.Tensor:
+    turn = torch.linalg.qr(torch.randn(len(values), len(values), generator=seeded(), dtype=torch.float64)).Q
+    gram = (turn * values) @ turn.T
+    return (gram + gram.T) / 2
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("spectrum", SPECTRA)
+def test_the_leading_pairs_of_a_large_matrix_are_those_of_all_its_pairs(spectrum, count, monkeypatch):
+    monkeypatch.setattr(alignment, "WHOLE", 8)
+    gram = with_spectrum(SPECTRA[spectrum])
+    values, vectors = alignment._leading(gram, count)
+    np.testing.assert_allclose(values, torch.linalg.eigvalsh(gram).flip(0)[:count], atol=1e-13)
+    np.testing.assert_allclose(gram @ vectors, vectors * values, atol=1e-13)
+    np.testing.assert_allclose(vectors.T @ vectors, torch.eye(count), atol=1e-13)
+
+
+def test_a_leading_pair_that_the_iteration_missed_is_found(monkeypatch):
+    gram = with_spectrum(SPECTRA["falling"])
+    values, vectors = torch.linalg.eigh(gram)
+    monkeypatch.setattr(alignment, "WHOLE", 8)
+    monkeypatch.setattr(alignment, "_lanczos", lambda gram, count: (values[[-3, -1]], vectors[:, [-3, -1]]))
+    np.testing.assert_allclose(alignment._leading(gram, 2)[0], values.flip(0)[:2], rtol=1e-12)
 
 
 @pytest.mark.parametrize(("n", "m"), [(40, 40), (37, 51), (1, 9)])

@@ -8,6 +8,7 @@ from torch import Tensor
 from memlib.metrics import (
     PCA,
     Estimate,
+    bootstrap,
     closer_to_train,
     energy_distance,
     memorized_fraction,
@@ -77,6 +78,26 @@ def test_each_reading_is_what_its_own_function_says(shape) -> None:
     assert list(readings) == list(alone)
     for name, value in alone.items():
         assert readings[name].value == pytest.approx(value, rel=1e-6, abs=1e-9), name
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=ids)
+def test_each_interval_is_that_of_its_own_function_bootstrapped(shape) -> None:
+    """What is measured once for all resamples says what measuring each resample says, drawn in the same order."""
+    samples, train, held_out = sets(shape)
+    real = torch.cat([train, held_out])
+    pca, readings, generator = PCA(real), read(samples, train, held_out, resamples=20), seeded()
+    plain = {
+        f"PCA-{name} to {which}": lambda x, of=of, distance=distance: distance(x, of, reference=pca)
+        for name, distance in {"W": pca_wasserstein, "JS": pca_jensen_shannon}.items()
+        for which, of in {"train": train, "held-out": held_out}.items()
+    }
+    plain["energy to held-out"] = lambda x: energy_distance(x, held_out)
+    if len(shape) > 1:
+        plain["residual noise"] = lambda x: residual_noise(x, real)
+    for name, distance in plain.items():
+        expected = bootstrap(distance, samples, generator=generator, resamples=20)
+        for end in ("value", "low", "high"):
+            assert getattr(readings[name], end) == pytest.approx(getattr(expected, end), rel=1e-6, abs=1e-9), name
 
 
 @pytest.mark.parametrize("n", [2, 27, 80])

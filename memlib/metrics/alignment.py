@@ -7,12 +7,15 @@ distances shrink as the sets grow.
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from memlib.metrics.checks import check_count, check_flag, check_generator, check_points, checked
 from memlib.metrics.estimates import Estimate, normal_mean, wilson
 from memlib.metrics.neighbours import CHUNK, measure, nearest_neighbours, scan
+
+WHOLE = 1024  # rows of a matrix up to which all its eigenvectors are found where a few are asked for
 
 
 class PCA:
@@ -29,17 +32,17 @@ class PCA:
     def __init__(self, reference: Tensor, components: int | None = None) -> None:
         (x,) = checked(reference=reference)
         check_points("reference", x, 2, "principal components need a spread")
+        if components is not None:
+            check_count("components", components)
         x = x.double()
         self.mean = x.mean(0)
         x = x - self.mean
         # The smaller of the two Gram matrices has the same spectrum.
         wide = x.shape[0] < x.shape[1]
-        values, vectors = torch.linalg.eigh(x @ x.T if wide else x.T @ x)
-        values, vectors = values.flip(0), vectors.flip(1)
+        values, vectors = _leading(x @ x.T if wide else x.T @ x, min(components or 10, *x.shape))
         # Eigenvalues below the rounding error of the largest are noise, and so would be their components.
-        rank = int((values > values[0] * len(values) * torch.finfo(x.dtype).eps).sum())
+        rank = int((values > values[0] * min(x.shape) * torch.finfo(x.dtype).eps).sum())
         count = min(10, rank) if components is None else components
-        check_count("components", count, 0 if components is None else 1)
         if count > rank or rank == 0:
             raise ValueError(
                 f"components = {components}, but reference, shape {tuple(reference.shape)}, spans {rank} direction(s)"
@@ -54,6 +57,36 @@ class PCA:
         if x.shape[1] != len(self.mean):
             raise ValueError(f"x has items of {x.shape[1]} elements, the reference had {len(self.mean)}")
         return (x.double() - self.mean) @ self.components.T
+
+
+def _leading(gram: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` largest eigenvalues (count,), falling, and eigenvectors (n, count) of a matrix (n, n) >= 0, float64.
+
+    A few of a large matrix by ARPACK's Lanczos iteration, which may miss one of several equal eigenvalues. That it did
+    not a Cholesky factor proves: with the pairs taken out of `gram`, s - gram is positive definite for s just above
+    the last of them. Where there is no proof, all eigenvectors are found instead.
+    """
+    n = len(gram)
+    if n > max(WHOLE, 50 * count) and (found := _lanczos(gram, count)):
+        values, vectors = found
+        rest = (vectors * values) @ vectors.T - gram
+        rest.diagonal().add_(values[0] + n * torch.finfo(gram.dtype).eps * values[-1])
+        if not int(torch.linalg.cholesky_ex(rest).info):
+            return values.flip(0), vectors.flip(1)
+    values, vectors = torch.linalg.eigh(gram)
+    return values.flip(0)[:count], vectors.flip(1)[:, :count]
+
+
+def _lanczos(gram: Tensor, count: int) -> tuple[Tensor, Tensor] | None:
+    """The `count` largest as far as ARPACK finds them, rising; None if it does not converge."""
+    from scipy.sparse.linalg import ArpackError, eigsh
+
+    start = np.random.default_rng(0).standard_normal(len(gram))  # any would do, and leads to the same pairs
+    try:
+        values, vectors = eigsh(gram.cpu().numpy(), count, v0=start, maxiter=50)
+    except ArpackError:
+        return None
+    return torch.from_numpy(values).to(gram.device), torch.from_numpy(vectors).to(gram.device)
 
 
 def _fitted(reference: Tensor | PCA | None, real: Tensor, components: int | None) -> PCA:

@@ -46,9 +46,15 @@ def _above(x: Tensor, cutoff: float) -> Tensor:
 def _laplacian_band(x: Tensor) -> Tensor:
     if min(x.shape[-2:]) < 3:
         raise ValueError(f"images must be at least 3 x 3 to be blurred with reflected edges, got {tuple(x.shape[-2:])}")
-    taps = torch.tensor([1, 4, 6, 4, 1], dtype=x.dtype, device=x.device) / 16
-    planes = F.pad(x.flatten(0, 1)[:, None], (2, 2, 2, 2), mode="reflect")
-    return x - F.conv2d(planes, torch.outer(taps, taps)[None, None]).view_as(x)
+    down, across = (_blur(n, x) for n in x.shape[-2:])
+    return x - down.T @ (x @ across)  # as matrices the two passes are several times faster than as a convolution
+
+
+def _blur(n: int, like: Tensor) -> Tensor:
+    """(n, n): row i is a picture of one bright point i, blurred."""
+    taps = torch.tensor([1, 4, 6, 4, 1], dtype=like.dtype, device=like.device) / 16
+    points = torch.eye(n, dtype=like.dtype, device=like.device)
+    return F.pad(points[None], (2, 2), mode="reflect")[0].unfold(1, 5, 1) @ taps
 
 
 def without_finest_scale(x: Tensor, cutoff: float = 0.5) -> Tensor:

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from memlib.metrics.alignment import PCA, pca_jensen_shannon, pca_wasserstein
+from memlib.metrics.alignment import PCA, pca_jensen_shannon
 from memlib.metrics.checks import checked
 from memlib.metrics.estimates import Estimate, bootstrap, normal_mean
-from memlib.metrics.finest_scale import finest_scale, without_finest_scale
-from memlib.metrics.memorization import closer_to_train, memorized_fraction
+from memlib.metrics.finest_scale import finest_scale
+from memlib.metrics.memorization import check_equally_many, ratio_of, share_below, share_closer
 from memlib.metrics.neighbours import nearest_neighbours
 
 
@@ -35,37 +35,68 @@ def judge(
     def interval(distance, x=projected):
         return bootstrap(distance, x, generator=generator, resamples=resamples)
 
+    near_train, near_held_out = near.transform(projected_train), near.transform(projected_held_out)
+    to_nearest, memorized, closer = _copying(samples, train, held_out)
     readings = {
-        "L2 to nearest": normal_mean(nearest_neighbours(samples, train, 1)[0]),
-        "memorized": memorized_fraction(samples, train),
-        "closer to train": closer_to_train(samples, train, held_out),
+        "L2 to nearest": to_nearest,
+        "memorized": memorized,
+        "closer to train": closer,
         "PCA-L2 to nearest": normal_mean(nearest_neighbours(projected, projected_train, 1)[0]),
-        "PCA-W to train": interval(lambda x: pca_wasserstein(x, projected_train, reference=near)),
-        "PCA-W to held-out": interval(lambda x: pca_wasserstein(x, projected_held_out, reference=near)),
+        "PCA-W to train": interval(*_wasserstein(near.transform(projected), near_train, near.std)),
+        "PCA-W to held-out": interval(*_wasserstein(near.transform(projected), near_held_out, near.std)),
         "PCA-JS to train": interval(lambda x: pca_jensen_shannon(x, projected_train, reference=near)),
         "PCA-JS to held-out": interval(lambda x: pca_jensen_shannon(x, projected_held_out, reference=near)),
         "energy to held-out": interval(*_energy(samples, held_out)),
     }
     if samples.ndim > 2:
-        noise, real_noise = (finest_scale(x).double().square().flatten(1).mean(1) for x in (samples, real))
-        smooth = [without_finest_scale(x) for x in (samples, train, held_out)]
+        fine = [finest_scale(x) for x in (samples, train, held_out)]
+        noise, *real_noise = (x.double().square().flatten(1).mean(1) for x in fine)
+        level = float(torch.cat(real_noise).mean())
+        smooth = [x - part for x, part in zip((samples, train, held_out), fine, strict=True)]
+        to_nearest, memorized, closer = _copying(*smooth)
         readings |= {
-            "residual noise": interval(lambda x: float(x.mean() / real_noise.mean()), noise[:, None]),
-            "smoothed L2 to nearest": normal_mean(nearest_neighbours(smooth[0], smooth[1], 1)[0]),
-            "smoothed memorized": memorized_fraction(smooth[0], smooth[1]),
-            "smoothed closer to train": closer_to_train(*smooth),
+            "residual noise": interval(lambda x: float(x.mean() / level), noise[:, None]),
+            "smoothed L2 to nearest": to_nearest,
+            "smoothed memorized": memorized,
+            "smoothed closer to train": closer,
         }
     return readings
 
 
-def _energy(samples: Tensor, real: Tensor) -> tuple[Callable[[Tensor], float], Tensor]:
-    """`energy_distance` for a bootstrap, which draws indices (B, 1): the distances of all pairs are measured once."""
-    centre = real.double().flatten(1).mean(0)
-    x, y = (part.double().flatten(1) - centre for part in (samples, real))
-    within, between, base = torch.cdist(x, x), torch.cdist(x, y), float(torch.cdist(y, y).mean())
+def _copying(samples: Tensor, train: Tensor, held_out: Tensor) -> tuple[Estimate, Estimate, Estimate]:
+    """The mean distance to the nearest training item, `memorized_fraction` and `closer_to_train`, from one search."""
+    check_equally_many(train, held_out)
+    to_train, to_held_out = nearest_neighbours(samples, train, 2)[0], nearest_neighbours(samples, held_out, 1)[0]
+    nearest = to_train[:, :1]
+    return normal_mean(nearest), share_below(ratio_of(to_train)), share_closer(nearest, to_held_out)
+
+
+def _wasserstein(samples: Tensor, real: Tensor, std: Tensor) -> tuple[Callable[[Tensor], float], Tensor]:
+    """`pca_wasserstein` of coordinates (B, K) and (N, K) for a bootstrap of indices (B, 1): they are sorted once."""
+    values, order = torch.cat([samples, real]).T.sort()
+    gaps, order = values.diff(), order[:, :-1]  # between two neighbours in value the distribution functions are level
+    below_real = (order >= len(samples)).cumsum(1).double() / len(real)
 
     def distance(index: Tensor) -> float:
-        i = index[:, 0].long()
-        return max(0.0, 2 * float(between[i].mean()) - float(within[i][:, i].mean()) - base)
+        times = index.flatten().long().bincount(minlength=len(samples) + len(real))
+        below = times[order].cumsum(1).double() / len(index)
+        return float((((below - below_real).abs() * gaps).sum(1) / std).mean())
 
-    return distance, torch.arange(len(x), dtype=torch.float64, device=x.device)[:, None]
+    return distance, _indices(samples)
+
+
+def _energy(samples: Tensor, real: Tensor) -> tuple[Callable[[Tensor], float], Tensor]:
+    """`energy_distance` for a bootstrap of indices (B, 1): the distances of all pairs are measured once."""
+    centre = real.double().flatten(1).mean(0)
+    x, y = (part.double().flatten(1) - centre for part in (samples, real))
+    within, between, base = torch.cdist(x, x), torch.cdist(x, y).mean(1), float(torch.cdist(y, y).mean())
+
+    def distance(index: Tensor) -> float:
+        share = index.flatten().long().bincount(minlength=len(x)).double() / len(index)
+        return max(0.0, float(2 * share @ between - share @ within @ share) - base)
+
+    return distance, _indices(samples)
+
+
+def _indices(x: Tensor) -> Tensor:
+    return torch.arange(len(x), dtype=torch.float64, device=x.device)[:, None]

@@ -26,7 +26,12 @@ def neighbour_ratio(samples: Tensor, train: Tensor) -> Tensor:
     """
     samples, train = checked(samples=samples, train=train)
     check_points("train", train, 2, "the ratio needs a nearest and a second nearest neighbour")
-    d1, d2 = nearest_neighbours(samples, train, 2)[0].unbind(1)
+    return ratio_of(nearest_neighbours(samples, train, 2)[0])
+
+
+def ratio_of(distances: Tensor) -> Tensor:
+    """`neighbour_ratio` of distances (B, 2) to the nearest and the second nearest."""
+    d1, d2 = distances.unbind(1)
     return torch.where(d1 == 0, 0.0, d1 / d2)
 
 
@@ -41,7 +46,11 @@ def memorized_fraction(samples: Tensor, train: Tensor, threshold: float = 1 / 3,
     check_number("threshold", threshold)
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold must lie in (0, 1], got {threshold}: it bounds d1 / d2, which is at most 1")
-    ratio = neighbour_ratio(samples, train)
+    return share_below(neighbour_ratio(samples, train), threshold, confidence)
+
+
+def share_below(ratio: Tensor, threshold: float = 1 / 3, confidence: float = 0.95) -> Estimate:
+    """`memorized_fraction` of ratios (B,)."""
     return wilson(int((ratio < threshold).sum()), len(ratio), confidence)
 
 
@@ -55,15 +64,23 @@ def closer_to_train(samples: Tensor, train: Tensor, held_out: Tensor, confidence
     chance) or a confidence outside (0, 1).
     """
     samples, train, held_out = checked(samples=samples, train=train, held_out=held_out)
+    check_equally_many(train, held_out)
+    return share_closer(*(nearest_neighbours(samples, real, 1)[0] for real in (train, held_out)), confidence)
+
+
+def check_equally_many(train: Tensor, held_out: Tensor) -> None:
+    """Raise unless the two sets have as many items."""
     if len(train) != len(held_out):
         raise ValueError(
             f"train has {len(train)} items and held_out {len(held_out)}: they must be equally many, "
             "for the larger set is nearer by chance"
         )
-    to_train = nearest_neighbours(samples, train, 1)[0]
-    to_held_out = nearest_neighbours(samples, held_out, 1)[0]
+
+
+def share_closer(to_train: Tensor, to_held_out: Tensor, confidence: float = 0.95) -> Estimate:
+    """`closer_to_train` of the distances to the nearest item of each set, of equal shape."""
     closer = int((to_train < to_held_out).sum()) + int((to_train == to_held_out).sum()) / 2
-    return wilson(closer, len(samples), confidence)
+    return wilson(closer, len(to_train), confidence)
 
 
 def calibrated_l2(samples: Tensor, train: Tensor, alpha: float = 0.5, n: int = 50) -> Tensor:
