@@ -112,7 +112,8 @@ pins: build/uv
 	$(RESOLVE) --universal --python-version 3.11 --fork-strategy fewest -c constraints.txt --generate-hashes \
 	  --no-emit-package torch -o hashes.txt
 
-# the lower bounds of pyproject.toml, for the Python at hand: make test CONSTRAINTS=build/oldest.txt VENV=build/oldest
+# the lower bounds of pyproject.toml, for the Python at hand: make test CONSTRAINTS=build/oldest.txt VENV=build/oldest;
+# with ARGS="-W default::DeprecationWarning", as the oldest of one package may warn of the newest of another
 build/oldest.txt: pyproject.toml | build/uv
 	$(RESOLVE) --no-config --resolution lowest-direct -o $@
 

@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 @cache
 def provenance() -> dict[str, str]:
     """What a result was made with: the commit (with a + for uncommitted changes), versions, hardware."""
-    packages = ", ".join(f"{name} {version(name)}" for name in ("memlib", "torch", "numpy"))
+    # torch's own version names the build ("+cpu", "+cu124"), which its package's may not
+    packages = f"memlib {version('memlib')}, torch {torch.__version__}, numpy {version('numpy')}"
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
     return {
         "commit": (_git("rev-parse", "--short=12", "HEAD") or "unknown")
