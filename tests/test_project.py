@@ -213,6 +213,15 @@ def test_workflows_call_targets_that_exist() -> None:
     assert ".ci/run" in runs and os.access(ROOT / ".ci" / "run", os.X_OK)
 
 
+def test_each_week_the_oldest_and_the_newest_versions_are_tested() -> None:
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "weekly.yml").read_text())["jobs"]
+    versions = jobs["versions"]
+    assert {each["constraints"] for each in versions["strategy"]["matrix"]["include"]} == {"", "build/oldest.txt"}
+    (test,) = (step["run"] for step in versions["steps"] if step.get("run", "").startswith("make test"))
+    assert "CONSTRAINTS=${{ matrix.constraints }}" in test
+    assert "--resolution lowest-direct -o build/oldest.txt" in make("-B", "build/oldest.txt")
+
+
 def test_no_file_names_a_registry_host() -> None:
     listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
     files = [ROOT / name for name in listed.stdout.splitlines() if not name.endswith((".ipynb", ".npz", ".png"))]
