@@ -1,4 +1,4 @@
-"""A sweep beside plain runs: two processes against one, what the sweep itself costs, and reading what was recorded."""
+"""A sweep: processes and fleets against one process, what the sweep itself costs, and reading what was recorded."""
 
 from __future__ import annotations
 
@@ -11,51 +11,49 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from memlib import run, sweep
+from memlib import Experiment, run, sweep
 from memlib.profiles import profile
 from memlib.results import RESULTS, read
 from memlib.training import TrainConfig
-from tests.benchmarks.measure import seconds, table
+from tests.benchmarks.measure import ratio, seconds, table
 
 LINES = 10_000
-TOLD = 500  # steps of a run: some 10 s, enough that starting the processes can be told from training
+RUNS, STEPS = 8, 250  # some 6 s each, enough that training can be told from starting the processes
 
 
-def sweeps(repeats: int, size: int) -> Iterator[str]:
-    base = replace(profile("recorded").signals, training=TrainConfig(steps=TOLD, batch_size=32))
-    alone, one, two = [], [], []
+def sweeps(repeats: int, size: int, device: str) -> Iterator[str]:
+    """Heartbeats at the recorded profile, but for the steps; every round trains networks of other seeds."""
+    del size, device  # of the CPU's processes
+    base = replace(profile("recorded").signals, training=TrainConfig(steps=STEPS, batch_size=32))
+    ways = {
+        "one process": {"workers": 1, "fleet": 1},
+        "two processes": {"workers": 2, "fleet": 1},
+        "one process, a fleet": {"workers": 1},
+        "two processes, a fleet each": {"workers": 2},
+    }
+    taken: dict[str, list[float]] = {way: [] for way in ways}
     for i in range(repeats):
-        experiments = [replace(base, seed=2 * i + j) for j in range(2)]
-        alone.append(_seconds(lambda e=experiments: [run(x) for x in e]))
-        one.append(_seconds(lambda e=experiments: list(sweep(e, workers=1, progress=False))))
-        two.append(_seconds(lambda e=experiments: list(sweep(e, workers=2, progress=False))))
-    yield f"Two runs of {TOLD} steps on heartbeats, anew each time; median of {repeats} rounds."
+        experiments = [replace(base, seed=RUNS * i + j) for j in range(RUNS)]
+        for way in list(ways)[:: -1 if i % 2 else 1]:
+            taken[way].append(_seconds(lambda e=experiments, way=way: list(sweep(e, progress=False, **ways[way]))))
+    yield f"{RUNS} runs of {STEPS} steps on heartbeats, trained and sampled from; median of {repeats} rounds."
     yield ""
     yield from table(
-        ["", "s", "runs per hour, of one process"],
-        [
-            (
-                "`run`, one after the other",
-                f"{median(alone):.1f}",
-                f"{median(b / a for a, b in zip(alone, one, strict=True)):.2f}",
-            ),
-            ("`sweep`, one process", f"{median(one):.1f}", "1.00"),
-            (
-                "`sweep`, two processes",
-                f"{median(two):.1f}",
-                f"{median(a / b for a, b in zip(one, two, strict=True)):.2f}",
-            ),
-        ],
+        ["`sweep` in", "s", "runs per hour, of one process"],
+        [(way, f"{median(x):.1f}", f"{ratio(taken['one process'], x):.2f}") for way, x in taken.items()],
     )
     yield ""
-    overhead = median((b - a) / 2 for a, b in zip(alone, one, strict=True))
-    start = median(b - a / 2 for a, b in zip(alone, two, strict=True))
-    yield (
-        f"What the sweep adds to a run, in one process: {overhead:.2f} s, or {overhead / 60:.1%} of a run of a minute; "
-        f"starting two processes and sharing the cores cost {start:.1f} s over the whole sweep."
-    )
-    yield ""
+    added = median(_overhead(base, i) for i in range(repeats))
+    yield f"What the sweep adds to a run, in one process: {1e3 * added:.0f} ms, or {added / 60:.2%} of a run of a minute."
     yield f"Reading {LINES:,} recorded lines: {_reading():.2f} s."
+
+
+def _overhead(base: Experiment, i: int) -> float:
+    """Seconds a run, from runs of one step each: their training would hide it."""
+    tiny = replace(base, training=TrainConfig(steps=1), n_samples=2, sampler_steps=1)
+    experiments = [replace(tiny, seed=10 * i + j) for j in range(10)]
+    alone = _seconds(lambda: [run(x) for x in experiments])
+    return (_seconds(lambda: list(sweep(experiments, workers=1, fleet=1, progress=False))) - alone) / len(experiments)
 
 
 def _seconds(action: Callable[[], object]) -> float:
