@@ -187,10 +187,11 @@ def energy_distance(samples: Tensor, real: Tensor) -> float:
     """
     x, y = (part.double() for part in checked(samples=samples, real=real))
     x, y = x - y.mean(0), y - y.mean(0)  # a common offset would cost cdist its digits
-    return max(0.0, 2 * _mean_distance(x, y) - _mean_distance(x, x) - _mean_distance(y, y))
+    return max(0.0, 2 * mean_distance(x, y) - mean_distance(x, x) - mean_distance(y, y))
 
 
-def _mean_distance(x: Tensor, y: Tensor) -> float:
+def mean_distance(x: Tensor, y: Tensor) -> float:
+    """Of all pairs of (B, D) and (N, D) float64, which are measured a chunk at a time."""
     total = sum(float(torch.cdist(part, y).sum()) for part in x.split(max(1, CHUNK // len(y))))
     return total / (len(x) * len(y))
 

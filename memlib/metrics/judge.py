@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from memlib.metrics.alignment import PCA, pca_jensen_shannon
+from memlib.metrics.alignment import PCA, mean_distance, pca_jensen_shannon
 from memlib.metrics.checks import checked
 from memlib.metrics.estimates import Estimate, bootstrap, normal_mean
 from memlib.metrics.finest_scale import finest_scale
@@ -89,7 +89,7 @@ def _energy(samples: Tensor, real: Tensor) -> tuple[Callable[[Tensor], float], T
     """`energy_distance` for a bootstrap of indices (B, 1): the distances of all pairs are measured once."""
     centre = real.double().flatten(1).mean(0)
     x, y = (part.double().flatten(1) - centre for part in (samples, real))
-    within, between, base = torch.cdist(x, x), torch.cdist(x, y).mean(1), float(torch.cdist(y, y).mean())
+    within, between, base = torch.cdist(x, x), torch.cdist(x, y).mean(1), mean_distance(y, y)
 
     def distance(index: Tensor) -> float:
         share = index.flatten().long().bincount(minlength=len(x)).double() / len(index)

@@ -19,46 +19,65 @@ import torch
 
 from memlib.files import write_atomically
 from memlib.provenance import provenance
-from tests.benchmarks import fleets, neighbours, sliders, steps, sweeps
+from memlib.training import check_device
+from tests.benchmarks import experiments, fleets, growth, metrics, neighbours, sampling, sliders, steps, sweeps
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 INTRODUCTION = """# Benchmarks
 
 Written by `make bench`: each section says when, where and with what it was measured. The sides of a comparison take
 turns within each round. On a shared machine only ratios mean anything."""
-BENCHMARKS: dict[str, Callable[[int, int], Iterator[str]]] = {
+BENCHMARKS: dict[str, Callable[[int, int, str], Iterator[str]]] = {
     "training": steps.training,
     "quality": steps.quality,
     "drawing": steps.drawing,
     "fleets": fleets.fleets,
+    "sampling": sampling.sampling,
+    "solvers": sampling.solvers,
+    "denoiser": sampling.denoiser,
     "neighbours": neighbours.neighbours,
+    "pca": metrics.pca,
+    "battery": metrics.battery,
+    "experiment": experiments.experiment,
     "sweep": sweeps.sweeps,
+    "growth": growth.growth,
+    "imports": experiments.imports,
     "sliders": sliders.sliders,
 }
+PEERS = ("diffusers", "denoising-diffusion-pytorch", "scikit-learn", "scipy", "faiss-cpu")
+OF_THE_CPU = {"sweep", "imports", "sliders"}  # whatever the device
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="name", help=f"{', '.join(BENCHMARKS)} (default: all)")
     parser.add_argument("--repeats", type=int, default=7, help="rounds, each with all sides in turn (default: 7)")
+    parser.add_argument("--device", default="cpu", help="where to compute, such as cuda (default: cpu)")
     parser.add_argument("--size", type=int, default=10_000, help="items on either side of `neighbours`")
     options = parser.parse_args(arguments)
     if unknown := set(options.names) - set(BENCHMARKS):
         parser.error(f"unknown {', '.join(sorted(unknown))}; choose from {', '.join(BENCHMARKS)}")
     if options.repeats < 1 or options.size < 16:
         parser.error("need --repeats >= 1 and --size >= 16")
+    try:
+        device = check_device(options.device)
+    except RuntimeError as error:
+        parser.error(str(error))
+    on_cpu = device.type == "cpu"
+    results = RESULTS if on_cpu else RESULTS.with_stem(f"RESULTS-{device.type}")
     torch.set_num_threads(1)
 
-    for name in options.names or BENCHMARKS:
-        lines = [f"## {name}", "", _made_with(options.repeats), ""]
+    for name in options.names or [name for name in BENCHMARKS if on_cpu or name not in OF_THE_CPU]:
+        lines = [f"## {name}", "", _made_with(options.repeats, options.device), ""]
         print("\n".join(lines))
-        for line in BENCHMARKS[name](options.repeats, options.size):
+        for line in BENCHMARKS[name](options.repeats, options.size, options.device):
             print(line, flush=True)
             lines.append(line)
         if options.repeats >= 7:
-            write_atomically(RESULTS, _with(RESULTS.read_text(encoding="utf-8"), name, "\n".join(lines)))
+            before = results.read_text(encoding="utf-8") if results.exists() else ""
+            write_atomically(results, _with(before, name, "\n".join(lines)))
     if options.repeats < 7:
-        print(f"not written to {RESULTS.name}: fewer than 7 rounds")
+        print(f"not written to {results.name}: fewer than 7 rounds")
     return 0
 
 
@@ -68,11 +87,11 @@ def _with(results: str, name: str, section: str) -> str:
     return "\n\n".join([INTRODUCTION, *(sections[name] for name in BENCHMARKS if name in sections)]) + "\n"
 
 
-def _made_with(repeats: int) -> str:
+def _made_with(repeats: int, device: str) -> str:
     made = provenance()
     return (
-        f"{date.today().isoformat()}, {made['hardware']}, {platform.machine()}, one thread; commit {made['commit']}; "
-        f"{made['versions']}, {', '.join(map(_version, ('diffusers', 'denoising-diffusion-pytorch')))}; "
+        f"{date.today().isoformat()}, {made['hardware']}, {platform.machine()}, on {device}, one thread; "
+        f"commit {made['commit']}; {made['versions']}, {', '.join(map(_version, PEERS))}; "
         f"median of {repeats} rounds."
     )
 

@@ -17,15 +17,15 @@ SIZES = {"points": (1, 2, 4, 8, 16, 32, 64), "signals": (1, 4, 8, 16, 64), "imag
 STEPS = {"points": 20, "signals": 3, "images": 1}  # a round
 
 
-def fleets(repeats: int, size: int) -> Iterator[str]:
+def fleets(repeats: int, size: int, device: str) -> Iterator[str]:
     """A step of the networks and batches of the profile `recorded`; members differ in seed, data and first weights."""
     del size
     rows, notes = [], []
     for kind, sizes in SIZES.items():
         seconds = []
         for count in sizes:
-            together, alone = _fleet(kind, count), _one_after_the_other(kind, count)
-            taken, rate = rounds({"fleet": together, "alone": alone}, repeats)
+            together, alone = _fleet(kind, count, device), _one_after_the_other(kind, count, device)
+            taken, rate = rounds({"fleet": together, "alone": alone}, repeats, device)
             step = median(taken["fleet"]) / STEPS[kind]
             seconds.append(step)
             of_one = f"{step / seconds[0]:.1f}"
@@ -52,13 +52,13 @@ def _members(kind: str, count: int) -> dict:
     }
 
 
-def _fleet(kind: str, count: int) -> Callable[[], object]:
-    run = train_fleet(**_members(kind, count))
+def _fleet(kind: str, count: int, device: str) -> Callable[[], object]:
+    run = train_fleet(**_members(kind, count), device=device)
     return lambda: [next(run) for _ in range(STEPS[kind])]
 
 
-def _one_after_the_other(kind: str, count: int) -> Callable[[], object]:
+def _one_after_the_other(kind: str, count: int, device: str) -> Callable[[], object]:
     own = _members(kind, count)
     members = zip(own["models"], own["x0s"], own["timesteps"], own["generators"], strict=True)
-    runs = [train(m, x0, own["schedule"], p, own["config"], generator=g) for m, x0, p, g in members]
+    runs = [train(m, x0, own["schedule"], p, own["config"], generator=g, device=device) for m, x0, p, g in members]
     return lambda: [next(run) for run in runs for _ in range(STEPS[kind])]

@@ -1,31 +1,45 @@
-"""What the benchmarks share: rounds in which the sides take turns, the rate of a matrix product, markdown tables."""
+"""What the benchmarks share: rounds in which the sides take turns, the rate of a matrix product, memory, tables."""
 
 from __future__ import annotations
 
+import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from statistics import median
 
 import torch
 
 
 def seconds(action: Callable[[], object]) -> float:
+    """From the call until the GPU, where one is at work, has done it."""
+    _wait()
     start = time.perf_counter()
     action()
+    _wait()
     return time.perf_counter() - start
 
 
-def rounds(sides: Mapping[str, Callable[[], object]], repeats: int) -> tuple[dict[str, list[float]], float]:
-    """({side: its seconds, one per round}, median GFLOP/s of a matrix product in the same rounds).
+def _wait() -> None:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def rounds(
+    sides: Mapping[str, Callable[[], object]], repeats: int, device: str = "cpu"
+) -> tuple[dict[str, list[float]], float]:
+    """({side: its seconds, one per round}, median GFLOP/s of a matrix product on the device in the same rounds).
 
     Every side runs once unmeasured, then in turn; every other round goes backwards, so that none is always first.
     """
-    for action in sides.values():
+    for action in (*sides.values(), lambda: matmul_rate(device)):
         action()
     taken: dict[str, list[float]] = {side: [] for side in sides}
     rates = []
     for i in range(repeats):
-        rates.append(matmul_rate())
+        rates.append(matmul_rate(device))
         for side in list(sides)[:: -1 if i % 2 else 1]:
             taken[side].append(seconds(sides[side]))
     return taken, median(rates)
@@ -36,10 +50,46 @@ def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:
     return median(a / b for a, b in zip(numerator, denominator, strict=True))
 
 
-def matmul_rate(n: int = 1024) -> float:
-    """GFLOP/s of an n x n float32 matrix product."""
-    a = torch.ones(n, n)
+def matmul_rate(device: str = "cpu") -> float:
+    """GFLOP/s of a float32 matrix product, large enough to keep the device busy."""
+    n = 1024 if torch.device(device).type == "cpu" else 8192
+    a = torch.ones(n, n, device=device)
     return 2 * n**3 / seconds(lambda: a @ a) / 1e9
+
+
+def alone(module: str, *arguments: object) -> list[float]:
+    """The numbers that `python -m module arguments` prints: measured in a process of their own."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command[1:])} ended with {done.returncode}")
+    return [float(number) for number in done.stdout.split()]
+
+
+def extra_memory(action: Callable[[], object], device: str = "cpu") -> float:
+    """MB by which a call raises the peak memory: of the device or, on the CPU, of a process that did little before."""
+    if torch.device(device).type == "cpu":
+        before, after = _peak(), (action(), _peak())[1]
+        return after - before
+    before = torch.cuda.memory_allocated(device) / 2**20
+    torch.cuda.reset_peak_memory_stats(device)
+    action()
+    return torch.cuda.max_memory_allocated(device) / 2**20 - before
+
+
+def _peak() -> float:
+    """Peak resident memory of this process so far, MB."""
+    if sys.platform == "linux":  # here getrusage would begin at the peak of the process that started this one
+        (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS counts in bytes
+
+
+def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """p of values ~ sizes^p, by least squares in logarithms."""
+    x, y = (torch.tensor(z, dtype=torch.float64).log() for z in (sizes, values))
+    x, y = x - x.mean(), y - y.mean()
+    return float(x @ y / (x @ x))
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:

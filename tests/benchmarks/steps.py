@@ -42,26 +42,28 @@ class Side:
         """Of forward and backward on one batch."""
         counter = FlopCounterMode(display=False)
         with counter:
-            out = self.network(torch.randn(self.shape), torch.zeros(self.shape[0], dtype=torch.int64))
+            where = next(self.network.parameters()).device
+            t = torch.zeros(self.shape[0], dtype=torch.int64, device=where)
+            out = self.network(torch.randn(self.shape, device=where), t)
             out.square().mean().backward()
         return counter.get_total_flops() / 1e9
 
 
-def training(repeats: int, size: int) -> Iterator[str]:
+def training(repeats: int, size: int, device: str) -> Iterator[str]:
     """Forward, backward, clipping, optimizer, EMA, data and timesteps drawn, in float32."""
     del size
     for shape in (IMAGES, SIGNALS):
         yield f"A batch of {' x '.join(map(str, shape))}:"
         yield ""
-        yield from _compared(shape, repeats)
+        yield from _compared(shape, repeats, device)
         yield ""
 
 
-def quality(repeats: int, size: int) -> Iterator[str]:
+def quality(repeats: int, size: int, device: str) -> Iterator[str]:
     """Whether the quicker network learns less: held-out loss after equally many steps on heartbeats."""
-    del repeats, size
+    del repeats, size  # nothing is timed
     heartbeats = load("ecg5000", 64)
-    train, held_out = (x[..., : SIGNALS[2] - 8] for x in (heartbeats.train, heartbeats.held_out))
+    train, held_out = (x[..., : SIGNALS[2] - 8].to(device) for x in (heartbeats.train, heartbeats.held_out))
     shape, steps, seeds = (32, *train.shape[1:]), 300, 3
     losses: dict[str, list[float]] = {}
     for seed in range(seeds):
@@ -79,9 +81,12 @@ def quality(repeats: int, size: int) -> Iterator[str]:
     yield from ["", *reasons] if reasons else []
 
 
-def everybody(shape: tuple[int, ...], x: Tensor | None = None, seed: int = 0) -> tuple[list[Side], list[str]]:
-    """memlib's networks, those of the peers that are installed, and who is missing; to train on x (random, if None)."""
-    x = torch.rand((256, *shape[1:]), generator=torch.Generator().manual_seed(0)) * 2 - 1 if x is None else x
+def random_data(shape: tuple[int, ...], device: str) -> Tensor:
+    return (torch.rand((256, *shape[1:]), generator=torch.Generator().manual_seed(0)) * 2 - 1).to(device)
+
+
+def everybody(shape: tuple[int, ...], x: Tensor, seed: int = 0) -> tuple[list[Side], list[str]]:
+    """memlib's networks, those of the peers that are installed, and who is missing; to train on x, where x is."""
     sides = [
         _memlib("memlib, plain", shape, x, seed, unshuffle=1),
         _memlib("memlib, unshuffle stem of 2", shape, x, seed, unshuffle=2),
@@ -95,10 +100,10 @@ def everybody(shape: tuple[int, ...], x: Tensor | None = None, seed: int = 0) ->
     return sides, reasons
 
 
-def _compared(shape: tuple[int, ...], repeats: int) -> Iterator[str]:
-    sides, reasons = everybody(shape)
+def _compared(shape: tuple[int, ...], repeats: int, device: str) -> Iterator[str]:
+    sides, reasons = everybody(shape, random_data(shape, device))
     peers = sides[2:]
-    taken, rate = rounds({side.name: side.step for side in sides}, repeats)
+    taken, rate = rounds({side.name: side.step for side in sides}, repeats, device)
     rows = [
         (
             side.name,
@@ -118,10 +123,10 @@ def _compared(shape: tuple[int, ...], repeats: int) -> Iterator[str]:
     yield from reasons
 
 
-def drawing(repeats: int, size: int) -> Iterator[str]:
+def drawing(repeats: int, size: int, device: str) -> Iterator[str]:
     """Drawing 32 timesteps from an interval, as a share of the quickest training step above."""
     del size
-    step = everybody(IMAGES)[0][1].step
+    step = everybody(IMAGES, random_data(IMAGES, device))[0][1].step
     timesteps, generator = gaussian_interval(1000, 0, 500), torch.Generator().manual_seed(0)
     draws = 100
 
@@ -129,7 +134,7 @@ def drawing(repeats: int, size: int) -> Iterator[str]:
         for _ in range(draws):
             timesteps.sample(IMAGES[0], generator)
 
-    taken, rate = rounds({"draw": draw, "step": step}, repeats)
+    taken, rate = rounds({"draw": draw, "step": step}, repeats, device)
     share = ratio(taken["draw"], taken["step"]) / draws
     microseconds = median(taken["draw"]) / draws * 1e6
     row = (f"{microseconds:.0f}", f"{median(taken['step']) * 1e3:.0f}", f"{share:.4%}")
@@ -143,7 +148,7 @@ def _memlib(name: str, shape: tuple[int, ...], x: Tensor, seed: int, unshuffle: 
     network = UNet(len(shape) - 2, shape[1], WIDTH, MULTIPLIERS[len(shape)], unshuffle=unshuffle)
     run = train(
         network, x, Schedule.linear(), uniform(), TrainConfig(10**9, shape[0], precision="float32"),
-        generator=torch.Generator().manual_seed(seed),
+        generator=torch.Generator().manual_seed(seed), device=x.device,
     )  # fmt: skip
     return Side(name, network, shape, lambda: next(run))
 
@@ -186,7 +191,7 @@ def _diffusers(shape: tuple[int, ...], x: Tensor, seed: int) -> Side:
             mid_block_type="UNetMidBlock1D",
             **common,
         )
-    return _peer(f"diffusers {type(network).__name__}", Model(network), shape, x, seed)
+    return peer(f"diffusers {type(network).__name__}", Model(network), shape, x, seed)
 
 
 def _lucidrains(shape: tuple[int, ...], x: Tensor, seed: int) -> Side:
@@ -205,20 +210,22 @@ def _lucidrains(shape: tuple[int, ...], x: Tensor, seed: int) -> Side:
     torch.manual_seed(seed)
     kind = Unet if len(shape) == 4 else Unet1D
     network = kind(LUCIDRAINS_WIDTH[len(shape)], dim_mults=MULTIPLIERS[len(shape)], channels=shape[1])
-    return _peer(f"denoising-diffusion-pytorch {kind.__name__}", network, shape, x, seed)
+    return peer(f"denoising-diffusion-pytorch {kind.__name__}", network, shape, x, seed)
 
 
-def _peer(name: str, network: nn.Module, shape: tuple[int, ...], x: Tensor, seed: int) -> Side:
+def peer(name: str, network: nn.Module, shape: tuple[int, ...], x: Tensor, seed: int) -> Side:
     """With the step that the peers' own training scripts take: the same work as memlib.train's, in plain PyTorch."""
-    schedule, generator, warmup = Schedule.linear(), torch.Generator().manual_seed(seed), TrainConfig().warmup
+    network.to(x.device)
+    own = {"generator": torch.Generator(x.device).manual_seed(seed), "device": x.device}
+    schedule, warmup = Schedule.linear(), TrainConfig().warmup
     average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn())
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
     rising = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / (warmup + 1)))
 
     def step() -> None:
-        x0 = x[torch.randint(len(x), shape[:1], generator=generator)]
-        t = torch.randint(schedule.T, shape[:1], generator=generator)
-        eps = torch.randn(x0.shape, generator=generator)
+        x0 = x[torch.randint(len(x), shape[:1], **own)]
+        t = torch.randint(schedule.T, shape[:1], **own)
+        eps = torch.randn(x0.shape, **own)
         loss = (network(schedule.noise(x0, t, eps), t) - eps).square().mean()
         optimizer.zero_grad()
         loss.backward()
