@@ -11,22 +11,27 @@ import base64
 import errno
 import hashlib
 import io
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import filelock
 import nbformat
 import papermill
+from jupyter_client.asynchronous.client import AsyncKernelClient
+from jupyter_client.channels import AsyncZMQSocketChannel
 from nbclient.exceptions import CellTimeoutError
 from nbformat import NotebookNode
 from papermill.execute import remove_error_markers
 from PIL import Image
+from traitlets import Type
 from traitlets.config import Config
 
 from .files import naming, write_atomically
@@ -37,6 +42,21 @@ from .report import FAILED, figures, write_report
 NOTEBOOKS = ROOT / "notebooks"
 CELL_TIMEOUT = 12 * 3600  # s; only ends a cell that hangs, since a paper-profile cell may train for hours
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+
+
+class _Channel(AsyncZMQSocketChannel):
+    """Looks once a second: an answer that arrives while a widget's state goes out the same way wakes nobody up."""
+
+    async def get_msg(self, timeout: float | None = None) -> dict[str, Any]:
+        end = time.monotonic() + (math.inf if timeout is None else timeout)
+        while (left := end - time.monotonic()) > 1:
+            with suppress(Empty):
+                return await super().get_msg(1)
+        return await super().get_msg(max(left, 0))
+
+
+class _Client(AsyncKernelClient):
+    shell_channel_class = Type(_Channel)
 
 
 @dataclass(frozen=True)
@@ -195,6 +215,7 @@ def _execute(nb: NotebookNode, part: Path, parameters: Mapping[str, Any], folder
     try:
         # sockets that are files: a free port may be another process's by the time that the kernel binds it
         with TemporaryDirectory(prefix="memlib-") as sockets, naming(part), _kernel_environment():
+            manager = {"transport": "ipc", "ip": f"{sockets}/kernel", "client_class": f"{__name__}.{_Client.__name__}"}
             papermill.execute_notebook(
                 nb,
                 target,
@@ -203,7 +224,7 @@ def _execute(nb: NotebookNode, part: Path, parameters: Mapping[str, Any], folder
                 progress_bar=bar,
                 cwd=folder,
                 start_timeout=300,
-                config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}),
+                config=Config(KernelManager=manager),
                 execution_timeout=CELL_TIMEOUT,
             )
     except papermill.PapermillExecutionError:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,6 +17,8 @@ import filelock
 import nbformat
 import psutil
 import pytest
+import zmq.asyncio
+from jupyter_client.session import Session
 from nbformat import v4
 from PIL import Image
 
@@ -124,6 +128,33 @@ def test_error_hidden_in_a_widget_is_a_failure(write, tmp_path) -> None:
     assert outcome.error == "in a widget: ZeroDivisionError: division by zero"
     assert outcome.path.name == "01_a.failed.ipynb"
     assert not run(write("02_b", WIDGET.format(3)), tmp_path / "out").error
+
+
+async def heard(path: Path) -> list[bool]:
+    """Whether a client hears an answer that comes while it sends a widget's state the same way, three times."""
+    context, session, found = zmq.asyncio.Context(), Session(), []
+    kernel, client = zmq.Context.shadow(context.underlying).socket(zmq.PAIR), context.socket(zmq.PAIR)
+    kernel.bind(f"ipc://{path}")
+    client.connect(f"ipc://{path}")
+    channel = batch._Channel(client, session)
+    for _ in range(3):
+        answer = asyncio.ensure_future(channel.get_msg(timeout=60))
+        await asyncio.sleep(0.2)
+        session.send(kernel, "execute_reply")
+        time.sleep(0.2)  # it is here, and the event loop has not looked
+        channel.send(session.msg("comm_msg"))
+        await asyncio.wait([answer], timeout=5)
+        found.append(answer.done())
+        answer.cancel()
+    kernel.close(0)
+    client.close(0)
+    context.term()
+    return found
+
+
+def test_an_answer_that_comes_while_a_widgets_state_goes_out_is_heard(tmp_path) -> None:
+    """The sending takes along the one signal of the socket, and who waits for that waits for ever."""
+    assert asyncio.run(heard(tmp_path / "socket")) == [True] * 3
 
 
 def test_an_error_that_is_meant_is_none(write, tmp_path) -> None:
