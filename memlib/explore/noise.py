@@ -97,6 +97,7 @@ def interval_explorer(schedule: Schedule | None = None, items: Tensor | None = N
 
 
 @check_kinds
+@plots.style.all_or_none()
 def draw_interval(
     schedule: Schedule, items: Tensor, width: float = 500, centre: float = 250, confidence: float = 0.95,
     tails: str = "proportional",

@@ -96,6 +96,7 @@ def tradeoff_explorer(lines: Sequence[Line], folder: Path = RESULTS) -> widgets.
 
 
 @check_kinds
+@plots.style.all_or_none()
 def draw_tradeoff(
     lines: Sequence[Line], dataset: str, seed: int, control: str, emphasis: str = "", folder: Path = RESULTS
 ) -> tuple[Figure, str]:
