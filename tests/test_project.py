@@ -209,7 +209,7 @@ def test_workflows_call_targets_that_exist() -> None:
             runs += [step["run"] for step in job["steps"] if "run" in step]
     runs.append((ROOT / ".ci" / "run").read_text())
     called = set(re.findall(r"^\s*(?:timeout \d+ )?make (?:--\S+ )*([a-z-]+)", "\n".join(runs), re.M))
-    assert {"setup", "test", "lint", "coverage", "mutants"} == called <= targets
+    assert {"setup", "test", "lint", "coverage", "test-faults", "mutants"} == called <= targets
     assert ".ci/run" in runs and os.access(ROOT / ".ci" / "run", os.X_OK)
 
 
