@@ -20,13 +20,14 @@ from memlib.training import TrainConfig
 from tests.benchmarks.measure import ratio, rounds, seconds, table
 from tests.benchmarks.steps import peer
 
+STEPS = 100
 LOAD = {"nothing": "pass", "torch": "import torch", "memlib": "import memlib", "all of memlib": "import memlib.explore"}
 
 
 def experiment(repeats: int, size: int, device: str) -> Iterator[str]:
     """Heartbeats at the recorded profile, but for the steps: trained, sampled from, kept, judged."""
     del size
-    one = replace(profile("recorded").signals, training=TrainConfig(steps=200, batch_size=32))
+    one = replace(profile("recorded").signals, training=TrainConfig(STEPS, 32, precision="float32"), n_samples=64)
     dataset, schedule = one.load_data(), one.build_schedule()
     shape = tuple(dataset.train.shape[1:])
 

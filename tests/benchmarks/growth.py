@@ -11,7 +11,7 @@ from torch import Tensor
 
 from memlib import ExactDenoiser, Schedule, TrainConfig, UNet, metrics, train, uniform
 from memlib.metrics.judge import judge
-from tests.benchmarks.measure import alone, exponent, extra_memory, matmul_rate, seconds, table
+from tests.benchmarks.measure import alone, exponent, matmul_rate, peak, seconds, table
 from tests.benchmarks.metrics import images
 
 VALUES = 96  # of an item: a million items are 96 million numbers
@@ -24,26 +24,27 @@ Action = Callable[[], object]
 
 
 def growth(repeats: int, size: int, device: str) -> Iterator[str]:
-    """Each size in a process of its own: the median of its times, and by how much a call raises the peak of memory."""
+    """Each curve in a process of its own, from small to large, so that each size raises the peak of memory."""
     del size
     for (title, unit), curves in CURVES.items():
         sizes = sorted({n for _, own in curves.values() for n in own})
         rows, rates = [], []
         for name, (_, own) in curves.items():
             rates.append(matmul_rate(device))
-            found = {n: alone("tests.benchmarks.growth", title, name, n, repeats, device) for n in own}
-            times, memory = ([found[n][i] for n in own] for i in range(2))
-            cells = [f"{found[n][0]:.2g} s, {found[n][1]:.0f} MB" if n in found else "" for n in sizes]
-            grown = f"{exponent(own[-FITTED:], times[-FITTED:]):.1f}"
-            # what is less than the interpreter's own coming and going tells nothing
-            held = f"{exponent(own[-FITTED:], memory[-FITTED:]):.1f}" if min(memory[-FITTED:]) > 4 else "-"
-            rows.append((name, *cells, grown, held))
+            found = alone("tests.benchmarks.growth", title, name, repeats, device)
+            times, memory = found[::2], found[1::2]
+            cells = {n: f"{s:.2g} s, {mb:.0f} MB" for n, s, mb in zip(own, times, memory, strict=True)}
+            grown, held = (f"{exponent(own[-FITTED:], x[-FITTED:]):.1f}" for x in (times, memory))
+            rows.append((name, *(cells.get(n, "") for n in sizes), grown, held))
         yield f"{title}:"
         yield ""
         header = [f"{n:,}" for n in sizes]
         yield from table([unit, *header, "exponent of time", "of memory"], rows)
         yield ""
-        yield (f"Exponents are fitted to the {FITTED} largest. Matrix product meanwhile: {median(rates):.0f} GFLOP/s.")
+        yield (
+            "Memory is what the peak rose by since before the smallest size, data included. Exponents are fitted to "
+            f"the {FITTED} largest sizes. Matrix product meanwhile: {median(rates):.0f} GFLOP/s."
+        )
         yield ""
 
 
@@ -80,7 +81,7 @@ def _judged(samples: Tensor, real: Tensor) -> object:
 
 
 def _step(side: int, device: str) -> Action:
-    x = images(1, device, side, 2 * BATCH)[0]
+    x = images(2, device, side, 2 * BATCH)[1]
     run = train(
         UNet(2, 3), x, Schedule.linear(), uniform(), TrainConfig(10**9, BATCH, precision="float32"),
         generator=torch.Generator().manual_seed(0), device=device,
@@ -89,12 +90,13 @@ def _step(side: int, device: str) -> Action:
 
 
 def _call(side: int, device: str) -> Action:
-    x = images(1, device, side, BATCH)[0]
+    x = images(2, device, side, BATCH)[1]
     network, t = UNet(2, 3).eval().requires_grad_(False).to(device), torch.full((BATCH,), 500, device=device)
     return lambda: network(x, t)
 
 
-MILLION, MYRIAD = [10**k for k in range(2, 7)], [10**k for k in range(2, 5)]
+MILLION = [10**k for k in range(2, 7)]
+MYRIAD = [100, 1000, 3000, 10_000]  # of what looks at all pairs
 SIDES = [16, 32, 64, 128]
 CURVES: dict[tuple[str, str], dict[str, tuple[Callable[[int, str], Action], list[int]]]] = {
     (f"Training set: items of {VALUES} values, {SAMPLES} samples", "items"): {
@@ -115,15 +117,18 @@ CURVES: dict[tuple[str, str], dict[str, tuple[Callable[[int, str], Action], list
 }
 
 
-def _measured(title: str, name: str, n: int, repeats: int, device: str) -> tuple[float, float]:
-    """Seconds and MB."""
+def _measured(title: str, name: str, repeats: int, device: str) -> Iterator[float]:
+    """Seconds and MB of one size after the other."""
     ((build, own),) = (curves[name] for (key, _), curves in CURVES.items() if key == title)
     build(own[0], device)()  # loads what is loaded once
-    action = build(n, device)
-    memory = extra_memory(action, device)
-    return median(seconds(action) for _ in range(repeats)), memory
+    before = peak(device)
+    for n in own:
+        action = build(n, device)
+        action()
+        yield median(seconds(action) for _ in range(repeats))
+        yield max(peak(device) - before, 1 / 2**8)  # a page, where nothing was added
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    print(*_measured(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]))
+    print(*_measured(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]))

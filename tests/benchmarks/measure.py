@@ -67,18 +67,15 @@ def alone(module: str, *arguments: object) -> list[float]:
 
 
 def extra_memory(action: Callable[[], object], device: str = "cpu") -> float:
-    """MB by which a call raises the peak memory: of the device or, on the CPU, of a process that did little before."""
-    if torch.device(device).type == "cpu":
-        before, after = _peak(), (action(), _peak())[1]
-        return after - before
-    before = torch.cuda.memory_allocated(device) / 2**20
-    torch.cuda.reset_peak_memory_stats(device)
-    action()
-    return torch.cuda.max_memory_allocated(device) / 2**20 - before
+    """MB by which a call raises the `peak`, in a process that has done nothing larger before."""
+    before, _, after = peak(device), action(), peak(device)
+    return after - before
 
 
-def _peak() -> float:
-    """Peak resident memory of this process so far, MB."""
+def peak(device: str = "cpu") -> float:
+    """MB that this process held at most so far: resident memory or, on a GPU, what torch allocated there."""
+    if torch.device(device).type != "cpu":
+        return torch.cuda.max_memory_allocated(device) / 2**20
     if sys.platform == "linux":  # here getrusage would begin at the peak of the process that started this one
         (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) / 2**10
