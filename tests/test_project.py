@@ -235,7 +235,7 @@ def test_installed_packages_have_the_licences_that_the_readme_tells() -> None:
     named = re.search(r"Licences of what is installed.*?\n\n", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)[
         0
     ]
-    permissive = re.compile(r"BSD|MIT|Apache|ISC|PSF|Python Software Foundation|CC0|Public Domain", re.I)
+    permissive = re.compile(r"BSD|MIT|Apache|ISC|PSF|Python Software Foundation|CC0|Unlicense|Public Domain", re.I)
     for package in distributions():
         data = package.metadata
         if data["Name"].startswith("nvidia-"):
