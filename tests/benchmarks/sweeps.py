@@ -44,7 +44,7 @@ def sweeps(repeats: int, size: int, device: str) -> Iterator[str]:
     )
     yield ""
     added = median(_overhead(base, i) for i in range(repeats))
-    yield f"What the sweep adds to a run, in one process: {1e3 * added:.0f} ms, or {added / 60:.2%} of a run of a minute."
+    yield f"What the sweep adds to a run, in one process: {1e3 * added:.0f} ms, or {added / 60:.2%} of a minute's run."
     yield f"Reading {LINES:,} recorded lines: {_reading():.2f} s."
 
 
