@@ -239,10 +239,10 @@ class ExactDenoiser(nn.Module):
     @check_kinds
     def weights(self, x: Tensor, t: Tensor) -> Tensor:
         """(B, N) float64: the posterior probability of each training example given x_t; rows sum to 1."""
-        return torch.cat(list(self._logits(x, t)), 1).softmax(1)
+        return torch.cat([logits for logits, _ in self._logits(x, t)], 1).softmax(1)
 
     def _logits(self, x: Tensor, t: Tensor):
-        """Chunks (B, n) of -|x_t - sqrt(alpha_bar) x_i|^2 / (2 (1 - alpha_bar)), less a term common to all i."""
+        """Chunks (B, n) of -|x_t - sqrt(alpha_bar) x_i|^2 / (2 (1 - alpha_bar)), but for what all i share, and x_i."""
         if x.shape[1:] != self.train_set.shape[1:]:
             raise ValueError(f"x has shape {tuple(x.shape)}; the examples have {tuple(self.train_set.shape[1:])}")
         check_batch(x, t)
@@ -255,16 +255,16 @@ class ExactDenoiser(nn.Module):
         for part in self.train_set.split(self.chunk):
             part = part.flatten(1).double()
             inner = x @ part.T * alpha_bar.sqrt() - part.square().sum(1) * alpha_bar / 2
-            yield inner / (1 - alpha_bar)
+            yield inner / (1 - alpha_bar), part
 
     def _posterior_mean(self, x: Tensor, t: Tensor) -> Tensor:
         peak = x.new_full((len(x), 1), -torch.inf, dtype=torch.float64)
         total, mean = torch.zeros_like(peak), x.new_zeros(len(x), self.train_set[0].numel(), dtype=torch.float64)
-        for logits, part in zip(self._logits(x, t), self.train_set.split(self.chunk), strict=True):
+        for logits, part in self._logits(x, t):
             higher = torch.maximum(peak, logits.amax(1, keepdim=True))
             rescale, weights = (peak - higher).exp(), (logits - higher).exp()
             total = total * rescale + weights.sum(1, keepdim=True)
-            mean = mean * rescale + weights @ part.flatten(1).double()
+            mean = mean * rescale + weights @ part
             peak = higher
         return (mean / total).reshape(x.shape)
 
