@@ -108,7 +108,7 @@ def load(
         held_out=held_out,
         fresh=fresh,
         value_range=(-1.0, 1.0) if is_image else (float(items.min()), float(items.max())),
-        kind="image" if is_image else "points" if name in CURVES else "signal",
+        kind=kind_of(name),
         licence=LICENCES.get(name, "MIT (made by memlib)"),
         source=SOURCES.get(name, "made by memlib"),
         sha256=hashlib.sha256(items.tobytes()).hexdigest(),
@@ -143,6 +143,12 @@ CURVES: dict[str, Callable[[Tensor], Tensor]] = {  # u (N,) in [0, 1) -> (N, 2)
     "gaussians": _gaussians,
 }
 NAMES = (*CURVES, *SOURCES)
+
+
+@check_kinds
+def kind_of(name: str) -> str:
+    """What the items of a data set are: "points", "signal" or "image"."""
+    return "points" if name in CURVES else "signal" if name == "ecg5000" else "image"
 
 
 def _points(name: str, n: int, generator: torch.Generator) -> np.ndarray:

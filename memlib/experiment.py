@@ -103,11 +103,6 @@ class Experiment:
         """The noise schedule, with as many timesteps as the distribution has."""
         return getattr(schedules.Schedule, self.schedule)(self.timesteps.T)
 
-    @property
-    def is_image(self) -> bool:
-        """Whether its items are pictures, and neither signals nor points."""
-        return self.dataset != "ecg5000" and self.dataset not in data.CURVES
-
     def alike(self) -> tuple:
         """What the runs of one fleet have in common."""
         return self.dataset, self.image_size, self.timesteps.T, self.schedule, self.network, self.training

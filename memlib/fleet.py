@@ -78,7 +78,7 @@ def train_fleet(
             raise ValueError(f"{name} holds {len(values)}, models {len(models)}; need one for each, and at least one")
     if state is not None and (missing := {"weights", "averages", "optimizer", "generators", "step"} - set(state)):
         raise ValueError(f"state lacks {sorted(missing)}; need what FleetStep.state() returns")
-    data, weights = [], []
+    data, weights, forms = [], [], []
     for k, (model, x0, own, weight) in enumerate(zip(models, x0s, timesteps, loss_weights, strict=True)):
         try:
             x0, weight = checked(model, x0, schedule, own, device, weight)
@@ -86,7 +86,8 @@ def train_fleet(
             raise type(error)(f"member {k}: {error}") from error
         data.append(x0)
         weights.append(x0.new_ones(schedule.T) if weight is None else weight)
-        if _form(model) != _form(models[0]) or x0.shape[1:] != data[0].shape[1:] or x0.device != data[0].device:
+        forms.append(_form(model))
+        if forms[k] != forms[0] or x0.shape[1:] != data[0].shape[1:] or x0.device != data[0].device:
             raise ValueError(f"member {k}: its network or the shape of its examples is not that of member 0")
     return _train(list(models), data, schedule, timesteps, config, generators, state, torch.stack(weights))
 

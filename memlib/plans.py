@@ -149,7 +149,7 @@ def _configurations(content: Mapping[str, Any], budgets: str) -> Iterator[Config
 
 def _one(dataset: str, seed: int, control: Mapping[str, Any], budgets: str) -> Config:
     budget = profile(budgets)
-    base = budget.signals if dataset == "ecg5000" else budget.points if dataset in data.CURVES else budget.images
+    base = {"points": budget.points, "signal": budget.signals, "image": budget.images}[data.kind_of(dataset)]
     length = control.get("length", 1)
     config = replace(
         base,

@@ -165,7 +165,7 @@ def _train(
     experiments, datasets = zip(*members.values(), strict=True)
     first, size = experiments[0], len(experiments)
     path, state, history = next(iter(members)) / "checkpoint", None, {"step": [], "loss": [], "seconds": 0.0}
-    names = [experiment.key(dataset.sha256) for experiment, dataset in members.values()]
+    names = [work.name for work in members]  # of the runs, by their keys
     if path.exists():
         try:
             content = checkpoint.read(path)

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
+from .data import kind_of
 from .experiment import Experiment
 from .kinds import check_count
 from .runs import Result, run_fleet, runs_folder
@@ -113,7 +114,8 @@ def _groups(todo: Sequence[Experiment], device: str, fleet: int | None, workers:
         alike.setdefault(experiment.alike(), []).append(i)
     groups = []
     for runs in alike.values():
-        most = fleet or (1 if device == "cpu" and todo[runs[0]].is_image else FLEET[torch.device(device).type])
+        slower = device == "cpu" and kind_of(todo[runs[0]].dataset) == "image"
+        most = fleet or (1 if slower else FLEET[torch.device(device).type])
         count = workers * math.ceil(len(runs) / (most * workers))
         groups += [tuple(runs[k::count]) for k in range(min(count, len(runs)))]
     return sorted(groups)

@@ -1,6 +1,7 @@
 """A run is a function of its description: cached, resumed to the same bits, refused by name where it makes none."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -85,18 +86,22 @@ class Killed(BaseException):
     """Not an Exception: as a kill, it leaves everything where it is."""
 
 
+def kill(at: int | str) -> Callable[[int], None]:
+    def on_step(step: int) -> None:
+        if step == at:
+            raise Killed
+
+    return on_step
+
+
 @pytest.mark.parametrize("at", [3, 61, 119])
 def test_cut_off_and_resumed_ends_with_the_same_bits(at, tmp_path, monkeypatch):
     whole = run(SMALL)
     monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path / "other"))
     monkeypatch.setattr(made, "CHECKPOINT_SECONDS", 0)
 
-    def kill(step: int) -> None:
-        if step == at:
-            raise Killed
-
     with pytest.raises(Killed):
-        run(SMALL, on_step=kill)
+        run(SMALL, on_step=kill(at))
     told = []
     resumed = run(SMALL, on_step=told.append)
     assert at > 2 and told[0] > 1, "it began anew"
@@ -133,17 +138,13 @@ def test_a_fleet_cut_off_and_resumed_ends_with_the_same_bits(at, tmp_path, monke
     monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path / "other"))
     monkeypatch.setattr(made, "CHECKPOINT_SECONDS", 0)
 
-    def kill(step: int) -> None:
-        if step == at:
-            raise Killed
-
     with pytest.raises(Killed), monkeypatch.context() as patch:
         if isinstance(at, str):
             names = iter(["first"])
             rename = made.download.os.replace
-            folder = lambda source, target: rename(source, target) if next(names, None) else kill(at)  # noqa: E731
+            folder = lambda source, target: rename(source, target) if next(names, None) else kill(at)(at)  # noqa: E731
             patch.setattr(made.download, "os", SimpleNamespace(replace=folder))
-        run_fleet(FLEET, on_step=kill)
+        run_fleet(FLEET, on_step=kill(at))
     told = []
     resumed = run_fleet(FLEET, on_step=told.append)
     assert told[:1] != [1] and bool(told) != isinstance(at, str), "it began anew"
@@ -158,12 +159,8 @@ def test_from_a_fleets_checkpoint_no_run_alone_goes_on(tmp_path, monkeypatch):
     monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path / "other"))
     monkeypatch.setattr(made, "CHECKPOINT_SECONDS", 0)
 
-    def kill(step: int) -> None:
-        if step == 61:
-            raise Killed
-
     with pytest.raises(Killed):
-        run_fleet(FLEET, on_step=kill)
+        run_fleet(FLEET, on_step=kill(61))
     assert [torch.equal(run(e).samples, old.samples) for e, old in zip(FLEET, alone, strict=True)] == [True] * 3
 
 

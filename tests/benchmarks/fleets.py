@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from statistics import median
 
-import numpy as np
 import torch
 
 from memlib import train, train_fleet
 from memlib.profiles import profile
-from tests.benchmarks.measure import ratio, rounds, table
+from tests.benchmarks.measure import exponent, ratio, rounds, table
 
 SIZES = {"points": (1, 2, 4, 8, 16, 32, 64), "signals": (1, 4, 8, 16, 64), "images": (1, 4, 16)}
 STEPS = {"points": 20, "signals": 3, "images": 1}  # a round
@@ -30,8 +29,8 @@ def fleets(repeats: int, size: int, device: str) -> Iterator[str]:
             seconds.append(step)
             of_one = f"{step / seconds[0]:.1f}"
             rows.append((kind, count, f"{1e3 * step:.1f}", f"{ratio(taken['fleet'], taken['alone']):.2f}", of_one))
-        exponent = np.polyfit(np.log(sizes[1:]), np.log(seconds[1:]), 1)[0]
-        notes.append(f"{kind}: time grows as K^{exponent:.2f} from K = {sizes[1]} on.")
+        grown = exponent(sizes[1:], seconds[1:])
+        notes.append(f"{kind}: time grows as K^{grown:.2f} from K = {sizes[1]} on.")
     yield from table(["networks", "K", "ms a step of the fleet", "of K steps alone", "of the fleet of one"], rows)
     yield ""
     yield f"{' '.join(notes)} Matrix product in the last rounds: {rate:.0f} GFLOP/s."
