@@ -193,7 +193,7 @@ def _measure_splice(config: Config) -> tuple[Line, Tensor]:
     denoiser = Spliced(above.denoiser(), below.denoiser(), config["at"])
     dataset = above.experiment.load_data()
     samples = runs.draw(denoiser, above.experiment, dataset)
-    history = {"seconds": 0.0, "fleet": 1, "device": "cpu", "loss": []}
+    history = above.history | {"seconds": 0.0, "fleet": 1, "loss": []}  # it trained nothing
     return _measure(config, above.experiment, dataset, samples, denoiser, history)
 
 
@@ -222,6 +222,7 @@ def _measure(
         "seconds": round(history["seconds"], 1),
         "fleet": history["fleet"],
         "device": history["device"],
+        "precision": history["precision"],
         **provenance(),
     }
     return line, samples

@@ -41,7 +41,7 @@ class Result:
     """(n_samples, *D) on the CPU, from the averaged weights."""
     history: dict[str, Any]
     """step: (r,) and loss: (r, BANDS), the mean training loss per band since the last reading (None where nothing was
-    drawn); fleet, the number trained together, and seconds, the training's over that number; device, versions."""
+    drawn); fleet, the number trained together; seconds, the training's over that number; device, precision, torch."""
 
     @classmethod
     def load(cls, folder: Path | str) -> Result:
@@ -208,7 +208,8 @@ def _train(
                 saved = time.monotonic()
         on_step(step.step)
     history["seconds"] = (history["seconds"] + time.monotonic() - started) / size
-    history |= {"fleet": size, "device": str(device), "torch": torch.__version__}
+    precision = first.training.precision_on(torch.device(device))
+    history |= {"fleet": size, "device": str(device), "precision": precision, "torch": torch.__version__}
     losses = zip(*history["loss"], strict=True)
     return [history | {"loss": own} for own in losses], [step.ema] if size == 1 else step.emas
 

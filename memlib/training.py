@@ -61,10 +61,13 @@ class TrainConfig:
         """Whether to look if the loss of step number `step` is finite."""
         return (step + 1) % CHECK_EVERY == 0 or step + 1 == self.steps
 
+    def precision_on(self, device: torch.device) -> str:
+        """float32 or bfloat16: what `precision` comes to there."""
+        return ("float32", "bfloat16")[has_bfloat16(device)] if self.precision == "auto" else self.precision
+
     def autocast(self, device: torch.device) -> torch.autocast:
         """The context in which the network computes with this precision."""
-        bfloat16 = self.precision == "bfloat16" or (self.precision == "auto" and has_bfloat16(device))
-        return torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision_on(device) == "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -250,7 +253,6 @@ def check_device(device: str | torch.device) -> torch.device:
 
 def has_bfloat16(device: torch.device) -> bool:
     """Whether the device has bfloat16 arithmetic of its own (emulated, it is slower than float32)."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    onednn = device.type == "cpu" and torch.backends.mkldnn.is_available()
-    return onednn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if device.type == "cpu":
+        return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -1066,8 +1066,8 @@ LEFT_OUT = {
             samplers.last_frame samplers.logit samplers.predict samplers.timestep_list schedules.check_shape
             schedules.vector timesteps.check_confidence timesteps.finite_log_snr timesteps.log_snr_step
             timesteps.z_value training.TrainConfig.autocast training.TrainConfig.ema_decay_at
-            training.TrainConfig.is_checked training.TrainConfig.learning_rate_at training.checked training.draw
-            training.has_bfloat16
+            training.TrainConfig.is_checked training.TrainConfig.learning_rate_at training.TrainConfig.precision_on
+            training.checked training.draw training.has_bfloat16
         """,
         "a widget, whose controls have bounds: test_explore; what it draws is called here": """
             explore.live.live_trainer explore.neighbours.neighbour_explorer explore.noise.interval_explorer

@@ -21,7 +21,7 @@ from memlib.metrics.judge import judge
 from memlib.models import Spliced
 from memlib.plans import key, read_plan
 from memlib.results import RESULTS, is_broken, read, read_samples, record, summary, table
-from memlib.training import loss_at
+from memlib.training import TrainConfig, loss_at
 
 PLAN = """
 question = "Does the evidence layer work?"
@@ -144,8 +144,9 @@ def test_floors_are_those_of_the_lines_own_sets(recorded) -> None:
 
 
 def test_a_line_says_what_it_was_made_with(recorded) -> None:
+    chosen = TrainConfig().precision_on(torch.device("cpu"))
     for line in recorded[1]:
-        assert line["device"] == "cpu"
+        assert (line["device"], line["precision"]) == ("cpu", chosen)
         assert f"torch {torch.__version__}" in line["versions"] and line["commit"] and line["hardware"]
 
 

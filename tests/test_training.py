@@ -26,6 +26,7 @@ from memlib import (
     train,
     uniform,
 )
+from memlib.training import has_bfloat16
 
 SCHEDULE = Schedule.linear()
 FLOAT32 = {"precision": "float32"}
@@ -417,6 +418,16 @@ def test_loss_at_refuses_data_and_models_as_training_does() -> None:
 
 
 # --- bfloat16 ---------------------------------------------------------------------------------------------------------
+
+
+def test_auto_is_bfloat16_where_the_device_computes_in_it() -> None:
+    cpu, other = torch.device("cpu"), torch.device("meta")
+    assert not has_bfloat16(other) and TrainConfig().precision_on(other) == "float32"
+    assert TrainConfig().precision_on(cpu) == ("bfloat16" if has_bfloat16(cpu) else "float32")
+    for precision in ("float32", "bfloat16"):
+        assert TrainConfig(precision=precision).precision_on(cpu) == precision
+        with TrainConfig(precision=precision).autocast(cpu):
+            assert torch.is_autocast_enabled("cpu") == (precision == "bfloat16")
 
 
 def test_bfloat16_runs_and_is_close_to_float32() -> None:
