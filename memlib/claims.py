@@ -22,7 +22,7 @@ from .files import write_atomically
 from .inference import holm, paired_difference, trend
 from .kinds import check_kinds, naming_keys
 from .metrics import Estimate
-from .plans import describe, read_plan
+from .plans import describe, read_plan, setting
 from .results import Line, is_broken
 
 ALPHA, PAIRS = 0.05, 6
@@ -136,12 +136,11 @@ def write_verdicts(verdicts: Iterable[Verdict], path: Path) -> None:
 
 def _by_seed(lines: Iterable[Line], budgets: str) -> dict[str, dict[int, Runs]]:
     """Data set -> seed -> control -> line, of the runs at the budget that the plans compare."""
-    plain = lambda c: {k: v for k, v in c.items() if k not in ("timesteps", "weighted", "seed")}  # noqa: E731
-    compared = {c["dataset"]: plain(c) for plan in ("width", "other_images") for c in read_plan(plan, budgets)}
+    compared = {setting(c | {"seed": 0}) for plan in ("width", "other_images") for c in read_plan(plan, budgets)}
     runs: dict[str, dict[int, Runs]] = {}
     for line in lines:
         config = line["config"]
-        if "above" not in config and plain(config) == compared.get(config["dataset"]):
+        if "above" not in config and setting(config | {"seed": 0}) in compared:
             runs.setdefault(config["dataset"], {}).setdefault(config["seed"], {})[describe(config)] = line
     return runs
 

@@ -81,6 +81,12 @@ def key(config: Mapping[str, Any]) -> str:
 
 
 @check_kinds
+def setting(config: Mapping[str, Any]) -> str:
+    """All of a configuration but where its training looks, as JSON: equal for runs that may be compared."""
+    return json.dumps({k: v for k, v in config.items() if k not in ("timesteps", "weighted")}, sort_keys=True)
+
+
+@check_kinds
 @naming_keys("config")
 def describe(config: Mapping[str, Any]) -> str:
     """The control in a few words, as tables and plots name it. Raises ValueError for a key that is missing."""

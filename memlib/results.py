@@ -116,15 +116,14 @@ def is_broken(line: Line, uniform: Line | None) -> bool:
 def table(lines: Iterable[Line]) -> pd.DataFrame:
     """A row per line: what was run, and the value of each measure; the floors as "fresh: ..." and "copycat: ..."."""
     lines, rows = list(lines), []
-    budget = lambda config: (config["dataset"], config["seed"], config["n_train"], config["training"]["steps"])  # noqa: E731
-    uniform = {budget(c): line for line in lines if not _is_splice(c := line["config"]) and c["timesteps"] == "uniform"}
+    uniform = {plans.setting(c): line for line in lines if (c := line["config"]).get("timesteps") == "uniform"}
     for line in lines:
         config, splice = _networks(line["config"])[0], _is_splice(line["config"])
         rows.append(
             {"key": line["key"], "dataset": config["dataset"], "seed": config["seed"]}
             | {"control": plans.describe(line["config"]), "splice": splice, "n_train": config["n_train"]}
             | {"steps": config["training"]["steps"], "seconds": line["seconds"]}
-            | {"broken": is_broken(line, uniform.get(budget(config)))}
+            | {"broken": is_broken(line, uniform.get(plans.setting(config)))}
             | {name: value for name, (value, _, _) in line["metrics"].items()}
             | {f"{kind}: {name}": e[0] for kind, floor in line["floors"].items() for name, e in floor.items()}
             | {"train loss": np.mean(line["loss"]["train"]), "held-out loss": np.mean(line["loss"]["held_out"])}

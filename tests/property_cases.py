@@ -741,6 +741,7 @@ CONFIGS = const(*(line["config"] for line in LINES[:3]), bad=NO_CONFIGS, named=(
 case("plans.experiment", plans.experiment, config=CONFIGS)
 case("plans.key", plans.key, config=CONFIGS)
 case("plans.describe", plans.describe, config=CONFIGS)
+case("plans.setting", plans.setting, config=const(*(line["config"] for line in LINES[:3]), bad=("uniform", None)))
 BUDGETS = const("recorded", "quick", bad=("", "none"), named=("profile",))
 case(
     "plans.read_plan", plans.read_plan, share=0.5, plan=const("width", bad=("", "none", Path("."), "/dev/null")),

@@ -46,7 +46,7 @@ KILLS = 50 if LONG else 5
 PLACES = 200  # where a byte is flipped, in each kind of file
 CONTENT = random.Random(0).randbytes(300_000)
 CONTEXT = get_context("forkserver")  # one warm process that forks: torch is imported once, not at each kill
-CONTEXT.set_forkserver_preload(["memlib.__main__", "memlib.batch", "pytest", "requests"])
+CONTEXT.set_forkserver_preload(["memlib.__main__", "memlib.batch", "pytest", "requests", "torch._dynamo"])
 FILE_OPERATIONS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate"}
 
 

@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from memlib import Schedule, uniform
 from memlib.experiment import Experiment
-from memlib.plans import PLANS, describe, distribution, experiment, key, read_plan
+from memlib.plans import PLANS, describe, distribution, experiment, key, read_plan, setting
 from memlib.profiles import profile
 
 SCHEDULE = Schedule.linear()
@@ -226,6 +226,14 @@ def test_a_splice_is_two_configurations_that_stand_alone_too(tmp_path) -> None:
 )
 def test_controls_are_described_in_a_few_words(tmp_path, control, name: str) -> None:
     assert describe(one(tmp_path, control)) == name
+
+
+def test_a_setting_is_all_but_where_training_looks() -> None:
+    configs = read_plan("matched_weight")
+    seeds = {(c["dataset"], c["seed"]) for c in configs}
+    assert len({setting(c) for c in configs}) == len(seeds) < len(configs)
+    wider = configs[0] | {"network": configs[0]["network"] | {"width": 48}}
+    assert setting(wider) != setting(configs[0])
 
 
 # --- keys -------------------------------------------------------------------------------------------------------------

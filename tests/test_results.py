@@ -400,6 +400,10 @@ def test_table_judges_broken_against_the_uniform_run_of_the_same_seed_and_budget
         assert not frame.xs("uniform", level="control").any()
         broken = {steps: frame[seed, steps, "interval 0 to 500"] for steps in (625, 1250, 2500, 5000)}
         assert broken == {625: False, 1250: False, 2500: True, 5000: True}
+    wider = configs[2] | {"network": configs[2]["network"] | {"width": 48}}
+    assert not table([*lines, line(wider | {"timesteps": {"interval": [0, 500]}}, 99.0)]).broken.iloc[-1], (
+        "no uniform run"
+    )
 
 
 def test_summary_counts_seeds_and_averages(recorded) -> None:
