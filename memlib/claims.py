@@ -17,11 +17,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
 from .files import write_atomically
 from .inference import holm, paired_difference, trend
 from .kinds import check_kinds, naming_keys
 from .metrics import Estimate
+from .metrics.checks import check_between
 from .plans import describe, read_plan, setting
 from .results import Line, is_broken
 
@@ -93,15 +95,30 @@ class Verdict:
 
 @check_kinds
 @naming_keys("lines: a recorded line")
-def judge_claims(lines: Iterable[Line], budgets: str = "recorded") -> list[Verdict]:
-    """The verdicts, C1 to C6, both readings of "later". ValueError for an unknown profile or lines never recorded."""
+def judge_claims(
+    lines: Iterable[Line],
+    budgets: str = "recorded",
+    *,
+    alpha: float = ALPHA,
+    least: float = 1.0,
+    corrected: bool = False,
+) -> list[Verdict]:
+    """The verdicts, C1 to C6, both readings of "later".
+
+    How much hangs on the rules' constants: `alpha` is another level, `least` multiplies the effects that would matter,
+    and with `corrected` the intervals that may contradict are widened to hold for the whole family at once
+    (Bonferroni). ValueError for an unknown profile, lines never recorded, alpha outside (0, 1) or least not above 0.
+    """
+    check_between("alpha", alpha, 0, 1)
+    check_between("least", least, 0, math.inf)
     runs = _by_seed(lines, budgets)
     asked = [
         a for dataset in sorted(runs) for a in _questions(dataset, [runs[dataset][s] for s in sorted(runs[dataset])])
     ]
     judged = [f for f, _, _ in asked if f.says == "" and f.p is not None]
     adjusted = dict(zip(map(id, judged), holm([f.p for f in judged]), strict=True))
-    findings = [_decide(f, adjusted.get(id(f)), sign, least) for f, sign, least in asked]
+    tails = ALPHA / 2 / max(1, corrected * len(judged))
+    findings = [_decide(f, adjusted.get(id(f)), sign, least * matters, alpha, tails) for f, sign, matters in asked]
     verdicts = [_verdict(claim, [f for f in findings if f.claim == claim]) for claim in STATEMENTS if claim != "C6"]
     parts = [v for v in verdicts if v.claim in ("C3", "C4", "C5")]
     datasets = {d: [v.by_dataset[d] for v in parts if d in v.by_dataset] for d in sorted({f.dataset for f in findings})}
@@ -211,18 +228,17 @@ def _trend(rows: Sequence[Sequence[float]]) -> tuple[Estimate, float]:
     return trend(rows, generator=np.random.default_rng(0))
 
 
-def _decide(finding: Finding, p: float | None, sign: int, least: float) -> Finding:
+def _decide(finding: Finding, p: float | None, sign: int, least: float, alpha: float, tails: float) -> Finding:
     if finding.says:
         return replace(finding, p=None)
     effect = finding.effect
-    if p < ALPHA and (sign == 0 or effect.value * sign > 0):
-        says = "supports"
-    elif sign == 0:
-        says = "contradicts" if -least < effect.low and effect.high < least else "undecided"
-    else:
-        best = max(effect.low * sign, effect.high * sign)  # the most that the interval allows in the claimed direction
-        says = "contradicts" if best <= least else "undecided"
-    return replace(finding, p=p, says=says)
+    if p < alpha and (sign == 0 or effect.value * sign > 0):
+        return replace(finding, p=p, says="supports")
+    wider = stats.t.isf(tails, finding.pairs - 1) / stats.t.isf(ALPHA / 2, finding.pairs - 1)
+    low, high = (effect.value + wider * (end - effect.value) for end in (effect.low, effect.high))
+    # the most that the interval allows, in the claimed direction if there is one
+    most = max(-low, high) if sign == 0 else max(low * sign, high * sign)
+    return replace(finding, p=p, says="contradicts" if most <= least else "undecided")
 
 
 def _verdict(claim: str, findings: Sequence[Finding]) -> Verdict:

@@ -3,8 +3,8 @@
 A configuration is a plain dict that JSON keeps: an Experiment's description with `timesteps` as a recipe in place of
 the vector, so that it is short and its hash does not hang on a last digit. The recipes: "uniform";
 {"interval": [low, high], "tails": ...} in t; {"log_snr": [low, high]}; {"at": [t, ...], "weights": [...]}, which is
-interpolated. With `weighted`, t is drawn uniformly and the loss weighted by T p(t). A splice is two configurations and
-a timestep.
+interpolated and may have a "name". With `weighted`, t is drawn uniformly and the loss weighted by T p(t). A splice is
+two configurations and a timestep.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def _distribution(recipe: str | Mapping[str, Any], schedule: Schedule) -> Timest
     if keys == {"log_snr"}:
         low, high = recipe["log_snr"]
         return gaussian_interval(T, *(schedule.t_at_snr(math.exp(s)) for s in (high, low)))
-    if keys == {"at", "weights"}:
+    if keys in ({"at", "weights"}, {"at", "weights", "name"}) and isinstance(recipe.get("name", ""), str):
         return from_weights(torch.from_numpy(np.interp(np.arange(T), recipe["at"], recipe["weights"])))
-    raise ValueError("need 'uniform', or a table with interval (and tails), log_snr, or at and weights")
+    raise ValueError("need 'uniform', or a table with interval (and tails), log_snr, or at and weights (and name)")
 
 
 @check_kinds
@@ -101,7 +101,7 @@ def describe(config: Mapping[str, Any]) -> str:
     elif "log_snr" in recipe:
         name = "log-SNR {1:g} to {0:g}".format(*recipe["log_snr"])
     else:
-        name = "equal contributions"
+        name = recipe.get("name", "equal contributions")
     return name + (", as weight" if config["weighted"] else "")
 
 

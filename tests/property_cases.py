@@ -766,7 +766,10 @@ case(
     "results.summary", results.summary,
     lines=const(LINES[:4], LINES[-5:], bad=(*NO_LINES, []), named=("recorded", "line")),
 )  # fmt: skip
-case("claims.judge_claims", claims.judge_claims, share=0.5, lines=SOME, budgets=BUDGETS)
+case(
+    "claims.judge_claims", claims.judge_claims, share=0.5, lines=SOME, budgets=BUDGETS, alpha=share(),
+    least=real(0.1, 10), corrected=FLAG,
+)  # fmt: skip
 VERDICTS = claims.judge_claims(LINES[:40])
 case("claims.verdict_table", claims.verdict_table, verdicts=const(VERDICTS, [], bad=([3], [None], VERDICTS[0])))
 MARKED = partial(folder, f"{claims.MARKS[0]}\n{claims.MARKS[1]}")

@@ -480,6 +480,28 @@ def test_a_small_effect_that_is_certain_supports_and_one_with_no_room_contradict
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
+def of_c4(lines: list[dict], **how: float) -> Verdict:
+    with patch.object(claims, "trend", partial(trend, draws=4000)):
+        return next(v for v in judge_claims(lines, **how) if v.claim == "C4")
+
+
+def test_a_contradiction_can_be_held_to_smaller_effects_or_to_the_whole_family() -> None:
+    lines = made_up(at(LOW, lambda _, seed: shifted(0.03 * MIXED[seed])))  # from -0.035 to 0.035
+    assert says(of_c4(lines)) == {"contradicts"} and of_c4(lines).verdict == "not reproduced"
+    assert says(of_c4(lines, least=2)) == {"contradicts"}
+    for how in ({"least": 0.5}, {"corrected": True}):
+        assert says(of_c4(lines, **how)) == {"undecided"} and of_c4(lines, **how).verdict == "inconclusive"
+    certain = made_up(at(LOW, lambda _, seed: shifted(0.2)))
+    assert of_c4(certain, corrected=True).verdict == "not reproduced"
+
+
+def test_support_can_be_held_to_another_level() -> None:
+    lines = made_up(at(LOW, lambda _, seed: shifted(-0.1 + 0.02 * MIXED[seed])))
+    assert max(f.p for f in of_c4(lines).findings) > ALPHA / 50
+    assert of_c4(lines).verdict == "reproduced"
+    assert says(of_c4(lines, alpha=ALPHA / 50)) == {"undecided"}
+
+
 def test_the_table_has_a_row_per_claim_and_a_column_per_data_set() -> None:
     found = judge(made_up(with_everything) + made_up(plans=["other_images"]))
     rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in verdict_table(found).splitlines()]

@@ -133,7 +133,10 @@ def test_at_and_weights_are_interpolated_and_level_outside() -> None:
 
 @pytest.mark.parametrize(
     "recipe",
-    ["unifrom", {}, {"interval": [0, 500], "tail": "clip"}, {"log_snr": [0, 1], "tails": "clip"}, {"at": [1, 2]}],
+    [
+        *("unifrom", {}, {"interval": [0, 500], "tail": "clip"}, {"log_snr": [0, 1], "tails": "clip"}, {"at": [1, 2]}),
+        {"at": [1, 2], "weights": [1, 2], "name": 3},
+    ],
 )
 def test_an_unknown_recipe_is_named_beside_the_known_ones(recipe) -> None:
     with pytest.raises(ValueError, match=r"timesteps = .*need 'uniform'.*interval.*log_snr.*at and weights") as caught:
@@ -222,6 +225,7 @@ def test_a_splice_is_two_configurations_that_stand_alone_too(tmp_path) -> None:
         ("timesteps.log_snr = [2.77, 9.21]", "log-SNR 9.21 to 2.77"),
         ("timesteps.interval = [0, 500]\nweighted = true", "interval 0 to 500, as weight"),
         ("timesteps = { at = [1, 2], weights = [1, 2] }", "equal contributions"),
+        ('timesteps = { at = [1, 2], weights = [1, 2], name = "rising" }', "rising"),
     ],
 )
 def test_controls_are_described_in_a_few_words(tmp_path, control, name: str) -> None:
