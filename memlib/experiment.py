@@ -30,11 +30,18 @@ class Network:
     attention: bool = False
     unshuffle: int = 1
 
-    def build(self, shape: tuple[int, ...]) -> nn.Module:
-        """A network for examples of `shape`: (dim,), (C, L) or (C, H, W)."""
-        if len(shape) == 1:
-            return models.MLP(shape[0], self.width)
-        return models.UNet(len(shape) - 1, shape[0], **asdict(self))
+    def build(self, shape: tuple[int, ...], seed: int | None = None) -> nn.Module:
+        """A network for examples of `shape`: (dim,), (C, L) or (C, H, W); with a seed, of the same first weights.
+
+        A seed leaves torch's global generator, from which layers are initialised, as it was.
+        """
+        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+            if seed is not None:
+                schedules.check_count(seed, "seed", 0)
+                torch.random.default_generator.manual_seed(seed)
+            if len(shape) == 1:
+                return models.MLP(shape[0], self.width)
+            return models.UNet(len(shape) - 1, shape[0], **asdict(self))
 
 
 @dataclass(frozen=True, eq=False)

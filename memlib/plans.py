@@ -89,12 +89,14 @@ def setting(config: Mapping[str, Any]) -> str:
 @check_kinds
 @naming_keys("config")
 def describe(config: Mapping[str, Any]) -> str:
-    """The control in a few words, as tables and plots name it. Raises ValueError for a key that is missing."""
+    """The control in a few words, as tables and plots name it. Raises ValueError for a missing key or no recipe."""
     if "above" in config:
         return f"{describe(config['above'])} above t = {config['at']}, {describe(config['below'])} below"
     recipe = config["timesteps"]
     if recipe == "uniform":
         name = "uniform"
+    elif not isinstance(recipe, Mapping):
+        raise ValueError(f"timesteps = {recipe!r}; need 'uniform' or a table")
     elif "interval" in recipe:
         name = "interval {:g} to {:g}".format(*recipe["interval"])
         name += f", tails {recipe['tails']}" if "tails" in recipe else ""

@@ -174,7 +174,7 @@ def _train(
         else:
             if content["members"] == names:  # else it is of a run alone, or of another fleet
                 state, history = content["state"], content["history"]
-    networks = [_network(experiment, dataset) for experiment, dataset in members.values()]
+    networks = [e.network.build(tuple(d.train.shape[1:]), e.seed) for e, d in members.values()]
     generators = [torch.Generator().manual_seed(experiment.seed) for experiment in experiments]
     common = {"schedule": first.build_schedule(), "config": first.training, "device": device, "state": state}
     if size == 1:
@@ -212,9 +212,3 @@ def _train(
     history |= {"fleet": size, "device": str(device), "precision": precision, "torch": torch.__version__}
     losses = zip(*history["loss"], strict=True)
     return [history | {"loss": own} for own in losses], [step.ema] if size == 1 else step.emas
-
-
-def _network(experiment: Experiment, dataset: data.Dataset) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):  # layers initialise from the global generator: give it back as it was
-        torch.random.default_generator.manual_seed(experiment.seed)
-        return experiment.network.build(tuple(dataset.train.shape[1:]))

@@ -645,7 +645,7 @@ SIZES = {
 case("experiment.Network", lambda **sizes: Network(**sizes).build((1, 8)), **SIZES)
 case(
     "experiment.Network.build", Network.build, kinds=False, self=fixed(Network(8, (1,))),
-    shape=const((2,), (1, 8), (3, 8, 8)),
+    shape=const((2,), (1, 8), (3, 8, 8)), seed=SEED,
 )  # fmt: skip
 TINY = Experiment(uniform(T), "spiral", 8, network=Network(8), training=SHORT, n_samples=9, sampler_steps=3)
 OTHER = dataclasses.replace(TINY, seed=1, timesteps=gaussian_interval(T, 5, 20))

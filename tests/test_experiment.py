@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.nn.utils import parameters_to_vector
 
 from memlib import experiment as module
 from memlib import gaussian_interval, sample, uniform
@@ -66,13 +67,19 @@ def test_history_reads_every_band():
 def test_a_run_is_its_parts_put_together():
     experiment = replace(SMALL, seed=5)
     result, dataset, generator = run(experiment), experiment.load_data(), torch.Generator().manual_seed(5)
-    with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(5)
-        network = experiment.network.build((2,))
+    network = experiment.network.build((2,), seed=5)
     schedule = experiment.build_schedule()
     *_, last = train(network, dataset.train, schedule, experiment.timesteps, experiment.training, generator=generator)
     assert torch.equal(weights(result), torch.cat([p.flatten() for p in last.ema.parameters()]))
     assert torch.equal(result.samples, made.draw(last.ema, experiment, dataset))
+
+
+def test_a_seed_gives_the_same_first_weights_and_leaves_torchs_generator_alone():
+    before = torch.random.get_rng_state()
+    a, b, other = (parameters_to_vector(Network(8).build((2,), seed).parameters()) for seed in (1, 1, 2))
+    assert torch.equal(a, b) and not torch.equal(a, other)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert not torch.equal(a, parameters_to_vector(Network(8).build((2,)).parameters()))
 
 
 @pytest.mark.parametrize(("dataset", "clipped"), [("emoji", True), ("spiral", False)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import time
 from collections.abc import Iterator, Sequence
 
@@ -13,10 +12,10 @@ import torch
 from matplotlib.figure import Figure
 
 from .. import data, plots
+from ..experiment import Network
 from ..fleet import train_fleet
 from ..kinds import check_count, check_kinds
 from ..metrics import closer_to_train, energy_distance, memorized_fraction, nearest_neighbours
-from ..models import MLP
 from ..samplers import sample
 from ..schedules import Schedule
 from ..timesteps import TimestepDistribution, gaussian_interval, uniform
@@ -112,10 +111,7 @@ def train_points(
     budget = {"batch_size": 128, "learning_rate": 6e-3, "ema_decay": 0.98, "cooldown": steps // 2}
     config = TrainConfig(steps=steps, precision="float32", **budget)  # for so small a network faster than bfloat16
 
-    with torch.random.fork_rng(devices=[]):  # layers initialise from the global generator: give it back as it was
-        torch.random.default_generator.manual_seed(seed)
-        network = MLP(2, width=64)
-    networks = [copy.deepcopy(network) for _ in sides]
+    networks = [Network(width=64).build((2,), seed) for _ in sides]
     generators = [torch.Generator().manual_seed(seed) for _ in sides]
     for step in train_fleet(networks, [dataset.train] * len(sides), schedule, sides, config, generators=generators):
         yield step.step, step.emas
