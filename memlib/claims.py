@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from .data import kind_of
 from .files import write_atomically
 from .inference import holm, paired_difference, trend
 from .kinds import check_kinds, naming_keys
@@ -39,7 +40,6 @@ WIDTHS = (*(f"interval {500 - w // 2} to {500 + w // 2}" for w in (500, 1000, 14
 LOW = ("interval 0 to 500", "interval -1000 to 1000", "log-SNR 9.21 to 2.77")
 HIGH = ("interval 500 to 1000", "interval 0 to 2000", "log-SNR -3.67 to -10.11")
 EQUALISED = "equal contributions"
-SIGNALS = ("ecg5000",)
 
 STATEMENTS = {
     "C1": "Uniform sampling makes the denoising steps contribute unequally, because of SNR",
@@ -105,26 +105,29 @@ def judge_claims(
 ) -> list[Verdict]:
     """The verdicts, C1 to C6, both readings of "later".
 
-    How much hangs on the rules' constants: `alpha` is another level, `least` multiplies the effects that would matter,
-    and with `corrected` the intervals that may contradict are widened to hold for the whole family at once
-    (Bonferroni). ValueError for an unknown profile, lines never recorded, alpha outside (0, 1) or least not above 0.
+    How much hangs on the rules' constants: `alpha` is another level for what supports, `least` multiplies the effects
+    that would matter, and with `corrected` the 95 % intervals that may contradict are widened to hold for the whole
+    family at once (Bonferroni). Whether uniform sampling memorizes is asked as ever. ValueError for an unknown profile,
+    lines never recorded, alpha outside (0, 1) or least not above 0.
     """
     check_between("alpha", alpha, 0, 1)
     check_between("least", least, 0, math.inf)
     runs = _by_seed(lines, budgets)
     asked = [
-        a for dataset in sorted(runs) for a in _questions(dataset, [runs[dataset][s] for s in sorted(runs[dataset])])
+        a
+        for dataset in sorted(runs)
+        for a in _questions(dataset, [runs[dataset][s] for s in sorted(runs[dataset])], least)
     ]
     judged = [f for f, _, _ in asked if f.says == "" and f.p is not None]
     adjusted = dict(zip(map(id, judged), holm([f.p for f in judged]), strict=True))
     tails = ALPHA / 2 / max(1, corrected * len(judged))
-    findings = [_decide(f, adjusted.get(id(f)), sign, least * matters, alpha, tails) for f, sign, matters in asked]
+    findings = [_decide(f, adjusted.get(id(f)), sign, matters, alpha, tails) for f, sign, matters in asked]
     verdicts = [_verdict(claim, [f for f in findings if f.claim == claim]) for claim in STATEMENTS if claim != "C6"]
     parts = [v for v in verdicts if v.claim in ("C3", "C4", "C5")]
     datasets = {d: [v.by_dataset[d] for v in parts if d in v.by_dataset] for d in sorted({f.dataset for f in findings})}
     by_dataset = {d: "exploratory" if {"exploratory"} == set(each) else _overall(each) for d, each in datasets.items()}
-    kinds = {d in SIGNALS for d, verdict in by_dataset.items() if verdict != "exploratory"}
-    unknown = [] if kinds == {True, False} else ["inconclusive"]  # of signals, or of images, or of both
+    kinds = {kind_of(d) for d, verdict in by_dataset.items() if verdict != "exploratory"}
+    unknown = [] if {"signal", "image"} <= kinds else ["inconclusive"]  # of signals, or of images, or of both
     return [*verdicts, Verdict("C6", STATEMENTS["C6"], _overall([*by_dataset.values(), *unknown]), by_dataset, ())]
 
 
@@ -162,8 +165,9 @@ def _by_seed(lines: Iterable[Line], budgets: str) -> dict[str, dict[int, Runs]]:
     return runs
 
 
-def _questions(dataset: str, seeds: list[Runs]) -> Iterator[tuple[Finding, int, float]]:
-    """Each finding not yet decided, with the claimed sign (0: either) and the least effect that would matter."""
+def _questions(dataset: str, seeds: list[Runs], scale: float) -> Iterator[tuple[Finding, int, float]]:
+    """Each finding not yet decided, with the claimed sign (0: either) and the least effect that would matter, which is
+    multiplied by `scale`."""
     seeds = [runs for runs in seeds if "uniform" in runs]
     rise = [_above_null(runs["uniform"]) for runs in seeds]
     memorizes = len(rise) > 1 and paired_difference(rise)[0].low > SHARE
@@ -172,7 +176,7 @@ def _questions(dataset: str, seeds: list[Runs]) -> Iterator[tuple[Finding, int, 
         testable = len(values) >= PAIRS and (claim == "C1" or memorizes)
         says = "exploratory" if len(seeds) < PAIRS else "" if testable else "untestable"
         effect, p = statistic(values) if len(values) > 1 else (None, None)
-        return Finding(claim, dataset, group, measure, effect, p, len(values), broken, says), sign, least
+        return Finding(claim, dataset, group, measure, effect, p, len(values), broken, says), sign, scale * least
 
     shares = [np.array(runs["uniform"]["loss"]["in_training"], dtype=float) for runs in seeds]
     yield ask("C1", "unequal", "ln(max / min) - ln 2", [_log_span(s) for s in shares], 0, 1, 0.0)
@@ -186,7 +190,7 @@ def _questions(dataset: str, seeds: list[Runs]) -> Iterator[tuple[Finding, int, 
             yield ask(claim, control, measure, values, len(both) - len(whole), -1, least)
         if measures == DISTANCES:  # copies are real items: they would be well aligned
             shares = [(a["metrics"][SHARES[0]][0], b["metrics"][SHARES[0]][0]) for a, b in whole]
-            spare = [SHARE - (a - b) for a, b in shares]
+            spare = [scale * SHARE - (a - b) for a, b in shares]
             yield ask(claim, control, f"{SHARE} - rise of {SHARES[0]}", spare, len(both) - len(whole), 1, 0.0)
 
     yield from against_uniform("C2", EQUALISED, SHARES, SHARE, _difference)

@@ -78,10 +78,10 @@ def load(
     for value, argument, least in ((n_train, "n_train", 2), (n_held_out, "n_held_out", 0), (seed, "seed", 0)):
         check_count(value, argument, least)
     check_count(0 if n_fresh is None else n_fresh, "n_fresh", 0)
-    if image_size not in (32, 64):
+    if image_size not in IMAGE_SIZES:
         raise ValueError(f"image_size = {image_size!r}; need 32 or 64")
 
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     if name in CURVES:
         items = _points(name, n_train + n_held_out + (512 if n_fresh is None else n_fresh), generator)
     elif name == "ecg5000":
@@ -143,6 +143,7 @@ CURVES: dict[str, Callable[[Tensor], Tensor]] = {  # u (N,) in [0, 1) -> (N, 2)
     "gaussians": _gaussians,
 }
 NAMES = (*CURVES, *SOURCES)
+IMAGE_SIZES = (32, 64)
 
 
 @check_kinds
@@ -246,7 +247,7 @@ def _pokemon() -> np.ndarray:
 
 
 def _flowers102() -> np.ndarray:
-    """All 8,189, or, where MEMLIB_DATA holds only that file, the 1,020 of the published training part."""
+    """All, or, where MEMLIB_DATA holds only that file, the 1,020 of the published training part."""
     folder = _folder("flowers102", ("flowers102_64.npz",), build_flowers102)
     choices = [folder / f"flowers102_{form}.npz" for form in ("64", "all_64_jpeg", "train_64")]
     return _read_images(next((path for path in choices if path.is_file()), choices[0]))

@@ -55,12 +55,13 @@ def digest_of(path: Path, algorithm: str = "sha256") -> str:
         return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"
 
 
-def obtain(folder: Path, files: Sequence[str], build: Callable[[Path], None]) -> Path:
+def obtain(folder: Path, files: Sequence[str], build: Callable[[Path], None], *, keep: str = "") -> Path:
     """Return `folder` holding exactly `files`, each checked against the hashes recorded when it was made ready.
 
     If it is not there, `build(work)` fills an empty folder beside it, which is renamed to `folder` when whole: a folder
     that exists is complete. A lock (`folder.lock`, an empty file that stays) lets one process build while others wait.
-    When `build` fails nothing of it stays; when the process is killed, `fetch` resumes from what it finds.
+    When `build` fails nothing of it stays, unless there is a file named `keep`: then it is as if the process had been
+    killed, and the next `build` finds what was done, as `fetch` does.
     Raises ValueError for a damaged file (and removes the folder, so that the next call builds it anew), OSError naming
     the path where the disk is full or not writable, and whatever `build` raises.
     """
@@ -69,7 +70,7 @@ def obtain(folder: Path, files: Sequence[str], build: Callable[[Path], None]) ->
         folder.parent.mkdir(parents=True, exist_ok=True)
         with lock:
             if not folder.is_dir():
-                _build(folder, files, build)
+                _build(folder, files, build, keep)
     if _damage(folder, files):
         with lock:  # of two that see it one removes the folder, and never one that a third has made anew
             if damage := _damage(folder, files):
@@ -87,7 +88,7 @@ def _damage(folder: Path, files: Sequence[str]) -> str:
         return str(error)
 
 
-def _build(folder: Path, files: Sequence[str], build: Callable[[Path], None]) -> None:
+def _build(folder: Path, files: Sequence[str], build: Callable[[Path], None], keep: str) -> None:
     work = folder.with_name(folder.name + ".part")
     try:
         work.mkdir(exist_ok=True)
@@ -101,9 +102,10 @@ def _build(folder: Path, files: Sequence[str], build: Callable[[Path], None]) ->
         os.replace(work, folder)
         sync(folder.parent)
     except Exception as error:
-        shutil.rmtree(work, ignore_errors=True)
+        if not (keep and (work / keep).exists()):
+            shutil.rmtree(work, ignore_errors=True)
         if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-            raise OSError(error.errno, f"{error.strerror} (nothing was kept)", str(folder)) from error
+            raise OSError(error.errno, f"{error.strerror} (nothing unfinished was kept)", str(folder)) from error
         raise
 
 

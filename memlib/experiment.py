@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import data, fleet, models, samplers, schedules, timesteps, training
+from . import data, models, schedules
 from .timesteps import TimestepDistribution
 from .training import TrainConfig
 
@@ -30,6 +30,9 @@ class Network:
     attention: bool = False
     unshuffle: int = 1
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "multipliers", tuple(self.multipliers))
+
     def build(self, shape: tuple[int, ...], seed: int | None = None) -> nn.Module:
         """A network for examples of `shape`: (dim,), (C, L) or (C, H, W); with a seed, of the same first weights.
 
@@ -38,7 +41,7 @@ class Network:
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
                 schedules.check_count(seed, "seed", 0)
-                torch.random.default_generator.manual_seed(seed)
+                torch.random.default_generator.manual_seed(int(seed))
             if len(shape) == 1:
                 return models.MLP(shape[0], self.width)
             return models.UNet(len(shape) - 1, shape[0], **asdict(self))
@@ -74,15 +77,22 @@ class Experiment:
             raise ValueError(f"schedule = {self.schedule!r}; choose one of {', '.join(SCHEDULES)}")
         for name, least in {"n_train": 2, "seed": 0, "n_samples": 2, "sampler_steps": 1}.items():
             schedules.check_count(getattr(self, name), name, least)
+        object.__setattr__(self, "seed", int(self.seed))  # NumPy's integers seed no generator
+        T = self.build_schedule().T
+        if self.sampler_steps > T:
+            raise ValueError(f"sampler_steps = {self.sampler_steps}; need at most the {T} timesteps that there are")
+        if self.loss_weight is not None and len(schedules.vector(self.loss_weight, "loss_weight")) != T:
+            raise ValueError(f"loss_weight has {len(self.loss_weight)} values; need one for each of {T} timesteps")
+        if self.image_size not in data.IMAGE_SIZES:
+            raise ValueError(f"image_size = {self.image_size!r}; choose one of {data.IMAGE_SIZES}")
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON, lossless; `from_dict` is the inverse."""
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
         plain["timesteps"] = self.timesteps.pmf.tolist()
         plain["loss_weight"] = None if self.loss_weight is None else torch.as_tensor(self.loss_weight).tolist()
-        plain["network"] = asdict(self.network) | {"multipliers": list(self.network.multipliers)}
-        plain["training"] = asdict(self.training)
-        return plain
+        plain |= {"network": asdict(self.network), "training": asdict(self.training)}
+        return json.loads(json.dumps(plain, default=lambda number: number.item()))  # NumPy's numbers as Python's
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Experiment:
@@ -96,8 +106,7 @@ class Experiment:
         if plain.get("loss_weight") is not None:
             plain["loss_weight"] = schedules.vector(plain["loss_weight"], "loss_weight")
         if "network" in plain:
-            network = dict(plain["network"])
-            plain["network"] = Network(**network | {"multipliers": tuple(network["multipliers"])})
+            plain["network"] = Network(**plain["network"])
         if "training" in plain:
             plain["training"] = TrainConfig(**plain["training"])
         return cls(**plain)
@@ -114,17 +123,20 @@ class Experiment:
         """What the runs of one fleet have in common."""
         return self.dataset, self.image_size, self.timesteps.T, self.schedule, self.network, self.training
 
-    def key(self, data_sha256: str) -> str:
-        """The run's name: a hash of the description, the data and the code, 16 hexadecimal digits."""
-        identity = self.to_dict() | {"label": None, "data": data_sha256, "code": code_sha256()}
+    def key(self, dataset: data.Dataset, device: str | torch.device = "cpu") -> str:
+        """The run's name, 16 hexadecimal digits: a hash of the description, the training items, the precision that the
+        device computes in, and the code."""
+        items = hashlib.sha256(dataset.train.numpy().tobytes()).hexdigest()
+        precision = self.training.precision_on(torch.device(device))
+        identity = self.to_dict() | {"label": None, "data": items, "precision": precision, "code": code_sha256()}
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def code_sha256() -> str:
+def code_sha256(folder: Path = Path(__file__).parent) -> str:
     """A hash of the code that a run's numbers depend on, its comments, docstrings and layout left out."""
     digest = hashlib.sha256()
-    for module in (schedules, timesteps, models, training, fleet, samplers):
-        tree = ast.parse(Path(module.__file__).read_text())
+    for name in ("schedules", "timesteps", "models", "training", "fleet", "samplers", "experiment", "runs"):
+        tree = ast.parse((folder / f"{name}.py").read_text())
         for node in ast.walk(tree):
             body = getattr(node, "body", None)
             if isinstance(body, list):  # a statement that is only a string is a docstring

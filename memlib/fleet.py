@@ -68,8 +68,8 @@ def train_fleet(
     generator and, in `loss_weights`, weight (T,) or None; all else they share. Each draws the numbers that it would
     draw alone and is clipped by its own norm, so that its weights are those of `train` up to rounding.
 
-    Raises what `train` does, naming the member, and ValueError where the sequences differ in length or the networks in
-    anything but the values of their parameters.
+    Raises what `train` does, naming the member, and ValueError where the sequences differ in length, the networks in
+    anything but the values of their parameters, or a parameter is frozen.
     """
     config, loss_weights = config or TrainConfig(), loss_weights or [None] * len(models)
     members = {"x0s": x0s, "timesteps": timesteps, "generators": generators, "loss_weights": loss_weights}
@@ -87,6 +87,8 @@ def train_fleet(
         data.append(x0)
         weights.append(x0.new_ones(schedule.T) if weight is None else weight)
         forms.append(_form(model))
+        if frozen := [name for name, p in model.named_parameters() if not p.requires_grad]:
+            raise ValueError(f"member {k}: {', '.join(frozen)} is frozen, and a fleet trains all; use `train`")
         if forms[k] != forms[0] or x0.shape[1:] != data[0].shape[1:] or x0.device != data[0].device:
             raise ValueError(f"member {k}: its network or the shape of its examples is not that of member 0")
     return _train(list(models), data, schedule, timesteps, config, generators, state, torch.stack(weights))
@@ -145,6 +147,6 @@ def _train(models, x0s, schedule, timesteps, config, generators, state, loss_wei
 
 def _form(model: nn.Module) -> tuple[str, list, list]:
     """All of a network but the values of its parameters."""
-    parameters = [(name, p.shape, p.dtype, p.requires_grad) for name, p in model.named_parameters()]
+    parameters = [(name, p.shape, p.dtype) for name, p in model.named_parameters()]
     buffers = [(name, buffer.tolist()) for name, buffer in model.named_buffers()]
     return repr(model), parameters, buffers

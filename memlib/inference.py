@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from .kinds import check_kinds
+from .kinds import check_count, check_kinds
 from .metrics import Estimate
-from .metrics.checks import LARGEST, check_between, check_count
+from .metrics.checks import LARGEST, check_between
 
 
 @check_kinds
@@ -40,7 +40,7 @@ def trend(
     within a row are equally likely, of which `draws` are drawn. Rows may differ in length. Raises ValueError for fewer
     than two rows, a row shorter than three, values that are not finite, or draws below 1.
     """
-    check_count("draws", draws)
+    check_count(draws, "draws", 1)
     rows = [_finite(row, "rows") for row in rows]
     if len(rows) < 2 or min(map(len, rows)) < 3:
         raise ValueError(f"rows has lengths {[len(row) for row in rows]}; need at least two rows of at least three")

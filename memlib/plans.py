@@ -64,8 +64,8 @@ def experiment(config: Mapping[str, Any]) -> Experiment:
     for a key that is missing."""
     plain = dict(config)
     recipe, weighted = plain.pop("timesteps"), plain.pop("weighted")
-    base = Experiment.from_dict(plain | {"timesteps": [0.5, 0.5]})  # only to build the schedule the recipe refers to
-    chosen = distribution(recipe, getattr(Schedule, base.schedule)(1000))
+    base = Experiment.from_dict(plain | {"timesteps": uniform(1000).pmf})  # for the schedule that the recipe refers to
+    chosen = distribution(recipe, base.build_schedule())
     return replace(
         base,
         timesteps=uniform(chosen.T) if weighted else chosen,
@@ -136,8 +136,17 @@ def read_plan(plan: str | Path, budgets: str = "recorded") -> list[Config]:
         known = _SPLICED if "splice" in control else _CONTROL
         if unknown := set(control) - known:
             raise ValueError(f"{path}: unknown {sorted(unknown)} in a control; known are {sorted(known)}")
-        if set(control.get("splice", ("above", "below", "at"))) != {"above", "below", "at"}:
-            raise ValueError(f"{path}: splice = {control['splice']}; need above, below and at")
+        splice = control.get("splice", {"above": "uniform", "below": "uniform", "at": 1})
+        if not isinstance(splice, dict) or set(splice) != {"above", "below", "at"} or type(splice["at"]) is not int:
+            raise ValueError(f"{path}: splice = {splice}; need above, below and at, an integer")
+        if not isinstance(control.get("weighted", False), bool):
+            raise ValueError(f"{path}: weighted = {control['weighted']!r}; need true or false")
+        only = control.get("only", [])
+        if not isinstance(only, list) or not set(map(str, only)) <= set(data.NAMES):
+            raise ValueError(f"{path}: only = {only!r}; need a list of {', '.join(data.NAMES)}")
+        for name in ("size", "length"):
+            if not (type(value := control.get(name, 1)) in (int, float) and 0 < value < math.inf):
+                raise ValueError(f"{path}: {name} = {value!r}; need a number above 0")
     return list(_configurations(content, budgets))
 
 

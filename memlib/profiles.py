@@ -22,7 +22,7 @@ class Profile:
     images: Experiment
     """A 2-D U-Net; `dataset` may be replaced by another image set."""
     repeats: int
-    """Noises per example and timestep where a loss is measured."""
+    """Noises per example and timestep where a notebook measures a loss."""
 
 
 @check_kinds
@@ -118,19 +118,19 @@ PROFILES = {
                 "n_train": 16,
                 "network": Network(width=128),
                 "training": TrainConfig(steps=10_000, batch_size=256, ema_decay=0.999),
-                "n_samples": 2048,
+                "n_samples": 512,
             },
             signals={
                 "n_train": 256,
                 "network": Network(width=64, multipliers=(1, 2, 4), blocks=2, attention=True),
                 "training": TrainConfig(steps=100_000, batch_size=128, learning_rate=3e-4, ema_decay=0.9995),
-                "n_samples": 1024,
+                "n_samples": 512,
             },
             images={
                 "n_train": 128,
                 "network": Network(width=64, multipliers=(1, 2, 2, 4), blocks=2, attention=True),
                 "training": TrainConfig(steps=100_000, batch_size=128, learning_rate=3e-4, ema_decay=0.9995),
-                "n_samples": 1024,
+                "n_samples": 512,
             },
             repeats=32,
         ),

@@ -229,7 +229,7 @@ def _measure(
 
 @lru_cache
 def _floors(dataset: str, n_train: int, seed: int, image_size: int, n: int) -> dict[str, Any]:
-    """What the measures say of as many fresh real items, and of the training items themselves, over and over."""
+    """What the measures say of n fresh real items (or all, up to 512), and of the training items, over and over."""
     found = data.load(dataset, n_train, seed=seed, image_size=image_size)
     copies = found.train.repeat(-(-n // n_train), *[1] * (found.train.ndim - 1))[:n]
     return {kind: _judged(x, found, seed) for kind, x in (("fresh", found.fresh[:n]), ("copycat", copies))}

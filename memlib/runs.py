@@ -1,8 +1,8 @@
 """From an Experiment to its Result: trained, sampled, kept, resumable, alone or several at once.
 
 A run's folder under `runs/` (or `MEMLIB_RUNS`) is named by a hash of all that its numbers depend on: the description,
-the data's content and the code that computes them. Asked for again it is read; cut off, it goes on from its last
-checkpoint.
+the training items, the precision and the code. Asked for again it is read; cut off, or failed for want of disk or
+memory, it goes on from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .experiment import Experiment
 from .files import write_atomically
 from .kinds import check_kinds
 
-CHECKPOINT_SECONDS = 30
+CHECKPOINT, CHECKPOINT_SECONDS = "checkpoint", 30
 BANDS = 10  # equal bands of t in which the loss is read, low noise first
 READINGS = 50  # readings of the training loss over a run
 
@@ -109,7 +109,7 @@ def run_fleet(
     members, folders = {}, []
     for experiment in experiments:
         dataset = experiment.load_data()
-        folders.append(runs_folder() / experiment.key(dataset.sha256))
+        folders.append(runs_folder() / experiment.key(dataset, device))
         members[folders[-1]] = (experiment, dataset)
 
     def gather(left: Sequence[Path], works: dict[Path, Path]) -> None:
@@ -121,7 +121,7 @@ def run_fleet(
             works[left[0]] = work
             gather(left[1:], works)
 
-        download.obtain(left[0], FILES, build)
+        download.obtain(left[0], FILES, build, keep=CHECKPOINT)
         if left[0] not in works:
             gather(left[1:], works)
 
@@ -134,9 +134,21 @@ Members = dict[Path, tuple[Experiment, data.Dataset]]  # by the folder in which 
 
 
 def _fill(members: Members, device: str | torch.device, on_step: Callable[[int], None]) -> None:
-    torch.set_num_threads(1)  # two OpenMP threads on a shared machine are slower, and change the last digits
     if all((work / name).exists() for work in members for name in FILES):
         return  # the fleet was killed when its folders were whole, and some not yet renamed
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # two OpenMP threads on a shared machine are slower, and change the last digits
+    try:
+        _make(members, device, on_step)
+    except FloatingPointError:  # going on from the checkpoint, it would diverge again
+        for work in members:
+            (work / CHECKPOINT).unlink(missing_ok=True)
+        raise
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _make(members: Members, device: str | torch.device, on_step: Callable[[int], None]) -> None:
     histories, networks = _train(members, device, on_step)
     for (work, (experiment, dataset)), history, ema in zip(members.items(), histories, networks, strict=True):
         samples = draw(ema, experiment, dataset, device)
@@ -164,7 +176,7 @@ def _train(
     """A history and a network with averaged weights for each member; a single one is trained by `train` itself."""
     experiments, datasets = zip(*members.values(), strict=True)
     first, size = experiments[0], len(experiments)
-    path, state, history = next(iter(members)) / "checkpoint", None, {"step": [], "loss": [], "seconds": 0.0}
+    path, state, history = next(iter(members)) / CHECKPOINT, None, {"step": [], "loss": [], "seconds": 0.0}
     names = [work.name for work in members]  # of the runs, by their keys
     if path.exists():
         try:

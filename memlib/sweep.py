@@ -64,12 +64,13 @@ def sweep(
     A run whose process or worker is killed goes on elsewhere from its last checkpoint; the other runs do not notice.
     One failed run does not lose the others: a fleet that failed is run again one by one, SweepError at the end names
     what failed then, and so a run that took down three processes, or more workers than the cluster allows
-    (KilledWorker). Raises ValueError for `workers` with a client, or a `fleet` below 1.
+    (KilledWorker). Raises ValueError for `workers` with a client, and for `workers` or a `fleet` below 1.
     """
     if client is not None and workers is not None:
         raise ValueError(f"workers = {workers} counts local processes, but the runs go to the client's workers")
-    if fleet is not None:
-        check_count(fleet, "fleet", 1)
+    for name, value in {"workers": workers, "fleet": fleet}.items():
+        if value is not None:
+            check_count(value, name, 1)
     todo = list(experiments)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = min(len(todo), workers if workers is not None else cores if device == "cpu" else 1)
@@ -115,7 +116,7 @@ def _groups(todo: Sequence[Experiment], device: str, fleet: int | None, workers:
     groups = []
     for runs in alike.values():
         slower = device == "cpu" and kind_of(todo[runs[0]].dataset) == "image"
-        most = fleet or (1 if slower else FLEET[torch.device(device).type])
+        most = fleet or (1 if slower else FLEET.get(torch.device(device).type, 1))
         count = workers * math.ceil(len(runs) / (most * workers))
         groups += [tuple(runs[k::count]) for k in range(min(count, len(runs)))]
     return sorted(groups)

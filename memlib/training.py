@@ -125,11 +125,10 @@ def train(
     Raises ValueError for data that is not finite, too small or of another shape than the model's, or a T that differs
     between arguments; RuntimeError for a CUDA device where there is none; FloatingPointError if the loss diverges.
     """
-    config = config or TrainConfig()
     if state is not None and (missing := {"model", "ema", "optimizer", "generator", "step"} - set(state)):
         raise ValueError(f"state lacks {sorted(missing)}; need what Step.state() returns")
     x0, loss_weight = checked(model, x0, schedule, timesteps, device, loss_weight)
-    return _train(model, x0, schedule, timesteps, config, generator, state, loss_weight)
+    return _train(model, x0, schedule, timesteps, config or TrainConfig(), generator, state, loss_weight)
 
 
 def _train(model, x0, schedule, timesteps, config, generator, state, loss_weight) -> Iterator[Step]:
@@ -158,6 +157,8 @@ def _train(model, x0, schedule, timesteps, config, generator, state, loss_weight
         optimizer.step()
         with torch.no_grad():
             torch._foreach_lerp_(averages, weights, 1 - config.ema_decay_at(step))
+            for kept, buffer in zip(ema.buffers(), model.buffers(), strict=True):  # such as a norm's running mean
+                kept.copy_(buffer)
         if config.is_checked(step) and not (loss + norm).isfinite():
             found = f"the loss is {loss.item()}, the gradient's norm {norm.item()} at step {step + 1}"
             raise FloatingPointError(f"{found}; lower learning_rate or loss_weight")
@@ -188,7 +189,7 @@ def checked(model, x0, schedule, timesteps, device, loss_weight) -> tuple[Tensor
         loss_weight = loss_weight.to(device, torch.float32)
     x0 = x0.to(device, first.dtype)
     with torch.no_grad():  # a model of another shape says so here, before any work
-        check_shape(model.to(device)(x0[:1], torch.zeros(1, dtype=torch.int64, device=device)), x0[:1])
+        check_shape(model.to(device).eval()(x0[:1], torch.zeros(1, dtype=torch.int64, device=device)), x0[:1])
     return x0, loss_weight
 
 
@@ -224,14 +225,13 @@ def loss_at(
         raise ValueError("timesteps is empty; need at least one")
     if not x0.isfinite().all():
         raise ValueError("x0 holds NaN or infinity; every value must be finite")
-    held = next(iter((*model.parameters(), *model.buffers(), x0)))
-    device = held.device
-    x = x0.repeat_interleave(repeats, 0).to(device, held.dtype)
+    held = next(iter((*model.parameters(), *model.buffers(), x0))) if isinstance(model, nn.Module) else x0
+    x = x0.repeat_interleave(repeats, 0).to(held)
     rows = []
     for timestep in timesteps:
         errors = []
         for part in x.split(batch_size):
-            t = torch.full((len(part),), int(timestep), device=device)
+            t = torch.full((len(part),), int(timestep), device=held.device)
             eps = torch.randn(part.shape, generator=generator, device=generator.device).to(part)
             predicted = model(schedule.noise(part, t, eps), t)
             check_shape(predicted, eps)

@@ -1,11 +1,14 @@
 """A run is a function of its description: cached, resumed to the same bits, refused by name where it makes none."""
 
 import json
+import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.utils import parameters_to_vector
@@ -175,7 +178,9 @@ def test_all_take_the_locks_of_a_fleet_in_one_order(tmp_path, monkeypatch):
     """Else each of two who ask for the same runs could hold the lock that the other waits for."""
     obtain, taken = made.download.obtain, []
     monkeypatch.setattr(
-        made.download, "obtain", lambda folder, *rest: (taken.append(folder.name), obtain(folder, *rest))
+        made.download,
+        "obtain",
+        lambda folder, *rest, **named: (taken.append(folder.name), obtain(folder, *rest, **named)),
     )
     orders = []
     for i, fleet in enumerate((FLEET, FLEET[::-1])):
@@ -216,18 +221,18 @@ def test_every_field_but_the_label_changes_the_key():
         "n_samples": 7,
         "sampler_steps": 6,
     }
-    keys = [SMALL.key("a"), SMALL.key("b")] + [
-        replace(SMALL, **{name: value}).key("a") for name, value in changed.items()
-    ]
+    dataset = SMALL.load_data()
+    keys = [SMALL.key(dataset)] + [replace(SMALL, **{name: value}).key(dataset) for name, value in changed.items()]
     assert len(set(keys)) == len(keys)
-    assert replace(SMALL, label="x").key("a") == SMALL.key("a")
+    assert replace(SMALL, label="x").key(dataset) == SMALL.key(dataset)
     assert set(changed) | {"label"} == set(SMALL.to_dict())
 
 
 def test_description_goes_through_json_and_refuses_unknown_keys():
     rich = replace(SMALL, loss_weight=torch.rand(100, dtype=torch.float64), timesteps=gaussian_interval(100, 3, 40))
     plain = json.loads(json.dumps(rich.to_dict()))
-    assert Experiment.from_dict(plain).key("a") == rich.key("a")
+    dataset = rich.load_data()
+    assert Experiment.from_dict(plain).key(dataset) == rich.key(dataset)
     for broken in (plain | {"epochs": 3}, plain | {"training": {"epochs": 3}}, plain | {"network": {"epochs": 3}}):
         with pytest.raises(ValueError, match=r"unknown .*epochs.*known are"):
             Experiment.from_dict(broken)
@@ -260,22 +265,78 @@ def test_missing_run_is_named(tmp_path):
         Result.load(tmp_path / "nowhere")
 
 
-def test_code_hash_sees_code_and_not_its_comments(tmp_path, monkeypatch):
-    class Module:
-        __file__ = str(tmp_path / "schedules.py")
+@pytest.mark.parametrize("name", ["schedules", "experiment", "runs"])
+def test_code_hash_sees_code_and_not_its_comments(name, tmp_path):
+    own = Path(module.__file__).parent
+    for path in own.glob("*.py"):
+        shutil.copy(path, tmp_path)
+    before, path = module.code_sha256(), tmp_path / f"{name}.py"
+    source = path.read_text()
+    assert module.code_sha256(tmp_path) == before
+    path.write_text('"""Another docstring."""\n# a comment\n' + source.partition('"""\n')[2])
+    assert module.code_sha256(tmp_path) == before
+    path.write_text(source + "\nother = 1\n")
+    assert module.code_sha256(tmp_path) != before
 
-    source = Path(module.schedules.__file__).read_text()
-    Path(Module.__file__).write_text(source)
-    before = module.code_sha256()
-    monkeypatch.setattr(module, "schedules", Module)
-    assert module.code_sha256() == before
-    Path(Module.__file__).write_text('"""Another docstring."""\n# a comment\n' + source.partition('"""\n')[2])
-    assert module.code_sha256() == before
-    Path(Module.__file__).write_text(source.replace("1e-4", "2e-4"))
-    assert module.code_sha256() != before
 
-
-def test_the_key_changes_with_the_code(monkeypatch):
-    before = SMALL.key("a")
+def test_the_key_changes_with_the_code_the_training_items_and_the_precision(monkeypatch):
+    dataset = SMALL.load_data()
+    keys = [SMALL.key(dataset), SMALL.key(replace(dataset, train=dataset.held_out))]
+    for bfloat16 in (False, True):
+        monkeypatch.setattr("memlib.training.has_bfloat16", lambda device, has=bfloat16: has)
+        keys.append(SMALL.key(dataset))
+        assert SMALL.key(dataset) in keys[:1] or keys[-1] != keys[0]
     monkeypatch.setattr(module, "code_sha256", lambda: "of other code")
-    assert SMALL.key("a") != before
+    keys.append(SMALL.key(dataset))
+    assert len(set(keys)) == 4, "one of the two precisions is this machine's own"
+
+
+def test_numpys_numbers_and_lists_are_as_good_as_pythons():
+    training = replace(SMALL.training, steps=np.int64(2), learning_rate=np.float32(0.5))
+    numpys = replace(SMALL, seed=np.int64(3), training=training, network=Network(width=16, multipliers=[1, 2]))
+    plain = replace(SMALL, seed=3, training=replace(training, steps=2, learning_rate=0.5), network=Network(16, (1, 2)))
+    assert numpys.to_dict() == plain.to_dict()
+    assert numpys.alike() == plain.alike() and hash(numpys.alike())
+    assert torch.equal(run(numpys).samples, run(plain).samples)
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"sampler_steps": 101}, "sampler_steps = 101; need at most the 100 timesteps"),
+        ({"loss_weight": torch.ones(7)}, "loss_weight has 7 values; need one for each of 100 timesteps"),
+        ({"image_size": 48}, "image_size = 48; choose one of"),
+        ({"timesteps": uniform(10), "sampler_steps": 5}, "T = 10"),
+    ],
+)
+def test_what_makes_no_run_is_refused_before_it_is_trained(changed, says):
+    with pytest.raises(ValueError, match=re.escape(says)):
+        replace(SMALL, **changed)
+
+
+def test_a_run_that_fails_late_keeps_its_checkpoint_unless_it_diverged(runs, monkeypatch):
+    monkeypatch.setattr(made, "CHECKPOINT_SECONDS", 0)
+    for error, kept in ((MemoryError, True), (FloatingPointError, False)):
+
+        def fail(*_, error=error):
+            raise error("here")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(made, "draw", fail)
+            with pytest.raises(error, match="here"):
+                run(SMALL)
+        assert len([*runs.glob("*.part/checkpoint")]) == kept
+        told = []
+        run(SMALL, on_step=told.append)
+        assert (told[0] > 1) == kept
+        shutil.rmtree(runs)
+
+
+def test_a_run_gives_torchs_number_of_threads_back():
+    before, seen = torch.get_num_threads(), set()
+    torch.set_num_threads(2)
+    try:
+        run(SMALL, on_step=lambda step: seen.add(torch.get_num_threads()))
+        assert (seen, torch.get_num_threads()) == ({1}, 2)
+    finally:
+        torch.set_num_threads(before)

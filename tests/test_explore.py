@@ -226,6 +226,16 @@ def test_live_reading_of_a_memorizer_is_that_of_its_samples():
     assert f"A: memorized {copied.value:.0%}, closer to train {closer.value:.0%}, energy" in reading
 
 
+def test_live_pictures_take_any_number_of_fresh_points_and_refuse_a_ninth_side():
+    points, schedule = data.load("spiral", 16, n_fresh=40), Schedule.linear()
+    exact = ExactDenoiser(points.train, schedule)
+    figure, reading = explore.draw_live(points, schedule, [uniform()], [exact], 1)
+    plt.close(figure)
+    assert "Fresh real points" in reading
+    with pytest.raises(ValueError, match="sides holds 9"):
+        explore.draw_live(points, schedule, [uniform()] * 9)
+
+
 def test_an_error_in_training_is_shown(monkeypatch):
     def broken(*arguments):
         raise FloatingPointError("the loss is nan")

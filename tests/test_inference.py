@@ -163,7 +163,7 @@ def test_trend_refuses(rows, says: str) -> None:
 
 
 def test_trend_refuses_to_draw_nothing() -> None:
-    with pytest.raises(ValueError, match="draws must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="draws = 0; need at least 1"):
         trend([[1, 2, 3], [1, 3, 2]], generator=seeded(), draws=0)
 
 

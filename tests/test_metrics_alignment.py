@@ -52,7 +52,7 @@ def test_pca_takes_ten_components_or_as_many_as_there_are_and_no_more():
         PCA(torch.ones(5, 3))
     with pytest.raises(ValueError, match="reference has 1 item"):
         PCA(torch.ones(1, 3))
-    with pytest.raises(ValueError, match="components must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="components = 0; need at least 1"):
         PCA(correlated(5), 0)
     with pytest.raises(ValueError, match="x has items of 3 elements, the reference had 12"):
         PCA(correlated(5)).transform(torch.ones(2, 3))
@@ -142,7 +142,7 @@ def test_jensen_shannon_is_zero_for_equal_and_one_for_disjoint_sets():
     assert pca_jensen_shannon(real + 1000 * PCA(real, 1).components[0], real, components=1) == pytest.approx(
         1, abs=1e-12
     )
-    with pytest.raises(ValueError, match="bins must be at least 2, got 1"):
+    with pytest.raises(ValueError, match="bins = 1; need at least 2"):
         pca_jensen_shannon(real, real, bins=1)
     with pytest.raises(ValueError, match="joint needs two components, got 1"):
         pca_jensen_shannon(real, real, components=1, joint=True)
@@ -174,7 +174,7 @@ def test_sliced_wasserstein_of_a_shift_is_its_mean_projection():
     assert sliced_wasserstein(real, real.flip(0), generator=seeded()) == pytest.approx(0, abs=1e-12)
     with pytest.raises(TypeError, match=r"generator must be a torch.Generator, got NoneType"):
         sliced_wasserstein(real, real, generator=None)
-    with pytest.raises(ValueError, match="projections must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="projections = 0; need at least 1"):
         sliced_wasserstein(real, real, generator=seeded(), projections=0)
 
 

@@ -42,13 +42,13 @@ def test_the_ends_are_exact():
 
 @pytest.mark.parametrize("interval", [wilson, clopper_pearson])
 def test_bad_counts_are_refused(interval):
-    with pytest.raises(ValueError, match="n must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="n = 0; need at least 1"):
         interval(0, 0)
     with pytest.raises(ValueError, match=r"successes must lie in.*0..5, got 6"):
         interval(6, 5)
     with pytest.raises(ValueError, match=r"successes.*got -1"):
         interval(-1, 5)
-    with pytest.raises(TypeError, match=r"n must be an int, got 5.0"):
+    with pytest.raises(TypeError, match=r"n = 5.0; need an integer"):
         interval(1, 5.0)
     with pytest.raises(ValueError, match=r"confidence.*got 1.0"):
         interval(1, 5, 1.0)
@@ -103,7 +103,7 @@ def test_bootstrap_refuses_bad_input():
     g, x = torch.Generator(), torch.arange(4.0)[:, None]
     with pytest.raises(ValueError, match="samples has 1 item"):
         bootstrap(mean, x[:1], generator=g)
-    with pytest.raises(ValueError, match="resamples must be at least 2, got 1"):
+    with pytest.raises(ValueError, match="resamples = 1; need at least 2"):
         bootstrap(mean, x, generator=g, resamples=1)
     with pytest.raises(ValueError, match=r"confidence.*got 0"):
         bootstrap(mean, x, generator=g, confidence=0)

@@ -199,8 +199,8 @@ def test_counts_may_be_numpy_integers():
         (torch.zeros(3), torch.zeros(4), 2, ValueError, r"samples must have shape \(B, \*D\), got \(3,\)"),
         (np.zeros((3, 2)), torch.zeros(4, 2), 2, TypeError, "samples must be a torch.Tensor.*ndarray"),
         (torch.zeros(3, 2), torch.zeros(4, 2, dtype=torch.uint8), 2, TypeError, "train.*floating.*uint8"),
-        (torch.zeros(3, 2), torch.zeros(4, 2), 0, ValueError, "k must be at least 1, got 0"),
-        (torch.zeros(3, 2), torch.zeros(4, 2), 2.0, TypeError, "k must be an int, got 2.0"),
+        (torch.zeros(3, 2), torch.zeros(4, 2), 0, ValueError, "k = 0; need at least 1"),
+        (torch.zeros(3, 2), torch.zeros(4, 2), 2.0, TypeError, "k = 2.0; need an integer"),
     ],
 )
 def test_bad_input_is_named(samples, train, k, error, message):

@@ -207,7 +207,7 @@ MENDED = {
     "samples holds 1e+200": lambda: metrics.neighbour_ratio(POINTS.double() * 1e200, POINTS.double()),
     "values holds 1e+200": lambda: inference.paired_difference([1e200, 1.0]),
     "held_out holds 1 value(s) that are NaN": lambda: judge(POINTS, POINTS, HOLED, generator=torch.Generator()),
-    "n must be at least 1": lambda: metrics.calibrated_l2(POINTS, POINTS, n=0),
+    "n = 0; need at least 1": lambda: metrics.calibrated_l2(POINTS, POINTS, n=0),
     "what distance returns must be a number": lambda: metrics.bootstrap(str, POINTS, generator=torch.Generator()),
     "timesteps = {'log_snr': [1]}": lambda: plans.distribution({"log_snr": [1]}, SCHEDULE),
     "config lacks the key 'timesteps'": lambda: plans.describe({}),

@@ -241,9 +241,10 @@ def test_pictures_are_trained_together_on_a_gpu_only():
     assert _groups(experiments, "cuda", None, 1) == [(0, 1)]
 
 
-def test_a_fleet_of_none_is_refused():
-    with pytest.raises(ValueError, match="fleet = 0"):
-        next(sweep([SMALL], fleet=0))
+@pytest.mark.parametrize("name", ["fleet", "workers"])
+def test_a_fleet_of_none_and_no_worker_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name} = 0"):
+        next(sweep([SMALL], **{name: 0}))
 
 
 def test_local_processes_beside_a_cluster_are_refused():

@@ -406,6 +406,31 @@ def test_loss_at_refuses(timesteps, repeats, says: str) -> None:
         loss_at(small_network(), POINTS, SCHEDULE, timesteps, generator=seeded(), repeats=repeats)
 
 
+def test_loss_at_takes_a_function_as_samplers_do() -> None:
+    model = small_network()
+    of_function, of_module = (
+        loss_at(m, POINTS, SCHEDULE, [5], generator=seeded(0)) for m in (lambda x, t: model(x, t), model)
+    )
+    assert torch.equal(of_function, of_module)
+
+
+class Normalised(nn.Module):
+    """A network of which a part is no parameter: running statistics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.norm = small_network(), nn.BatchNorm1d(2)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.inner(self.norm(x), t)
+
+
+def test_the_averaged_network_has_the_models_running_statistics() -> None:
+    step = last(run(Normalised()))
+    assert torch.equal(step.ema.norm.running_mean, step.model.norm.running_mean)
+    assert step.ema.norm.num_batches_tracked == 12, "and looking at the model's shape is none of the batches"
+
+
 def test_loss_at_refuses_data_and_models_as_training_does() -> None:
     bad = POINTS.clone()
     bad[3, 1] = math.nan

@@ -25,6 +25,7 @@ from .panel import INTERVAL, NOISE_GROWS, UNIFORM, Frame, Panel
 SLICE = 0.03  # seconds that training holds the kernel before it listens for a press of Stop
 REDRAW = 1.0  # seconds of training between two pictures, each of which costs some 0.2
 STEPS = 600
+NAMES = "ABCDEFGH"  # of the sides
 ARROWS_T = 200  # the timestep at which the arrows show where the denoiser points
 
 
@@ -129,14 +130,16 @@ def draw_live(
     """A column per distribution. Above: training points; once there are networks, their samples, the line from each to
     the nearest training point, and arrows to where the denoiser takes a point of t = 200. Below: where it trains.
 
-    Raises ValueError for a set that is not points, for no side, and for another number of networks than sides."""
+    Raises ValueError for a set that is not points, unless there are 1 to 8 sides, and no network or one for each."""
     _check_points(dataset)
-    if not len(sides) or len(networks) not in (0, len(sides)):
-        raise ValueError(f"sides holds {len(sides)} and networks {len(networks)}; need a side, and a network for each")
+    if not 0 < len(sides) <= len(NAMES) or len(networks) not in (0, len(sides)):
+        raise ValueError(
+            f"sides holds {len(sides)} and networks {len(networks)}; need 1 to 8 sides, a network for each"
+        )
     size = (4.4 * len(sides), 5.8)
     figure, axes = plt.subplots(2, len(sides), figsize=size, layout="constrained", height_ratios=(3, 1), squeeze=False)
     trained, readings = [], []
-    for i, (timesteps, name) in enumerate(zip(sides, "ABCDEFGH", strict=False)):
+    for i, (timesteps, name) in enumerate(zip(sides, NAMES, strict=False)):
         plane, weight = axes[:, i]
         t = torch.arange(timesteps.T)
         mean = (timesteps.pmf * t).sum()
@@ -160,7 +163,7 @@ def draw_live(
     where = "; ".join(trained)
     if not networks:
         return figure, f"{where}. Not trained yet: press Train."
-    null = f"Fresh real points (the null): {_read(dataset.fresh[:256], dataset)}."
+    null = f"Fresh real points (the null): {_read(dataset.fresh[: len(dataset.fresh) // 2], dataset)}."
     return figure, f"{where}. Step {step}. {'. '.join(readings)}. {null}"
 
 
@@ -173,7 +176,7 @@ def _read(points: torch.Tensor, dataset: data.Dataset) -> str:
     return (
         f"memorized {memorized_fraction(points, dataset.train).value:.0%}, closer to train "
         f"{closer_to_train(points, dataset.train, dataset.held_out).value:.0%}, energy distance "
-        f"{energy_distance(points, dataset.fresh[256:]):.3f}"
+        f"{energy_distance(points, dataset.fresh[len(dataset.fresh) // 2 :]):.3f}"
     )
 
 

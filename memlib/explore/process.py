@@ -15,6 +15,7 @@ from .. import plots, samplers
 from ..data import Dataset
 from ..kinds import check_kinds
 from ..metrics import nearest_neighbours
+from ..metrics.memorization import ratio_of
 from ..runs import Result
 from .panel import DATA, SAMPLE, Panel
 
@@ -94,7 +95,7 @@ def draw_denoising(process: Process, dataset: Dataset, sample: int = 0, step: in
         axes["near"].sharey(axes["x0"])
     _draw_curve(axes["curve"], process, sample, step)
     end, committed = int(process.nearest[-1, sample]), process.frames[process.committed[sample]].t
-    ratio = _ratio(process)[:, sample]
+    ratio = ratio_of(process.distances)[:, sample]
     when = f"at t = {committed}" if committed >= 0 else "with the last step only"
     text = (
         f"sample {sample}, {moment}: the predicted x0 is nearest to training item {item}, d1/d2 = {ratio[step]:.2f}. "
@@ -118,7 +119,7 @@ def _draw_item(ax: Axes, x: Tensor, dataset: Dataset, colour: str) -> None:
 
 
 def _draw_curve(ax: Axes, process: Process, sample: int, step: int) -> None:
-    ratio = _ratio(process)[:, sample]
+    ratio = ratio_of(process.distances)[:, sample]
     ax.plot(ratio, color=SAMPLE)
     ax.axvline(process.committed[sample], color="0.4", linestyle=":", label="commits")
     ax.plot(step, ratio[step], "v", color=SAMPLE, markersize=9, label="shown above")
@@ -130,12 +131,6 @@ def _draw_curve(ax: Axes, process: Process, sample: int, step: int) -> None:
         ylim=(0, 1.05),
     )
     ax.legend(loc="lower left")
-
-
-def _ratio(process: Process) -> Tensor:
-    """(F, B) d1/d2 of the predicted x0; 0 for a copy of an item, also of one that stands there twice."""
-    d1, d2 = process.distances.unbind(-1)
-    return torch.where(d1 == 0, 0.0, d1 / d2)
 
 
 def _moment(t: int) -> str:

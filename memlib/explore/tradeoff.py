@@ -20,6 +20,7 @@ from .. import data, plots
 from ..claims import WIDTHS
 from ..kinds import check_kinds
 from ..metrics import nearest_neighbours
+from ..metrics.memorization import ratio_of
 from ..plans import Config, describe, distribution
 from ..plots.sweeps import NEVER
 from ..results import RESULTS, Line, read_samples, table
@@ -176,9 +177,8 @@ def _choose(stage: _Stage, recorded: _Recorded, dataset: str, seed: int, control
 def _draw_samples(ax: Axes, samples: Tensor, config: Config) -> None:
     train = _train(config)
     distances, indices = nearest_neighbours(samples, train)
-    ratios = (distances[:, 0] / distances[:, 1]).nan_to_num(0)  # 0 / 0: a copy of an item that stands there twice
     ax.clear()
-    notes = [f"d\u2081/d\u2082 = {ratio:.2f}" for ratio in ratios]
+    notes = [f"d\u2081/d\u2082 = {ratio:.2f}" for ratio in ratio_of(distances)]
     plots.beside_nearest(samples, train[indices[:, 0]], notes, ax=ax)
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memlib.metrics.checks import check_count, check_flag, check_generator, check_points, checked
+from memlib.kinds import check_count
+from memlib.metrics.checks import check_flag, check_generator, check_points, checked
 from memlib.metrics.estimates import Estimate, normal_mean, wilson
 from memlib.metrics.neighbours import CHUNK, measure, nearest_neighbours, scan
 
@@ -33,7 +34,7 @@ class PCA:
         (x,) = checked(reference=reference)
         check_points("reference", x, 2, "principal components need a spread")
         if components is not None:
-            check_count("components", components)
+            check_count(components, "components", 1)
         x = x.double()
         self.mean = x.mean(0)
         x = x - self.mean
@@ -93,7 +94,7 @@ def _fitted(reference: Tensor | PCA | None, real: Tensor, components: int | None
     if not isinstance(reference, PCA):
         return PCA(real if reference is None else reference, components)
     if components is not None:
-        check_count("components", components)
+        check_count(components, "components", 1)
     if components not in (None, len(reference.std)):
         raise ValueError(f"components = {components}, but the fitted reference has {len(reference.std)}: leave it out")
     return reference
@@ -137,7 +138,7 @@ def pca_jensen_shannon(
     Raises as `PCA`, and ValueError for bins below 2, or for fewer than two components with `joint`.
     """
     checked(samples=samples, real=real)
-    check_count("bins", bins, 2)
+    check_count(bins, "bins", 2)
     check_flag("joint", joint)
     pca = _fitted(reference, real, components)
     if joint and len(pca.std) < 2:
@@ -169,7 +170,7 @@ def sliced_wasserstein(samples: Tensor, real: Tensor, *, generator: torch.Genera
     Raises TypeError and ValueError as `checked`, and ValueError for projections below 1.
     """
     samples, real = checked(samples=samples, real=real)
-    check_count("projections", projections)
+    check_count(projections, "projections", 1)
     check_generator(generator)
     directions = torch.randn(
         samples.shape[1], projections, generator=generator, device=generator.device, dtype=torch.float64
@@ -208,7 +209,7 @@ def prdc(samples: Tensor, real: Tensor, k: int = 5, confidence: float = 0.95) ->
     Raises TypeError and ValueError as `checked`, and ValueError where a set has fewer than k + 1 items.
     """
     samples, real = checked(samples=samples, real=real)
-    check_count("k", k)
+    check_count(k, "k", 1)
     for name, x in (("samples", samples), ("real", real)):
         check_points(name, x, k + 1, f"each item needs k = {k} neighbours beside itself")
     sample_radius, real_radius = (nearest_neighbours(x, x, k + 1)[0][:, k] for x in (samples, real))

@@ -1,7 +1,5 @@
 """One place that says what every metric accepts, so that all of them refuse the same things in the same words."""
 
-from numbers import Integral
-
 import torch
 from torch import Tensor
 
@@ -41,14 +39,6 @@ def checked(**sets: Tensor) -> tuple[Tensor, ...]:
         if x.dtype == torch.float64 and (peak := float(torch.linalg.vector_norm(x.detach(), torch.inf))) > LARGEST:
             raise ValueError(f"{name} holds {peak:g}, whose square is not finite: scale it to at most {LARGEST:g}")
     return tuple(x.detach().flatten(1).to(torch.promote_types(x.dtype, torch.float32)) for x in sets.values())
-
-
-def check_count(name: str, value: int, least: int = 1) -> None:
-    """Raise unless `value` is a whole number of at least `least`."""
-    if not isinstance(value, Integral) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an int, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
 def check_points(name: str, x: Tensor, least: int, why: str) -> None:

@@ -8,7 +8,8 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
-from memlib.metrics.checks import check_between, check_count, check_generator, check_number, check_points, checked
+from memlib.kinds import check_count
+from memlib.metrics.checks import check_between, check_generator, check_number, check_points, checked
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Estimate:
 
 
 def _check_fraction(successes: float, n: int, confidence: float) -> None:
-    check_count("n", n)
+    check_count(n, "n", 1)
     check_number("successes", successes)
     if not 0 <= successes <= n:
         raise ValueError(f"successes must lie in 0..n = 0..{n}, got {successes}")
@@ -94,7 +95,7 @@ def bootstrap(
     """
     checked(samples=samples)
     check_points("samples", samples, 2, "a bootstrap draws among several")
-    check_count("resamples", resamples, 2)
+    check_count(resamples, "resamples", 2)
     if not callable(distance):
         raise TypeError(f"distance must be a function of samples, got {distance!r:.100}")
     check_between("confidence", confidence, 0, 1)

@@ -52,6 +52,8 @@ def judge(
         fine = [finest_scale(x) for x in (samples, train, held_out)]
         noise, *real_noise = (x.double().square().flatten(1).mean(1) for x in fine)
         level = float(torch.cat(real_noise).mean())
+        if not level:
+            raise ValueError("train and held_out have no energy at the finest scale, so no ratio to it: check the data")
         smooth = [x - part for x, part in zip((samples, train, held_out), fine, strict=True)]
         to_nearest, memorized, closer = _copying(*smooth)
         readings |= {

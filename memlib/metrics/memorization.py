@@ -9,8 +9,9 @@ import math
 import torch
 from torch import Tensor
 
+from memlib.kinds import check_count
 from memlib.metrics.alignment import PCA
-from memlib.metrics.checks import check_between, check_count, check_number, check_points, checked
+from memlib.metrics.checks import check_between, check_number, check_points, checked
 from memlib.metrics.estimates import Estimate, wilson
 from memlib.metrics.neighbours import nearest_neighbours
 
@@ -30,8 +31,8 @@ def neighbour_ratio(samples: Tensor, train: Tensor) -> Tensor:
 
 
 def ratio_of(distances: Tensor) -> Tensor:
-    """`neighbour_ratio` of distances (B, 2) to the nearest and the second nearest."""
-    d1, d2 = distances.unbind(1)
+    """`neighbour_ratio` of distances (..., 2) to the nearest and the second nearest."""
+    d1, d2 = distances.unbind(-1)
     return torch.where(d1 == 0, 0.0, d1 / d2)
 
 
@@ -90,7 +91,7 @@ def calibrated_l2(samples: Tensor, train: Tensor, alpha: float = 0.5, n: int = 5
     Raises TypeError and ValueError as `checked`, and ValueError for alpha <= 0 or fewer than n training items.
     """
     check_between("alpha", alpha, 0, math.inf)
-    check_count("n", n)
+    check_count(n, "n", 1)
     distances = nearest_neighbours(samples, train, n)[0]
     return torch.where(distances[:, 0] == 0, 0.0, distances[:, 0] / (float(alpha) * distances.mean(1)))
 
@@ -121,8 +122,8 @@ def data_copying_test(samples: Tensor, train: Tensor, test: Tensor, *, cells: in
     holds both `least` samples and a test item.
     """
     samples, train, test = checked(samples=samples, train=train, test=test)
-    check_count("cells", cells)
-    check_count("least", least)
+    check_count(cells, "cells", 1)
+    check_count(least, "least", 1)
     check_points("train", train, cells, f"cells = {cells} were asked for")
     centres = _k_means(train, cells)
     sample_cell, train_cell, test_cell = (nearest_neighbours(x, centres, 1)[1][:, 0] for x in (samples, train, test))

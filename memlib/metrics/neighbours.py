@@ -12,7 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from memlib.metrics.checks import check_count, check_flag, check_number, check_points, checked
+from memlib.kinds import check_count
+from memlib.metrics.checks import check_flag, check_number, check_points, checked
 
 CHUNK = 2**23  # elements held at once per temporary: 32 MB in float32
 MEASURED = 2**17  # elements gathered at once: 1 MB in float64, still in cache when measured
@@ -84,7 +85,7 @@ def nearest_neighbours(samples: Tensor, train: Tensor, k: int = 2) -> tuple[Tens
     items.
     """
     samples, train = checked(samples=samples, train=train)
-    check_count("k", k)
+    check_count(k, "k", 1)
     check_points("train", train, k, f"k = {k} neighbours were asked for")
     distances, indices = [], []
     for start, quick, slack in scan(samples, train):
