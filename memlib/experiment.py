@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from . import data, models, schedules
+from .kinds import check_kinds
 from .timesteps import TimestepDistribution
-from .training import TrainConfig
+from .training import TrainConfig, check_device
 
 SCHEDULES = ("linear", "cosine", "sigmoid")
 
@@ -125,13 +126,14 @@ class Experiment:
 
     def key(self, dataset: data.Dataset, device: str | torch.device = "cpu") -> str:
         """The run's name, 16 hexadecimal digits: a hash of the description, the training items, the precision that the
-        device computes in, and the code."""
+        device computes in, and the code. RuntimeError for a device that is not there."""
         items = hashlib.sha256(dataset.train.numpy().tobytes()).hexdigest()
-        precision = self.training.precision_on(torch.device(device))
+        precision = self.training.precision_on(check_device(device))
         identity = self.to_dict() | {"label": None, "data": items, "precision": precision, "code": code_sha256()}
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
+@check_kinds
 def code_sha256(folder: Path = Path(__file__).parent) -> str:
     """A hash of the code that a run's numbers depend on, its comments, docstrings and layout left out."""
     digest = hashlib.sha256()

@@ -660,8 +660,11 @@ case(
 case("experiment.Experiment.load_data", Experiment.load_data, self=fixed(TINY))
 case("experiment.Experiment.build_schedule", Experiment.build_schedule, self=fixed(TINY))
 case("experiment.Experiment.alike", Experiment.alike, self=fixed(TINY))
-case("experiment.Experiment.key", Experiment.key, kinds=False, self=fixed(TINY), data_sha256=const("", "ab"))
-case("experiment.code_sha256", experiment.code_sha256)
+case(
+    "experiment.Experiment.key", Experiment.key, kinds=False, self=fixed(TINY), dataset=const(TINY.load_data()),
+    device=ON, raises=(RuntimeError,),
+)  # fmt: skip
+case("experiment.code_sha256", experiment.code_sha256, folder=const(Path(experiment.__file__).parent))
 case("runs.runs_folder", runs.runs_folder)
 case(
     "runs.run", run, kinds=False, raises=(RuntimeError,), share=0.5, experiment=const(TINY), device=ON,
@@ -1056,7 +1059,7 @@ LEFT_OUT = {
             explore.panel.Panel explore.panel.Panel.fail explore.panel.Panel.show explore.panel.Panel.still
             checkpoint.read checkpoint.write files.naming kinds.check_batch kinds.check_count kinds.check_kinds
             kinds.is_kind kinds.naming_keys
-            metrics.checks.check_between metrics.checks.check_count metrics.checks.check_flag
+            metrics.checks.check_between metrics.checks.check_flag
             metrics.checks.check_generator metrics.checks.check_number metrics.checks.check_points
             metrics.checks.checked metrics.estimates.normal_mean metrics.memorization.check_equally_many
             metrics.alignment.mean_distance metrics.memorization.ratio_of metrics.memorization.share_below
@@ -1065,7 +1068,7 @@ LEFT_OUT = {
             models.SelfAttention.forward models.Upsample models.Upsample.forward models.fold
             models.time_features models.unfold
             plots.style.all_or_none plots.style.as_array plots.style.as_indices plots.style.as_items
-            plots.style.labelled plots.style.new_axes plots.style.number plots.style.picture
+            plots.style.labelled plots.style.logarithmic plots.style.new_axes plots.style.number plots.style.picture
             plots.style.side_legend plots.style.top_legend provenance.provenance samplers.alpha_bar
             samplers.last_frame samplers.logit samplers.predict samplers.timestep_list schedules.check_shape
             schedules.vector timesteps.check_confidence timesteps.finite_log_snr timesteps.log_snr_step

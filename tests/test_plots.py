@@ -553,3 +553,16 @@ def test_bad_input_is_named_and_opens_no_figure(call: Callable[[], Any], error: 
     with pytest.raises(error, match=match):
         call()
     assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize(
+    "ends", [(15, 32.5), (0.5, 250), (0.31, 0.72), (0.9, 1.1), (1e-3, 1e4), (2, 2.0001), (1e-12, 1e12)]
+)
+def test_a_logarithmic_axis_has_few_plain_numbers(ends) -> None:
+    ax = plots.style.new_axes(None, 1.8, 2)
+    plots.style.logarithmic(ax, "x")
+    ax.set_xlim(*ends)
+    shown = [tick for tick in ax.get_xticks() if ends[0] <= tick <= ends[1]]
+    ax.figure.canvas.draw()
+    assert 1 <= len(shown) <= 6
+    assert all(float(label.get_text().replace("\N{MINUS SIGN}", "-")) > 0 for label in ax.get_xticklabels())

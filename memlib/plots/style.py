@@ -13,6 +13,7 @@ import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from memlib.kinds import check_kinds
 
@@ -146,6 +147,26 @@ def number(value: float) -> str:
 def new_axes(ax: Axes | None, width: float, height: float) -> Axes:
     """`ax`, or the only axes of a new figure of `width` x `height` inches."""
     return plt.subplots(figsize=(width, height), layout="constrained")[1] if ax is None else ax
+
+
+def logarithmic(ax: Axes, axis: str) -> None:
+    """A logarithmic scale with plain numbers on it."""
+    ax.set(**{f"{axis}scale": "log"})
+    ticks = {"major_locator": _FewTicks(), "major_formatter": "{x:g}", "minor_locator": NullLocator()}
+    getattr(ax, f"{axis}axis").set(**ticks)
+
+
+class _FewTicks(LogLocator):
+    """Two to five round numbers, so that their labels have room side by side."""
+
+    def tick_values(self, vmin: float, vmax: float) -> np.ndarray:
+        decades = 10.0 ** np.arange(np.floor(np.log10(vmin)), np.ceil(np.log10(vmax)) + 1)
+        for steps in ((1, 2, 5), (1, 3), (1,)):
+            ticks = np.outer(decades, steps).ravel()
+            ticks = ticks[(vmin <= ticks) & (ticks <= vmax)]
+            if 2 <= len(ticks) <= 5:
+                return ticks
+        return MaxNLocator(4).tick_values(vmin, vmax) if len(ticks) < 2 else ticks[:: -(-len(ticks) // 5)]
 
 
 @contextmanager

@@ -15,12 +15,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from memlib.kinds import check_kinds
 from memlib.plots.curves import NOISE_GROWS
@@ -29,8 +27,8 @@ from memlib.plots.style import (
     Look,
     all_or_none,
     labelled,
+    logarithmic,
     looks,
-    number,
     top_legend,
 )
 from memlib.schedules import Schedule
@@ -80,8 +78,8 @@ def tradeoff(
         for kind in FLOORS:  # those of one seed are the same for all of its runs
             floor = everything.drop_duplicates("seed").assign(broken=False)
             _draw_curve(ax, [floor], f"{kind}: {x}", f"{kind}: {y}", MEANINGS[kind], [7.0])
-        ax.set(xlabel=f"{x} (less is better)", ylabel=y, xscale="log")
-        _plain_numbers(ax.xaxis)
+        ax.set(xlabel=f"{x} (less is better)", ylabel=y)
+        logarithmic(ax, "x")
         _scale(ax, y)
     known = [*points, *(["uniform"] if limit else []), *FLOORS]
     top_legend(axes[0].figure, _handles(known, everything, f"larger marker: {grows}"))
@@ -122,8 +120,7 @@ def along(curves: Curves, measures: Sequence[str], *, xlabel: str) -> Figure:
         _scale(ax, measure)
         drawn = everything[measure]
         if drawn.min() > 0 and drawn.max() > DECADE * drawn.min():  # else one bad run flattens all others
-            ax.set_yscale("log")
-            _plain_numbers(ax.yaxis)
+            logarithmic(ax, "y")
     top_legend(figure, _handles([*curves, *floors], everything))
     return figure
 
@@ -208,14 +205,6 @@ def _scale(ax: Axes, measure: str) -> None:
     """Shares on one scale in every figure, unless a run falls out of it."""
     if measure.endswith("closer to train"):
         ax.set_ylim(min(0.4, ax.get_ylim()[0]), 1.03)
-
-
-def _plain_numbers(axis: Axis) -> None:
-    """On a logarithmic axis, however short it is."""
-    low, high = axis.get_view_interval()
-    axis.set_major_locator(MaxNLocator(5) if high < 5 * low else LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(lambda value, _: number(value))
-    axis.set_minor_locator(NullLocator())
 
 
 def _handles(labels: Iterable[str], runs: pd.DataFrame, note: str = "") -> list[Line2D]:

@@ -13,12 +13,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import LogLocator, NullLocator
 
 from memlib.claims import Finding, Verdict
 from memlib.kinds import check_kinds
 
-from .style import FALLBACK, MEANINGS, Array, Look, all_or_none, as_array, labelled, looks, new_axes, number, top_legend
+from .style import (
+    FALLBACK,
+    MEANINGS,
+    Array,
+    Look,
+    all_or_none,
+    as_array,
+    labelled,
+    logarithmic,
+    looks,
+    new_axes,
+    number,
+    top_legend,
+)
 
 # Tol's high-contrast colours: filled where a comparison is settled, hollow where not, dashed where it does not count
 SAYS: dict[str, Look] = {
@@ -200,7 +212,7 @@ def seed_lines(
     named = isinstance(x[0], str)
     places = np.arange(len(x), dtype=float) if named else as_array("x", x, (None,))
     if log:
-        _logarithmic(ax, "y")
+        logarithmic(ax, "y")
     for label, look in looks(curves).items():
         values = as_array(f"curves[{label!r}]", curves[label], (None, len(places)), gaps=True)
         known = ~np.isnan(values)
@@ -228,13 +240,6 @@ def _marked(name: str, marks: Array | bool, shape: tuple[int, ...]) -> np.ndarra
         raise ValueError(f"{name}: expected shape {shape}, got {np.shape(marks)}") from error
 
 
-def _logarithmic(ax: Axes, axis: str) -> None:
-    """A logarithmic scale with plain numbers on it."""
-    ax.set(**{f"{axis}scale": "log"})
-    ticks = {"major_locator": LogLocator(subs=(1, 2, 5)), "major_formatter": "{x:g}", "minor_locator": NullLocator()}
-    getattr(ax, f"{axis}axis").set(**ticks)
-
-
 @check_kinds
 @all_or_none()
 def seed_dots(
@@ -256,7 +261,7 @@ def seed_dots(
     figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, layout="constrained", squeeze=False)
     for ax, (name, panel) in zip(axes[0], panels.items(), strict=True):
         if name in log:
-            _logarithmic(ax, "x")
+            logarithmic(ax, "x")
         if name in null:
             ax.axvline(null[name], color=MEANINGS["fresh"].colour, linestyle="--", linewidth=1.2, zorder=1)
         for control, values in panel.items():
