@@ -74,8 +74,7 @@ coverage: $(STAMP)
 
 # kills, full disks, flipped bytes, bad arguments, rounding: with ten times the kills and the calls (tests/README.md)
 test-faults: $(STAMP)
-	FAULTS=long $(PY) -m pytest tests/test_properties.py tests/test_numerics.py -n 2 --dist loadfile $(ARGS)
-	FAULTS=long $(PY) -m pytest tests/test_faults.py -n 2 $(ARGS)
+	FAULTS=long $(PY) -m pytest $(foreach name,properties numerics faults,tests/test_$(name).py) -n 2 --dist loadfile $(ARGS)
 
 # on this machine only, with the token that it prints; no news and no update check are fetched
 lab: $(STAMP)

@@ -32,7 +32,8 @@ class Network:
     unshuffle: int = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "multipliers", tuple(self.multipliers))
+        if isinstance(self.multipliers, list):  # as JSON has it; a tuple can be hashed
+            object.__setattr__(self, "multipliers", tuple(self.multipliers))
 
     def build(self, shape: tuple[int, ...], seed: int | None = None) -> nn.Module:
         """A network for examples of `shape`: (dim,), (C, L) or (C, H, W); with a seed, of the same first weights.

@@ -199,8 +199,9 @@ def test_workflows_call_targets_that_exist() -> None:
         for job in yaml.safe_load(path.read_text())["jobs"].values():
             runs += [step["run"] for step in job["steps"] if "run" in step]
     runs.append((ROOT / ".ci" / "run").read_text())
-    called = set(re.findall(r"^\s*(?:timeout \d+ )?make (?:--\S+ )*([a-z-]+)", "\n".join(runs), re.M))
-    assert {"setup", "test", "lint", "coverage", "test-faults", "mutants"} == called <= targets
+    called = set(re.findall(r"^\s*(?:FAULTS=long )?(?:timeout \d+ )?make (?:--\S+ )*([a-z-]+)", "\n".join(runs), re.M))
+    assert {"setup", "test", "lint", "coverage", "mutants"} == called <= targets
+    assert re.search(r"^FAULTS=long .*make .*\btest\b", runs[-1], re.M), "with the long form of the faults"
     assert ".ci/run" in runs and os.access(ROOT / ".ci" / "run", os.X_OK)
 
 

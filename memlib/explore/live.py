@@ -105,8 +105,9 @@ def train_points(
     """Small networks, one per distribution, learn the set's training points side by side: after each step its number
     and the networks with averaged weights. They start from the same weights and draw the same numbers.
 
-    Raises ValueError for a set that is not points, for steps below 1 and a seed below 0, and as `train` does."""
+    Raises ValueError for a set that is not points, no side, steps below 1 and a seed below 0, and as `train` does."""
     _check_points(dataset)
+    check_count(len(sides), "the number of sides", 1)
     check_count(steps, "steps", 1)
     check_count(seed, "seed", 0)
     budget = {"batch_size": 128, "learning_rate": 6e-3, "ema_decay": 0.98, "cooldown": steps // 2}

@@ -166,7 +166,9 @@ class _FewTicks(LogLocator):
             ticks = ticks[(vmin <= ticks) & (ticks <= vmax)]
             if 2 <= len(ticks) <= 5:
                 return ticks
-        return MaxNLocator(4).tick_values(vmin, vmax) if len(ticks) < 2 else ticks[:: -(-len(ticks) // 5)]
+        if len(ticks) > 5:
+            return ticks[:: -(-len(ticks) // 5)]
+        return MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(vmin, vmax)
 
 
 @contextmanager
