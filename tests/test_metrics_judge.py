@@ -179,3 +179,7 @@ def test_refuses_by_name() -> None:
         read(samples[..., :20], train, held_out)
     with pytest.raises(TypeError, match=r"generator must be a torch\.Generator"):
         judge(samples, train, held_out, generator=None)
+    with pytest.raises(ValueError, match="no energy at the finest scale"):
+        read(
+            *(torch.arange(-4.0, 4)[:, None, None, None].expand(8, 3, 8, 8) + i for i in range(3))
+        )  # of one colour each
