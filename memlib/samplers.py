@@ -170,7 +170,7 @@ def sample_generators(n: int, seed: int) -> list[torch.Generator]:
     check_count(seed, "seed", 0)
     # torch's CPU generator keeps 32 bits of its seed, so hashed seeds would collide; these are distinct within a run
     first = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    return [torch.Generator().manual_seed(int(first + i) % 2**32) for i in range(n)]
+    return [torch.Generator().manual_seed((first + i) % 2**32) for i in range(n)]
 
 
 @check_kinds
