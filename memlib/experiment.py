@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from . import data, models, schedules
+from .devices import check_device
 from .kinds import check_kinds
 from .timesteps import TimestepDistribution
-from .training import TrainConfig, check_device
+from .training import TrainConfig
 
 SCHEDULES = ("linear", "cosine", "sigmoid")
 
@@ -138,7 +139,7 @@ class Experiment:
 def code_sha256(folder: Path = Path(__file__).parent) -> str:
     """A hash of the code that a run's numbers depend on, its comments, docstrings and layout left out."""
     digest = hashlib.sha256()
-    for name in ("schedules", "timesteps", "models", "training", "fleet", "samplers", "experiment", "runs"):
+    for name in ("schedules", "timesteps", "models", "training", "fleet", "devices", "samplers", "experiment", "runs"):
         tree = ast.parse((folder / f"{name}.py").read_text())
         for node in ast.walk(tree):
             body = getattr(node, "body", None)

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.overrides import TorchFunctionMode
 
-from .schedules import Schedule
+from .devices import captured, send
+from .schedules import Schedule, mix
 from .timesteps import TimestepDistribution
 from .training import TrainConfig, checked, draw
 
@@ -66,7 +70,9 @@ def train_fleet(
 
     A network of the fleet has its own training examples (N, *D) in `x0s` (N may differ, *D may not), distribution,
     generator and, in `loss_weights`, weight (T,) or None; all else they share. Each draws the numbers that it would
-    draw alone and is clipped by its own norm, so that its weights are those of `train` up to rounding.
+    draw alone and is clipped by its own norm, so that its weights are those of `train` up to rounding. Where that is to
+    bfloat16, a fleet rounds less: its convolutions, which vmap hides from autocast, stay in float32, but for those of
+    signals on a GPU.
 
     Raises what `train` does, naming the member, and ValueError where the sequences differ in length, the networks in
     anything but the values of their parameters, or a parameter is frozen.
@@ -96,9 +102,9 @@ def train_fleet(
 
 def _train(models, x0s, schedule, timesteps, config, generators, state, loss_weights) -> Iterator[FleetStep]:
     weights = torch.stack([parameters_to_vector(model.parameters()).detach() for model in models])
-    averages, start = weights.clone(), 0
+    averages, start, device = weights.clone(), 0, x0s[0].device
     weights.requires_grad_()
-    optimizer = torch.optim.Adam([weights], lr=config.learning_rate, fused=True)
+    optimizer = torch.optim.Adam([weights], lr=config.learning_rate, fused=True, capturable=device.type == "cuda")
     if state is not None:
         with torch.no_grad():
             weights.copy_(state["weights"])
@@ -111,7 +117,7 @@ def _train(models, x0s, schedule, timesteps, config, generators, state, loss_wei
     for networks, rows in ((models, weights.detach()), (emas, averages)):
         for network, row in zip(networks, rows, strict=True):
             vector_to_parameters(row, network.parameters())  # they are views: what changes the matrix changes them
-    model, device = models[0].train(), x0s[0].device
+    model = models[0].train()
     names, shapes = zip(*((name, p.shape) for name, p in model.named_parameters()), strict=True)
     sizes = [shape.numel() for shape in shapes]
 
@@ -119,30 +125,63 @@ def _train(models, x0s, schedule, timesteps, config, generators, state, loss_wei
         parts = (part.view(shape) for part, shape in zip(row.split(sizes), shapes, strict=True))
         return functional_call(model, dict(zip(names, parts, strict=True)), (x_t, t))
 
-    for step in range(start, config.steps):
-        members = zip(x0s, timesteps, generators, strict=True)
-        batches = [draw(x0, schedule, own, config.batch_size, generator) for x0, own, generator in members]
-        x_t, t, eps = (torch.stack(parts) for parts in zip(*batches, strict=True))
-        with config.autocast(device):
-            predicted = vmap(one)(weights, x_t, t.to(device))
-        losses = (predicted.float() - eps).square().flatten(2).mean(2)
-        loss = (loss_weights.gather(1, t.to(device)) * losses).mean(1)
+    data, alpha_bar = torch.cat(x0s), schedule.alpha_bar.to(device)
+    lengths = torch.tensor([len(x0) for x0 in x0s])
+    firsts = (lengths.cumsum(0) - lengths)[:, None]  # where each network's examples begin
 
-        optimizer.param_groups[0]["lr"] = config.learning_rate_at(step)
+    def update(
+        index: Tensor, t: Tensor, eps: Tensor, rate: float | Tensor, share: float | Tensor
+    ) -> tuple[Tensor, ...]:
+        """One step of the optimiser and of the averages: the losses (K,), (K, B) and the gradients' norms (K,)."""
+        x_t = mix(data[index], alpha_bar[t], eps)
+        with config.autocast(device):
+            if len(models) == 1:
+                predicted = one(weights[0], x_t[0], t[0])[None]
+            else:
+                with _Products() if device.type == "cuda" else nullcontext():
+                    predicted = vmap(one)(weights, x_t, t)
+        losses = (predicted.float() - eps).square().flatten(2).mean(2)
+        loss = (loss_weights.gather(1, t) * losses).mean(1)
+        optimizer.param_groups[0]["lr"] = rate
         optimizer.zero_grad()
         loss.sum().backward()
         norm = weights.grad.norm(dim=1)
         weights.grad *= (config.grad_clip / (norm + 1e-6)).clamp(max=1)[:, None]  # as clip_grad_norm_ does
         optimizer.step()
-        averages.lerp_(weights.detach(), 1 - config.ema_decay_at(step))
+        averages.lerp_(weights.detach(), share)
+        return loss.detach(), losses.detach(), norm
+
+    update = captured(update, device)
+    for step in range(start, config.steps):
+        members = zip(x0s, timesteps, generators, strict=True)
+        draws = zip(*(draw(x0, own, config.batch_size, generator) for x0, own, generator in members), strict=True)
+        index, t, eps = map(torch.stack, draws)
+        numbers = config.learning_rate_at(step), 1 - config.ema_decay_at(step)
+        loss, losses, norm = update(*(send(x, device) for x in (index + firsts.to(index), t, eps)), *numbers)
         if config.is_checked(step) and not (finite := (loss + norm).isfinite()).all():
             k = int(finite.int().argmin())
             found = f"the loss is {loss[k].item()}, the gradient's norm {norm[k].item()} at step {step + 1}"
             raise FloatingPointError(f"member {k}: {found}; lower learning_rate or loss_weight")
         yield FleetStep(
-            step + 1, loss.detach(), t, losses.detach(), models, emas, weights, averages, optimizer, generators,
+            step + 1, loss, t, losses, models, emas, weights, averages, optimizer, generators,
             schedule.T,
         )  # fmt: skip
+
+
+class _Products(TorchFunctionMode):
+    """Convolutions of signals as one matrix product of all networks' weights and windows of x. A GPU is done with that
+    in two thirds of the time of the grouped convolution that vmap makes of them; with images it is the other way round
+    (tests/benchmarks/README.md)."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is not F.conv1d or len(args) != 7:  # seven are given by torch.nn's modules
+            return function(*args, **kwargs or {})
+        x, weight, bias, (stride,), padding, dilation, groups = args
+        if groups != 1 or dilation != (1,) or isinstance(padding, str):
+            return function(*args)
+        windows = F.pad(x, padding * 2).unfold(2, weight.shape[2], stride)
+        out = torch.einsum("oci,bcli->bol", weight, windows)
+        return out if bias is None else out + bias.to(out.dtype)[:, None]
 
 
 def _form(model: nn.Module) -> tuple[str, list, list]:

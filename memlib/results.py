@@ -66,10 +66,10 @@ def record(
     networks = {plans.key(part): plans.experiment(part) for config in todo.values() for part in _networks(config)}
     for result in sweep(networks.values(), client, device=device, workers=workers, fleet=fleet, progress=progress):
         if (name := result.experiment.label) in todo:
-            yield _append(out, *_measure_run(todo[name], result))
+            yield _append(out, *_measure_run(todo[name], result, device))
     for config in todo.values():
         if _is_splice(config):
-            yield _append(out, *_measure_splice(config))
+            yield _append(out, *_measure_splice(config, device))
 
 
 @check_kinds
@@ -182,14 +182,14 @@ def _is_splice(config: Config) -> bool:
     return "above" in config
 
 
-def _measure_run(config: Config, result: Result) -> tuple[Line, Tensor]:
+def _measure_run(config: Config, result: Result, device: str) -> tuple[Line, Tensor]:
     dataset = result.experiment.load_data()
-    return _measure(config, result.experiment, dataset, result.samples, result.denoiser(), result.history)
+    return _measure(config, result.experiment, dataset, result.samples, result.denoiser(device), result.history)
 
 
-def _measure_splice(config: Config) -> tuple[Line, Tensor]:
-    above, below = (runs.run(plans.experiment(part)) for part in _networks(config))
-    denoiser = Spliced(above.denoiser(), below.denoiser(), config["at"])
+def _measure_splice(config: Config, device: str) -> tuple[Line, Tensor]:
+    above, below = (runs.run(plans.experiment(part), device=device) for part in _networks(config))
+    denoiser = Spliced(above.denoiser(device), below.denoiser(device), config["at"])
     dataset = above.experiment.load_data()
     samples = runs.draw(denoiser, above.experiment, dataset)
     history = above.history | {"seconds": 0.0, "fleet": 1, "loss": []}  # it trained nothing

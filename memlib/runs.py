@@ -22,6 +22,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from . import checkpoint, data, download, fleet, samplers, training
+from .devices import check_device, send
 from .experiment import Experiment
 from .files import write_atomically
 from .kinds import check_kinds
@@ -173,9 +174,10 @@ def draw(
 def _train(
     members: Members, device: str | torch.device, on_step: Callable[[int], None]
 ) -> tuple[list[dict], list[nn.Module]]:
-    """A history and a network with averaged weights for each member; a single one is trained by `train` itself."""
+    """A history and a network with averaged weights for each member; on a CPU a single one is trained by `train`."""
     experiments, datasets = zip(*members.values(), strict=True)
-    first, size = experiments[0], len(experiments)
+    first, size, device = experiments[0], len(experiments), check_device(device)
+    alone = size == 1 and device.type == "cpu"
     path, state, history = next(iter(members)) / CHECKPOINT, None, {"step": [], "loss": [], "seconds": 0.0}
     names = [work.name for work in members]  # of the runs, by their keys
     if path.exists():
@@ -184,12 +186,12 @@ def _train(
         except ValueError as error:
             warnings.warn(f"{error}; the run begins anew", stacklevel=2)
         else:
-            if content["members"] == names:  # else it is of a run alone, or of another fleet
+            if content["members"] == names and content["alone"] == alone:  # else of another fleet, or another device
                 state, history = content["state"], content["history"]
     networks = [e.network.build(tuple(d.train.shape[1:]), e.seed) for e, d in members.values()]
     generators = [torch.Generator().manual_seed(experiment.seed) for experiment in experiments]
     common = {"schedule": first.build_schedule(), "config": first.training, "device": device, "state": state}
-    if size == 1:
+    if alone:
         steps = training.train(
             networks[0], datasets[0].train, timesteps=first.timesteps, generator=generators[0],
             loss_weight=first.loss_weight, **common,
@@ -204,7 +206,7 @@ def _train(
     total, count = torch.zeros(2, size, BANDS, device=device)
     started = saved = time.monotonic()
     for step in steps:
-        band = (step.t.reshape(size, -1) * BANDS // step.T).to(device)
+        band = send(step.t.reshape(size, -1) * BANDS // step.T, device)
         total.scatter_add_(1, band, step.losses.float().reshape(size, -1))
         count.scatter_add_(1, band, torch.ones_like(band, dtype=count.dtype))
         if step.step % every == 0 or step.step == first.training.steps:
@@ -214,13 +216,12 @@ def _train(
             total.zero_(), count.zero_()
             if time.monotonic() - saved > CHECKPOINT_SECONDS and step.step < first.training.steps:
                 seconds = history["seconds"] + time.monotonic() - started
-                checkpoint.write(
-                    path, {"members": names, "state": step.state(), "history": history | {"seconds": seconds}}
-                )
+                content = {"members": names, "alone": alone, "state": step.state()}
+                checkpoint.write(path, content | {"history": history | {"seconds": seconds}})
                 saved = time.monotonic()
         on_step(step.step)
     history["seconds"] = (history["seconds"] + time.monotonic() - started) / size
-    precision = first.training.precision_on(torch.device(device))
+    precision = first.training.precision_on(device)
     history |= {"fleet": size, "device": str(device), "precision": precision, "torch": torch.__version__}
     losses = zip(*history["loss"], strict=True)
-    return [history | {"loss": own} for own in losses], [step.ema] if size == 1 else step.emas
+    return [history | {"loss": own} for own in losses], [step.ema] if alone else step.emas

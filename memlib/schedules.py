@@ -144,8 +144,7 @@ class Schedule:
             raise TypeError(f"t has dtype {t.dtype}, x0 {x0.dtype}; need integer timesteps and floating-point data")
         if len(t) and not (t.min() >= 0 and t.max() < self.T):
             raise ValueError(f"t spans [{t.min().item()}, {t.max().item()}]; timesteps lie in 0..{self.T - 1}")
-        alpha_bar = self.alpha_bar.to(t.device)[t].reshape(-1, *[1] * (x0.ndim - 1))
-        return alpha_bar.sqrt().to(x0) * x0 + (1 - alpha_bar).sqrt().to(x0) * eps
+        return mix(x0, self.alpha_bar.to(t.device)[t], eps)
 
     @check_kinds
     def t_at_snr(self, snr: float) -> float:
@@ -185,6 +184,12 @@ class Schedule:
         """The noise-to-signal ratio at a real-valued timestep in 0..T-1. Raises ValueError outside."""
         snr = self.snr_at(t)
         return snr**-0.5 if snr > 0 else math.inf
+
+
+def mix(x0: Tensor, alpha_bar: Tensor, eps: Tensor) -> Tensor:
+    """sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) eps, of x0's dtype, with an alpha_bar for each example: leading axes."""
+    alpha_bar = alpha_bar.reshape(*alpha_bar.shape, *[1] * (x0.ndim - alpha_bar.ndim))
+    return alpha_bar.sqrt().to(x0) * x0 + (1 - alpha_bar).sqrt().to(x0) * eps
 
 
 def vector(values: Tensor, name: str) -> Tensor:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .devices import check_device, has_bfloat16
 from .schedules import Schedule, check_count, check_shape, vector
 from .timesteps import TimestepDistribution
 
@@ -144,7 +145,9 @@ def _train(model, x0, schedule, timesteps, config, generator, state, loss_weight
 
     model.train()
     for step in range(start, config.steps):
-        x_t, t, eps = draw(x0, schedule, timesteps, config.batch_size, generator)
+        index, t, eps = draw(x0, timesteps, config.batch_size, generator)
+        eps = eps.to(x0.device)
+        x_t = schedule.noise(x0[index.to(x0.device)], t, eps)
         with config.autocast(x0.device):
             predicted = model(x_t, t.to(x0.device))
         losses = (predicted.float() - eps).square().flatten(1).mean(1)
@@ -194,14 +197,12 @@ def checked(model, x0, schedule, timesteps, device, loss_weight) -> tuple[Tensor
 
 
 def draw(
-    x0: Tensor, schedule: Schedule, timesteps: TimestepDistribution, size: int, generator: torch.Generator
+    x0: Tensor, timesteps: TimestepDistribution, size: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A batch: noised examples (B, *D) on x0's device, timesteps (B,) on the generator's, the noise (B, *D)."""
+    """A batch's random numbers, on the generator's device: which examples (B,), timesteps (B,), the noise (B, *D)."""
     own = {"generator": generator, "device": generator.device}
-    x = x0[torch.randint(len(x0), (size,), **own).to(x0.device)]
-    t = timesteps.sample(size, generator)
-    eps = torch.randn(x.shape, **own).to(x0.device)
-    return schedule.noise(x, t, eps), t, eps
+    index = torch.randint(len(x0), (size,), **own)
+    return index, timesteps.sample(size, generator), torch.randn((size, *x0.shape[1:]), **own)
 
 
 @torch.no_grad()
@@ -238,21 +239,3 @@ def loss_at(
             errors.append((predicted - eps).square().flatten(1).mean(1))
         rows.append(torch.cat(errors).reshape(len(x0), repeats).mean(1).cpu())
     return torch.stack(rows)
-
-
-def check_device(device: str | torch.device) -> torch.device:
-    """The device, or RuntimeError naming it where it is none, or is CUDA and this machine or torch's build has none."""
-    try:
-        device = torch.device(device)
-    except RuntimeError as error:
-        raise RuntimeError(f"device = {device!r}: {error}") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError(f"device = {str(device)!r}, but torch sees no CUDA GPU here; use device='cpu'")
-    return device
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device has bfloat16 arithmetic of its own (emulated, it is slower than float32)."""
-    if device.type == "cpu":
-        return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -34,6 +34,7 @@ from memlib import (
     data,
     ddim,
     ddpm,
+    devices,
     dpm_solver,
     exercises,
     experiment,
@@ -482,7 +483,7 @@ case(
     loss_weights=two(Arg(lambda _: st.none() | weights.good(()), weights.bad), "loss_weight"),
 )  # fmt: skip
 case(
-    "training.check_device", training.check_device, raises=(RuntimeError,),
+    "devices.check_device", devices.check_device, raises=(RuntimeError,),
     device=const("cpu", bad=("no such", "cuda:99")),
 )  # fmt: skip
 
@@ -1057,7 +1058,8 @@ LEFT_OUT = {
         """,
         "inside the package: those who call it are called here": """
             explore.panel.Panel explore.panel.Panel.fail explore.panel.Panel.show explore.panel.Panel.still
-            checkpoint.read checkpoint.write files.naming kinds.check_batch kinds.check_count kinds.check_kinds
+            checkpoint.read checkpoint.write devices.captured devices.has_bfloat16 devices.send
+            files.naming kinds.check_batch kinds.check_count kinds.check_kinds
             kinds.is_kind kinds.naming_keys
             metrics.checks.check_between metrics.checks.check_flag
             metrics.checks.check_generator metrics.checks.check_number metrics.checks.check_points
@@ -1071,10 +1073,10 @@ LEFT_OUT = {
             plots.style.labelled plots.style.logarithmic plots.style.new_axes plots.style.number plots.style.picture
             plots.style.side_legend plots.style.top_legend provenance.provenance samplers.alpha_bar
             samplers.last_frame samplers.logit samplers.predict samplers.timestep_list schedules.check_shape
-            schedules.vector timesteps.check_confidence timesteps.finite_log_snr timesteps.log_snr_step
+            schedules.mix schedules.vector timesteps.check_confidence timesteps.finite_log_snr timesteps.log_snr_step
             timesteps.z_value training.TrainConfig.autocast training.TrainConfig.ema_decay_at
             training.TrainConfig.is_checked training.TrainConfig.learning_rate_at training.TrainConfig.precision_on
-            training.checked training.draw training.has_bfloat16
+            training.checked training.draw
         """,
         "a widget, whose controls have bounds: test_explore; what it draws is called here": """
             explore.live.live_trainer explore.neighbours.neighbour_explorer explore.noise.interval_explorer

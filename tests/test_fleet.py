@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
 
 from memlib import MLP, Schedule, TrainConfig, UNet, gaussian_interval, train, train_fleet, uniform
-from memlib.fleet import FleetStep
+from memlib.fleet import FleetStep, _Products
 from memlib.training import Step
 
 T = 100
@@ -118,6 +119,30 @@ def test_its_networks_follow_each_step() -> None:
             break
     assert step.t.shape == step.losses.shape == (3, 8) and step.loss.shape == (3,)
     assert not any(p.requires_grad for ema in step.emas for p in ema.parameters())
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Conv1d(6, 8, 3, stride=2, padding=1), (6, 11)),
+        (nn.Conv1d(6, 8, 1, bias=False), (6, 11)),
+        (nn.Conv1d(6, 6, 3, groups=2), (6, 11)),  # left as it is
+        (nn.Conv2d(6, 8, (3, 5), stride=(1, 2), padding=(1, 2)), (6, 7, 10)),  # as this is
+    ],
+)
+def test_products_are_the_convolutions(layer: nn.Module, shape: tuple[int, ...]) -> None:
+    """As a GPU computes them in a fleet, and their gradients."""
+    x = torch.randn(3, 4, *shape, generator=torch.Generator().manual_seed(0))
+    rows = {name: torch.stack([p.detach() * k for k in (1, 2, 3)]) for name, p in layer.named_parameters()}
+
+    def loss(rows: dict[str, Tensor], x: Tensor) -> Tensor:
+        return functional_call(layer, rows, (x,)).square().sum()
+
+    plain = vmap(grad(loss))(rows, x)
+    with _Products():
+        ours = vmap(grad(loss))(rows, x)
+    for name, gradient in plain.items():
+        torch.testing.assert_close(ours[name], gradient, rtol=1e-4, atol=1e-3)
 
 
 def test_who_diverges_is_named() -> None:

@@ -26,7 +26,7 @@ from memlib import (
     train,
     uniform,
 )
-from memlib.training import has_bfloat16
+from memlib.devices import has_bfloat16
 
 SCHEDULE = Schedule.linear()
 FLOAT32 = {"precision": "float32"}

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import torch
 
+from memlib.devices import check_device
 from memlib.files import write_atomically
 from memlib.provenance import provenance
-from memlib.training import check_device
 from tests.benchmarks import experiments, fleets, growth, metrics, neighbours, sampling, sliders, steps, sweeps
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -32,6 +32,7 @@ BENCHMARKS: dict[str, Callable[[int, int, str], Iterator[str]]] = {
     "quality": steps.quality,
     "drawing": steps.drawing,
     "fleets": fleets.fleets,
+    "budgets": fleets.budgets,
     "sampling": sampling.sampling,
     "solvers": sampling.solvers,
     "denoiser": sampling.denoiser,

@@ -11,6 +11,8 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 
 def seconds(action: Callable[[], object]) -> float:
@@ -50,11 +52,20 @@ def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:
     return median(a / b for a, b in zip(numerator, denominator, strict=True))
 
 
-def matmul_rate(device: str = "cpu") -> float:
-    """GFLOP/s of a float32 matrix product, large enough to keep the device busy."""
+def matmul_rate(device: str = "cpu", dtype: torch.dtype = torch.float32) -> float:
+    """GFLOP/s of a matrix product, large enough to keep the device busy (of zeros or ones it would be quicker)."""
     n = 1024 if torch.device(device).type == "cpu" else 8192
-    a = torch.ones(n, n, device=device)
+    a = torch.linspace(-1, 1, n * n, device=device).reshape(n, n).to(dtype)
     return 2 * n**3 / seconds(lambda: a @ a) / 1e9
+
+
+def gigaflops(network: nn.Module, shape: Sequence[int]) -> float:
+    """Of forward and backward on one batch."""
+    counter, where = FlopCounterMode(display=False), next(network.parameters()).device
+    with counter:
+        out = network(torch.randn(shape, device=where), torch.zeros(shape[0], dtype=torch.int64, device=where))
+        out.square().mean().backward()
+    return counter.get_total_flops() / 1e9
 
 
 def alone(module: str, *arguments: object) -> list[float]:

@@ -12,12 +12,11 @@ from statistics import median
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from memlib import Schedule, TrainConfig, UNet, gaussian_interval, loss_at, train, uniform
 from memlib.data import load
 from memlib.results import LOSS_AT
-from tests.benchmarks.measure import ratio, rounds, table
+from tests.benchmarks.measure import gigaflops, ratio, rounds, table
 
 IMAGES, SIGNALS = (32, 3, 32, 32), (64, 1, 144)  # a length that all three networks take
 # Widths of equal parameter count, at most 5 % apart (the table shows it): 2.2 to 2.3 and 0.46 to 0.49 million
@@ -39,14 +38,7 @@ class Side:
 
     @property
     def gigaflops(self) -> float:
-        """Of forward and backward on one batch."""
-        counter = FlopCounterMode(display=False)
-        with counter:
-            where = next(self.network.parameters()).device
-            t = torch.zeros(self.shape[0], dtype=torch.int64, device=where)
-            out = self.network(torch.randn(self.shape, device=where), t)
-            out.square().mean().backward()
-        return counter.get_total_flops() / 1e9
+        return gigaflops(self.network, self.shape)
 
 
 def training(repeats: int, size: int, device: str) -> Iterator[str]:

@@ -1,0 +1,149 @@
+"""What a GPU does differently must give the same: recorded launches, numbers sent ahead, fleets of one.
+
+Without a GPU the tests that need one are skipped, and say so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from memlib import Schedule, TrainConfig, UNet, gaussian_interval, train, train_fleet, uniform
+from memlib.devices import WARM, captured, send
+from memlib.experiment import Experiment
+from memlib.models import MLP
+from memlib.profiles import profile
+from memlib.runs import run, run_fleet
+from memlib.training import Step
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU on this machine")
+CPU = torch.device("cpu")
+T = 100
+SCHEDULE = Schedule.linear(T)
+CONFIG = TrainConfig(steps=200, batch_size=8, warmup=10, cooldown=20, precision="float32")
+TOLERANCE = {"rtol": 1e-3, "atol": 1e-3}  # of numbers of about 1, after 200 steps; two orders of summation
+
+
+@pytest.fixture(autouse=True)
+def own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path))
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # else a GPU's convolutions keep 10 bits of float32
+
+
+def members(kind: str, count: int = 3) -> dict:
+    """Arguments of `train_fleet`: networks and sets that differ, one of them with a weight."""
+    shape = {"points": (2,), "signals": (1, 12), "images": (3, 8, 8)}[kind]
+    build: dict[str, Callable[[], nn.Module]] = {
+        "points": lambda: MLP(2, 16),
+        "signals": lambda: UNet(1, 1, 8, (1, 2), attention=True),
+        "images": lambda: UNet(2, 3, 8, (1, 2), attention=True, unshuffle=2),
+    }
+    torch.manual_seed(0)
+    return {
+        "models": [build[kind]() for _ in range(count)],
+        "x0s": [torch.randn(5 + k, *shape, generator=torch.Generator().manual_seed(k)) for k in range(count)],
+        "timesteps": [uniform(T), gaussian_interval(T, 0, 50), gaussian_interval(T, 40, 60)][:count],
+        "generators": [torch.Generator().manual_seed(k) for k in range(count)],
+        "loss_weights": [None, None, gaussian_interval(T, 0, 50).effective_weight()][:count],
+    }
+
+
+def test_on_a_cpu_nothing_is_recorded_and_nothing_copied() -> None:
+    def double(x: Tensor, factor: float) -> tuple[Tensor, ...]:
+        return (x * factor,)
+
+    x = torch.ones(3)
+    assert captured(double, CPU) is double
+    assert send(x, CPU) is x
+
+
+@needs_gpu
+def test_a_replay_does_what_the_function_does_with_new_arguments() -> None:
+    total = torch.zeros(3, device="cuda")
+
+    def add(x: Tensor, factor: Tensor) -> tuple[Tensor, ...]:
+        total.add_(x * factor)
+        return (total + 0, total.sum())
+
+    fast, expected, kept = captured(add, torch.device("cuda")), torch.zeros(3), []
+    for call in range(3 * WARM):
+        x = torch.arange(3.0) + call
+        expected += x * (call + 0.5)
+        kept.append((fast(x, call + 0.5), expected.clone()))
+    for (vector, scalar), wanted in kept:  # at the end: a later replay must not have changed them
+        assert torch.equal(vector.cpu(), wanted) and scalar.item() == wanted.sum().item()
+
+
+@needs_gpu
+def test_what_is_sent_is_not_changed_by_what_its_sender_does_next() -> None:
+    x = torch.zeros(10**6)
+    arrived = send(x, torch.device("cuda"))
+    x += 1
+    assert not arrived.any()
+
+
+@needs_gpu
+@pytest.mark.parametrize("kind", ["points", "signals", "images"])
+def test_recorded_steps_are_those_of_plain_training(kind: str) -> None:
+    fleet, alone = members(kind), members(kind)
+    *_, last = train_fleet(schedule=SCHEDULE, config=CONFIG, device="cuda", **fleet)
+    x = torch.randn(20, *alone["x0s"][0].shape[1:], generator=torch.Generator().manual_seed(9)).cuda()
+    t = torch.arange(0, T, 5, device="cuda")
+    for k in range(3):
+        own = {"generator": alone["generators"][k], "loss_weight": alone["loss_weights"][k]}
+        step: Step
+        *_, step = train(
+            alone["models"][k], alone["x0s"][k], SCHEDULE, alone["timesteps"][k], CONFIG, device="cuda", **own
+        )
+        assert torch.equal(last.t[k], step.t)
+        torch.testing.assert_close(last.losses[k], step.losses, **TOLERANCE)
+        torch.testing.assert_close(last.emas[k](x, t), step.ema(x, t), **TOLERANCE)
+        assert step.ema(x, t).abs().mean() > 0.1, "it was hardly trained"
+
+
+@needs_gpu
+@pytest.mark.parametrize("count", [1, 3])
+def test_in_bfloat16_a_fleet_learns(count: int) -> None:
+    config = replace(CONFIG, precision="auto")
+    steps = list(train_fleet(schedule=SCHEDULE, config=config, device="cuda", **members("images", count)))
+    first, last = (torch.stack([s.loss for s in part]).mean(0) for part in (steps[:20], steps[-20:]))
+    assert (last < 0.9 * first).all()
+
+
+@needs_gpu
+def test_a_resumed_fleet_goes_on_where_it_was() -> None:
+    *_, whole = train_fleet(schedule=SCHEDULE, config=CONFIG, device="cuda", **members("signals"))
+    for step in train_fleet(schedule=SCHEDULE, config=CONFIG, device="cuda", **members("signals")):
+        if step.step == 50:
+            state = step.state()
+            break
+    *_, resumed = train_fleet(schedule=SCHEDULE, config=CONFIG, device="cuda", state=state, **members("signals"))
+    assert resumed.step == CONFIG.steps
+    torch.testing.assert_close(resumed.losses, whole.losses, **TOLERANCE)
+
+
+def short(kind: str, **changes: object) -> Experiment:
+    base = getattr(profile("smoke"), kind)
+    return replace(base, training=replace(base.training, precision="float32"), **changes)
+
+
+@needs_gpu
+@pytest.mark.parametrize("kind", ["points", "images"])
+def test_a_run_is_the_run_of_the_cpu_up_to_rounding(kind: str) -> None:
+    on_gpu, on_cpu = run(short(kind), device="cuda"), run(short(kind, label="cpu", n_samples=63))
+    assert on_gpu.history["device"] == "cuda" and on_gpu.samples.device == CPU
+    loss, other = (torch.tensor([[x or 0 for x in row] for row in r.history["loss"]]) for r in (on_gpu, on_cpu))
+    torch.testing.assert_close(loss, other, rtol=0.02, atol=0.02)
+
+
+@needs_gpu
+def test_members_of_a_fleet_are_kept_as_runs_and_read_again() -> None:
+    todo = [short("images", seed=seed) for seed in range(3)]
+    made = run_fleet(todo, device="cuda")
+    assert [result.history["fleet"] for result in made] == [3] * 3
+    again = run(todo[1], device="cuda")
+    assert torch.equal(again.samples, made[1].samples) and again.history["fleet"] == 3
