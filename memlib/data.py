@@ -53,6 +53,11 @@ class Dataset:
     source: str
     sha256: str
 
+    @property
+    def clip(self) -> tuple[float, float] | None:
+        """To what samplers confine a predicted x0, as is usual: images to their value range, all else to nothing."""
+        return self.value_range if self.kind == "image" else None
+
 
 @check_kinds
 def load(
@@ -78,8 +83,7 @@ def load(
     for value, argument, least in ((n_train, "n_train", 2), (n_held_out, "n_held_out", 0), (seed, "seed", 0)):
         check_count(value, argument, least)
     check_count(0 if n_fresh is None else n_fresh, "n_fresh", 0)
-    if image_size not in IMAGE_SIZES:
-        raise ValueError(f"image_size = {image_size!r}; need 32 or 64")
+    check_image_size(image_size)
 
     generator = torch.Generator().manual_seed(int(seed))
     if name in CURVES:
@@ -144,6 +148,13 @@ CURVES: dict[str, Callable[[Tensor], Tensor]] = {  # u (N,) in [0, 1) -> (N, 2)
 }
 NAMES = (*CURVES, *SOURCES)
 IMAGE_SIZES = (32, 64)
+
+
+@check_kinds
+def check_image_size(image_size: int) -> None:
+    """Raise ValueError unless images can be had at this size."""
+    if image_size not in IMAGE_SIZES:
+        raise ValueError(f"image_size = {image_size!r}; choose one of {IMAGE_SIZES}")
 
 
 @check_kinds

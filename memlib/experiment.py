@@ -86,8 +86,7 @@ class Experiment:
             raise ValueError(f"sampler_steps = {self.sampler_steps}; need at most the {T} timesteps that there are")
         if self.loss_weight is not None and len(schedules.vector(self.loss_weight, "loss_weight")) != T:
             raise ValueError(f"loss_weight has {len(self.loss_weight)} values; need one for each of {T} timesteps")
-        if self.image_size not in data.IMAGE_SIZES:
-            raise ValueError(f"image_size = {self.image_size!r}; choose one of {data.IMAGE_SIZES}")
+        data.check_image_size(self.image_size)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON, lossless; `from_dict` is the inverse."""

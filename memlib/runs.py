@@ -166,8 +166,7 @@ def draw(
     """The samples (n_samples, *D) that this experiment takes from a denoiser, whether its own or another."""
     return samplers.sample(
         denoiser, experiment.build_schedule(), dataset.train.shape[1:], experiment.n_samples,
-        seed=experiment.seed, steps=experiment.sampler_steps, device=device,
-        clip=dataset.value_range if dataset.kind == "image" else None,
+        seed=experiment.seed, steps=experiment.sampler_steps, device=device, clip=dataset.clip,
     )  # fmt: skip
 
 

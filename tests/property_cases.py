@@ -620,6 +620,7 @@ case(
     n_fresh=Arg(lambda _: st.none() | st.integers(0, 9), count(0).bad), **ONE,
 )  # fmt: skip
 case("data.kind_of", data.kind_of, name=const(*data.NAMES))
+case("data.check_image_size", data.check_image_size, image_size=ONE["image_size"])
 NETWORKS = const(Network(8), Network(16, (1,)), bad=({"width": 8}, Network))
 FIELDS = {
     "timesteps": TIMESTEPS,

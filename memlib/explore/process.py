@@ -58,7 +58,7 @@ def follow(result: Result, count: int = SHOWN) -> Process:
     frames = list(
         samplers.ddim(
             result.denoiser(), schedule, samplers.initial_noise(dataset.train.shape[1:], generators),
-            steps=experiment.sampler_steps, clip=dataset.value_range if dataset.kind == "image" else None,
+            steps=experiment.sampler_steps, clip=dataset.clip,
         )
     )  # fmt: skip
     found = [nearest_neighbours(frame.x0, dataset.train) for frame in frames]
