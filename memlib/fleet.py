@@ -72,7 +72,8 @@ def train_fleet(
     generator and, in `loss_weights`, weight (T,) or None; all else they share. Each draws the numbers that it would
     draw alone and is clipped by its own norm, so that its weights are those of `train` up to rounding. Where that is to
     bfloat16, a fleet rounds less: its convolutions, which vmap hides from autocast, stay in float32, but for those of
-    signals on a GPU.
+    signals on a GPU. There a step is recorded once and then replayed, so that a network must not read a value back from
+    it; `train` does without.
 
     Raises what `train` does, naming the member, and ValueError where the sequences differ in length, the networks in
     anything but the values of their parameters, or a parameter is frozen.
