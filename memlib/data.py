@@ -55,7 +55,7 @@ class Dataset:
 
     @property
     def clip(self) -> tuple[float, float] | None:
-        """To what samplers confine a predicted x0, as is usual: images to their value range, all else to nothing."""
+        """To what samplers confine a predicted x0, as is usual for images: the value range; None for all else."""
         return self.value_range if self.kind == "image" else None
 
 

@@ -130,7 +130,8 @@ class Experiment:
         device computes in, and the code. RuntimeError for a device that is not there."""
         items = hashlib.sha256(dataset.train.numpy().tobytes()).hexdigest()
         precision = self.training.precision_on(check_device(device))
-        identity = self.to_dict() | {"label": None, "data": items, "precision": precision, "code": code_sha256()}
+        identity = self.to_dict() | {"label": None, "data": items, "clip": dataset.clip, "precision": precision}
+        identity["code"] = code_sha256()
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -71,12 +71,13 @@ def train_fleet(
     A network of the fleet has its own training examples (N, *D) in `x0s` (N may differ, *D may not), distribution,
     generator and, in `loss_weights`, weight (T,) or None; all else they share. Each draws the numbers that it would
     draw alone and is clipped by its own norm, so that its weights are those of `train` up to rounding. Where that is to
-    bfloat16, a fleet rounds less: its convolutions, which vmap hides from autocast, stay in float32, but for those of
-    signals on a GPU. There a step is recorded once and then replayed, so that a network must not read a value back from
-    it; `train` does without.
+    bfloat16, two or more networks round less: convolutions, which vmap hides from autocast, stay in float32, but for
+    those of signals on a GPU. There a step is recorded once and then replayed, so that a network must not read a value
+    back from it; `train` does without.
 
-    Raises what `train` does, naming the member, and ValueError where the sequences differ in length, the networks in
-    anything but the values of their parameters, or a parameter is frozen.
+    Raises what `train` does, naming the member, RuntimeError for a step that cannot be recorded, and ValueError where
+    the sequences differ in length, the networks in anything but the values of their parameters, or a parameter is
+    frozen.
     """
     config, loss_weights = config or TrainConfig(), loss_weights or [None] * len(models)
     members = {"x0s": x0s, "timesteps": timesteps, "generators": generators, "loss_weights": loss_weights}
@@ -111,6 +112,7 @@ def _train(models, x0s, schedule, timesteps, config, generators, state, loss_wei
             weights.copy_(state["weights"])
         averages.copy_(state["averages"])
         optimizer.load_state_dict(state["optimizer"])
+        optimizer.param_groups[0]["capturable"] = device.type == "cuda"  # not where the state was made
         for generator, own in zip(generators, state["generators"], strict=True):
             generator.set_state(own.clone())  # of a view, torch would read from where its storage begins
         start = state["step"]
@@ -170,12 +172,12 @@ def _train(models, x0s, schedule, timesteps, config, generators, state, loss_wei
 
 
 class _Products(TorchFunctionMode):
-    """Convolutions of signals as one matrix product of all networks' weights and windows of x. A GPU is done with that
-    in two thirds of the time of the grouped convolution that vmap makes of them; with images it is the other way round
-    (tests/benchmarks/README.md)."""
+    """Convolutions of signals as one matrix product of all networks' weights and windows of x: with it a GPU takes 0.7
+    of the time for a step that it takes with the grouped convolution which vmap makes of them. For images it is the
+    other way round (tests/benchmarks/README.md)."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        if function is not F.conv1d or len(args) != 7:  # seven are given by torch.nn's modules
+        if function is not F.conv1d or len(args) != 7 or not isinstance(args[3], tuple):  # else as torch.nn calls it
             return function(*args, **kwargs or {})
         x, weight, bias, (stride,), padding, dilation, groups = args
         if groups != 1 or dilation != (1,) or isinstance(padding, str):

@@ -169,7 +169,9 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(self.norm(x)).reshape(len(x), 3, 4, x.shape[1] // 4, -1).transpose(3, 4).unbind(1)
-        weights = (q @ k.mT * q.shape[-1] ** -0.5).float().softmax(-1)  # written out: vmap and autocast trip over F's
+        # written out: on a GPU the gradient of F.scaled_dot_product_attention fails under vmap and autocast
+        logits = q @ k.mT * q.shape[-1] ** -0.5
+        weights = logits.to(torch.promote_types(q.dtype, torch.float32)).softmax(-1)
         mixed = (weights.to(v.dtype) @ v).to(x.dtype)
         return x + self.out(mixed.transpose(2, 3).reshape(x.shape))
 

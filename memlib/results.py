@@ -13,7 +13,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -23,10 +23,9 @@ import numpy as np
 import pandas as pd
 import torch
 from filelock import FileLock
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import data, plans, runs
-from .experiment import Experiment
 from .files import naming, write_atomically
 from .kinds import check_kinds, naming_keys
 from .metrics.judge import judge
@@ -64,12 +63,15 @@ def record(
     have = {line["key"] for line in read(out)}
     todo = {name: config for config in configs if (name := plans.key(config)) not in have}
     networks = {plans.key(part): plans.experiment(part) for config in todo.values() for part in _networks(config)}
+    folders: dict[str, Path] = {}
     for result in sweep(networks.values(), client, device=device, workers=workers, fleet=fleet, progress=progress):
-        if (name := result.experiment.label) in todo:
-            yield _append(out, *_measure_run(todo[name], result, device))
+        folders[name := result.experiment.label] = result.folder
+        if name in todo:
+            yield _append(out, *_measure(todo[name], result))
     for config in todo.values():
         if _is_splice(config):
-            yield _append(out, *_measure_splice(config, device))
+            parts = (Result.load(folders[plans.key(part)]) for part in _networks(config))
+            yield _append(out, *_measure(config, *parts))
 
 
 @check_kinds
@@ -182,28 +184,16 @@ def _is_splice(config: Config) -> bool:
     return "above" in config
 
 
-def _measure_run(config: Config, result: Result, device: str) -> tuple[Line, Tensor]:
-    dataset = result.experiment.load_data()
-    return _measure(config, result.experiment, dataset, result.samples, result.denoiser(device), result.history)
-
-
-def _measure_splice(config: Config, device: str) -> tuple[Line, Tensor]:
-    above, below = (runs.run(plans.experiment(part), device=device) for part in _networks(config))
-    denoiser = Spliced(above.denoiser(device), below.denoiser(device), config["at"])
-    dataset = above.experiment.load_data()
-    samples = runs.draw(denoiser, above.experiment, dataset)
-    history = above.history | {"seconds": 0.0, "fleet": 1, "loss": []}  # it trained nothing
-    return _measure(config, above.experiment, dataset, samples, denoiser, history)
-
-
-def _measure(
-    config: Config,
-    described: Experiment,
-    dataset: data.Dataset,
-    samples: Tensor,
-    denoiser: nn.Module,
-    history: Mapping[str, Any],
-) -> tuple[Line, Tensor]:
+def _measure(config: Config, *parts: Result) -> tuple[Line, Tensor]:
+    """The line of a run, or of the splice of two, and its samples. Measured where it was trained, if that is here."""
+    described, history, samples = parts[0].experiment, parts[0].history, parts[0].samples
+    dataset = described.load_data()
+    where = history["device"] if torch.cuda.is_available() else "cpu"
+    denoiser, *below = (part.denoiser(where) for part in parts)
+    if below:
+        denoiser = Spliced(denoiser, *below, config["at"])
+        samples = runs.draw(denoiser, described, dataset)
+        history = history | {"seconds": 0.0, "fleet": 1, "loss": []}  # it trained nothing
     schedule = described.build_schedule()
     generator = torch.Generator().manual_seed(described.seed)
     losses = {

@@ -185,7 +185,7 @@ def _train(
         except ValueError as error:
             warnings.warn(f"{error}; the run begins anew", stacklevel=2)
         else:
-            if content["members"] == names and content["alone"] == alone:  # else of another fleet, or another device
+            if content["members"] == names and content["device"] == device.type:  # else it is of another fleet
                 state, history = content["state"], content["history"]
     networks = [e.network.build(tuple(d.train.shape[1:]), e.seed) for e, d in members.values()]
     generators = [torch.Generator().manual_seed(experiment.seed) for experiment in experiments]
@@ -215,7 +215,7 @@ def _train(
             total.zero_(), count.zero_()
             if time.monotonic() - saved > CHECKPOINT_SECONDS and step.step < first.training.steps:
                 seconds = history["seconds"] + time.monotonic() - started
-                content = {"members": names, "alone": alone, "state": step.state()}
+                content = {"members": names, "device": device.type, "state": step.state()}
                 checkpoint.write(path, content | {"history": history | {"seconds": seconds}})
                 saved = time.monotonic()
         on_step(step.step)

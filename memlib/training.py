@@ -36,7 +36,8 @@ class TrainConfig:
     grad_clip: float = 1.0
     """Largest norm of the whole gradient."""
     precision: str = "auto"
-    """Of the network's arithmetic: float32, bfloat16 (autocast), or auto: bfloat16 where the device computes in it."""
+    """Of the network's arithmetic: float32, bfloat16 (autocast), or auto: bfloat16 where the device computes in it.
+    (On a GPU torch rounds float32 convolutions to TF32 unless `torch.backends.cudnn.allow_tf32` is off.)"""
 
     def __post_init__(self) -> None:
         for name, least in {"steps": 1, "batch_size": 1, "warmup": 0, "cooldown": 0}.items():
