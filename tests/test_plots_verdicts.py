@@ -134,6 +134,13 @@ def test_forest_writes_pairs_broken_ones_and_adjusted_p() -> None:
         assert texts(plots.forest([nothing]))[1:] == ["not run"]
 
 
+def test_what_is_untestable_does_not_stretch_the_axis() -> None:
+    judged = finding("ecg5000", "wide", RAW, "undecided", effect=Estimate(0.1, -0.1, 0.3))
+    few = finding("ecg5000", "narrow", RAW, "untestable", effect=Estimate(-0.4, -9, 8), pairs=2, broken=4)
+    low, high = plots.forest([judged, few]).axes[0].get_xlim()
+    assert -0.6 < low < -0.4 and 0.3 < high < 0.5, "the point is shown, its interval is not"
+
+
 def test_forest_shares_the_axis_of_measures_of_one_scale_and_shades_what_is_too_small() -> None:
     raw, smooth = draw_forest().axes
     assert raw.get_xlim() == smooth.get_xlim()

@@ -61,7 +61,7 @@ class Scale(NamedTuple):
 def forest(
     findings: Iterable[Finding], *, scales: Mapping[str, Scale] | None = None, names: Mapping[str, str] | None = None
 ) -> Figure:
-    """A column per measure, a row per comparison: its effect with the interval, and what it says by colour and marker.
+    """A column per measure, a row per comparison: its effect, with the interval if testable; by marker what it says.
 
     Rows stand under their data set, those that are exploratory apart below the others, and of these only comparisons
     that have a run, if any has. Beside each row: the pairs it rests on and the broken ones left out; above each judged
@@ -137,8 +137,9 @@ def _draw_finding(ax: Axes, finding: Finding, y: int) -> None:
         return
     colour, line, _ = SAYS[finding.says]
     ends = finding.effect.low, finding.effect.high
-    ax.plot(ends, (y, y), color=colour, linestyle=line, linewidth=1.6)
-    ax.plot(ends, (y, y), "|", color=colour, markersize=6)
+    if finding.says != "untestable":  # of so few pairs an interval would only stretch the axis
+        ax.plot(ends, (y, y), color=colour, linestyle=line, linewidth=1.6)
+        ax.plot(ends, (y, y), "|", color=colour, markersize=6)
     ax.plot(finding.effect.value, y, **_mark(finding.says))
     if finding.p is not None:
         p = "p < 0.001" if finding.p < 0.001 else f"p = {finding.p:.2g}"
