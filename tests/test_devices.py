@@ -4,27 +4,22 @@ Without a GPU the tests that need one are skipped, and say so."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from test_fleet import CONFIG, SCHEDULE, T, alone, examples, fleet, members
+from torch import Tensor
 
-from memlib import Schedule, TrainConfig, UNet, gaussian_interval, train, train_fleet, uniform
+from memlib import train_fleet
 from memlib.devices import WARM, captured, send
 from memlib.experiment import Experiment
-from memlib.models import MLP
 from memlib.profiles import profile
 from memlib.runs import run, run_fleet
-from memlib.training import Step
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU on this machine")
 CPU = torch.device("cpu")
-T = 100
-SCHEDULE = Schedule.linear(T)
-CONFIG = TrainConfig(steps=200, batch_size=8, warmup=10, cooldown=20, precision="float32")
 TOLERANCE = {"rtol": 1e-3, "atol": 1e-3}  # of numbers of about 1, after 200 steps; two orders of summation
 
 
@@ -32,24 +27,6 @@ TOLERANCE = {"rtol": 1e-3, "atol": 1e-3}  # of numbers of about 1, after 200 ste
 def own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path))
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # else a GPU's convolutions keep 10 bits of float32
-
-
-def members(kind: str, count: int = 3) -> dict:
-    """Arguments of `train_fleet`: networks and sets that differ, one of them with a weight."""
-    shape = {"points": (2,), "signals": (1, 12), "images": (3, 8, 8)}[kind]
-    build: dict[str, Callable[[], nn.Module]] = {
-        "points": lambda: MLP(2, 16),
-        "signals": lambda: UNet(1, 1, 8, (1, 2), attention=True),
-        "images": lambda: UNet(2, 3, 8, (1, 2), attention=True, unshuffle=2),
-    }
-    torch.manual_seed(0)
-    return {
-        "models": [build[kind]() for _ in range(count)],
-        "x0s": [torch.randn(5 + k, *shape, generator=torch.Generator().manual_seed(k)) for k in range(count)],
-        "timesteps": [uniform(T), gaussian_interval(T, 0, 50), gaussian_interval(T, 40, 60)][:count],
-        "generators": [torch.Generator().manual_seed(k) for k in range(count)],
-        "loss_weights": [None, None, gaussian_interval(T, 0, 50).effective_weight()][:count],
-    }
 
 
 def test_on_a_cpu_nothing_is_recorded_and_nothing_copied() -> None:
@@ -89,16 +66,11 @@ def test_what_is_sent_is_not_changed_by_what_its_sender_does_next() -> None:
 @needs_gpu
 @pytest.mark.parametrize("kind", ["points", "signals", "images"])
 def test_recorded_steps_are_those_of_plain_training(kind: str) -> None:
-    fleet, alone = members(kind), members(kind)
-    *_, last = train_fleet(schedule=SCHEDULE, config=CONFIG, device="cuda", **fleet)
-    x = torch.randn(20, *alone["x0s"][0].shape[1:], generator=torch.Generator().manual_seed(9)).cuda()
-    t = torch.arange(0, T, 5, device="cuda")
+    own, again = members(kind), members(kind)
+    last = fleet(own, device="cuda")
+    x, t = examples(kind, 9, 20).cuda(), torch.arange(0, T, 5, device="cuda")
     for k in range(3):
-        own = {"generator": alone["generators"][k], "loss_weight": alone["loss_weights"][k]}
-        step: Step
-        *_, step = train(
-            alone["models"][k], alone["x0s"][k], SCHEDULE, alone["timesteps"][k], CONFIG, device="cuda", **own
-        )
+        step = alone(again, k, device="cuda")
         assert torch.equal(last.t[k], step.t)
         torch.testing.assert_close(last.losses[k], step.losses, **TOLERANCE)
         torch.testing.assert_close(last.emas[k](x, t), step.ema(x, t), **TOLERANCE)
@@ -116,12 +88,12 @@ def test_in_bfloat16_a_fleet_learns(count: int) -> None:
 
 @needs_gpu
 def test_a_resumed_fleet_goes_on_where_it_was() -> None:
-    *_, whole = train_fleet(schedule=SCHEDULE, config=CONFIG, device="cuda", **members("signals"))
+    whole = fleet(members("signals"), device="cuda")
     for step in train_fleet(schedule=SCHEDULE, config=CONFIG, device="cuda", **members("signals")):
         if step.step == 50:
             state = step.state()
             break
-    *_, resumed = train_fleet(schedule=SCHEDULE, config=CONFIG, device="cuda", state=state, **members("signals"))
+    resumed = fleet(members("signals"), device="cuda", state=state)
     assert resumed.step == CONFIG.steps
     torch.testing.assert_close(resumed.losses, whole.losses, **TOLERANCE)
 

@@ -23,8 +23,10 @@ TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}  # of numbers of about 1, after 200 ste
 def network(kind: str, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)
-        sizes = {"multipliers": (1, 2), "attention": True}
-        return MLP(2, 16) if kind == "points" else UNet(1, 1, 8, **sizes) if kind == "signals" else UNet(2, 3, 8, (1,))
+        if kind == "points":
+            return MLP(2, 16)
+        sizes = {"width": 8, "multipliers": (1, 2), "attention": True}
+        return UNet(1, 1, **sizes) if kind == "signals" else UNet(2, 3, **sizes, unshuffle=2)
 
 
 def examples(kind: str, seed: int, n: int) -> Tensor:
@@ -53,9 +55,9 @@ def flat(module: nn.Module) -> Tensor:
     return torch.cat([p.detach().flatten() for p in module.parameters()])
 
 
-def alone(own: dict, k: int, config: TrainConfig = CONFIG) -> Step:
+def alone(own: dict, k: int, config: TrainConfig = CONFIG, **more) -> Step:
     one = {"generator": own["generators"][k], "loss_weight": own["loss_weights"][k]}
-    *_, last = train(own["models"][k], own["x0s"][k], SCHEDULE, own["timesteps"][k], config, **one)
+    *_, last = train(own["models"][k], own["x0s"][k], SCHEDULE, own["timesteps"][k], config, **one, **more)
     return last
 
 
