@@ -312,7 +312,9 @@ def test_a_trend_of_alignment_of_the_same_sign_is_no_trade_off() -> None:
 @pytest.mark.parametrize(("share", "expected"), [("mixed", "inconclusive"), ("none", "not reproduced")])
 @pytest.mark.parametrize("distance", ["up", "down"])
 def test_a_trend_of_alignment_counts_only_beside_one_of_memorization(share: str, expected: str, distance: str) -> None:
-    assert verdict(made_up(over_widths(share, distance)), "C3").verdict == expected
+    found = verdict(made_up(over_widths(share, distance)), "C3")
+    assert found.verdict == expected
+    assert {(f.says, f.p) for f in found.findings if f.group == "alignment"} == {("untestable", None)}
 
 
 def copycat(control: str, seed: int) -> dict:
@@ -349,6 +351,31 @@ def test_where_uniform_does_not_memorize_nothing_is_judged_but_c1() -> None:
             assert found.verdict == "inconclusive"
             assert {f.says for f in found.findings} <= {"untestable"}
     assert any(f.says == "supports" for v in judge(lines) for f in v.findings if v.claim != "C1")
+
+
+def real_is_no_better(lines: list[dict], *distances: str) -> list[dict]:
+    """Fresh items as far from held-out data as uniform sampling's samples are, or nearly: 5 % better."""
+    for x in lines:
+        x["floors"]["fresh"] |= {name: [0.95 * x["metrics"][name][0], 0.1, 0.9] for name in distances}
+    return lines
+
+
+@pytest.mark.parametrize("change", [unchanged, at(LOW, lambda *_: scaled(0.7))])
+def test_alignment_is_not_judged_where_real_data_have_none_to_gain(change: Change) -> None:
+    found = verdict(real_is_no_better(made_up(change), W, JS), "C5")
+    assert found.verdict == "inconclusive"
+    assert {f.says for f in found.findings if f.measure in (W, JS)} == {"untestable"}
+    assert verdict(real_is_no_better(made_up(at(LOW, lambda *_: shifted(-0.2))), W, JS), "C4").verdict == "reproduced"
+
+
+def test_a_distance_that_real_data_do_not_better_neither_supports_nor_contradicts() -> None:
+    better = at(LOW, lambda *_: scaled(0.7))
+    assert verdict(real_is_no_better(made_up(better), JS), "C5").verdict == "inconclusive", "one distance is not enough"
+    found = verdict(real_is_no_better(made_up(), JS), "C5")
+    assert found.verdict == "not reproduced"
+    assert {f.measure: f.says for f in found.findings} | {W: "contradicts", JS: "untestable"} == {
+        f.measure: f.says for f in found.findings
+    }
 
 
 def test_fewer_than_six_seeds_are_shown_and_never_counted() -> None:
@@ -437,6 +464,7 @@ def test_holm_is_applied_over_all_that_is_judged(monkeypatch) -> None:
 
     corrected = verdict(lines, "C4")
     monkeypatch.setattr(claims, "holm", spy)
+    monkeypatch.setattr(claims, "_trade_off", list)  # C3's alignment is in the family, asked in the end or not
     found = judge(lines)
     judged = [f for v in found for f in v.findings if f.p is not None]
     (raw,) = given

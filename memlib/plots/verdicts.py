@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from memlib.claims import Finding, Verdict
+from memlib.claims import PAIRS, Finding, Verdict
 from memlib.kinds import check_kinds
 
 from .style import (
@@ -137,7 +137,7 @@ def _draw_finding(ax: Axes, finding: Finding, y: int) -> None:
         return
     colour, line, _ = SAYS[finding.says]
     ends = finding.effect.low, finding.effect.high
-    if finding.says != "untestable":  # of so few pairs an interval would only stretch the axis
+    if finding.says != "untestable" or finding.pairs >= PAIRS:  # of fewer pairs it would only stretch the axis
         ax.plot(ends, (y, y), color=colour, linestyle=line, linewidth=1.6)
         ax.plot(ends, (y, y), "|", color=colour, markersize=6)
     ax.plot(finding.effect.value, y, **_mark(finding.says))
