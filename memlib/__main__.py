@@ -15,6 +15,7 @@ from tqdm import tqdm
 from . import batch
 from .claims import judge_claims, verdict_table, write_verdicts
 from .data import load
+from .devices import check_device
 from .exercises import write_exercises
 from .plans import key, read_plan
 from .profiles import PROFILES, profile
@@ -104,7 +105,10 @@ def _data(options: argparse.Namespace) -> int:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    profile(options.profile)
+    try:
+        check_device(options.device)
+    except RuntimeError as error:
+        raise ValueError(error) from error
     configs = {key(config): config for plan in options.plan for config in read_plan(plan, options.profile)}
     for line in record(
         configs.values(), out=options.out, workers=options.workers, fleet=options.fleet, device=options.device

@@ -12,13 +12,13 @@ WARM = 3  # plain calls before a GPU's work is recorded: in them libraries choos
 
 
 def check_device(device: str | torch.device) -> torch.device:
-    """The device, or RuntimeError naming it where it is none, or is CUDA and this machine or torch's build has none."""
+    """The device, or RuntimeError naming it where it is none, or this machine or torch's build has none."""
     try:
         device = torch.device(device)
-    except RuntimeError as error:
-        raise RuntimeError(f"device = {device!r}: {error}") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError(f"device = {str(device)!r}, but torch sees no CUDA GPU here; use device='cpu'")
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:  # AssertionError: a build of torch without CUDA
+        reason = str(error).split(". ")[0]  # some are a page long
+        raise RuntimeError(f"device = {str(device)!r} cannot be used ({reason}); try device='cpu'") from error
     return device
 
 

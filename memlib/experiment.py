@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from . import data, models, schedules
 from .devices import check_device
-from .kinds import check_kinds
+from .kinds import check_count, check_kinds
 from .timesteps import TimestepDistribution
 from .training import TrainConfig
 
@@ -43,7 +43,7 @@ class Network:
         """
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
-                schedules.check_count(seed, "seed", 0)
+                check_count(seed, "seed", 0)
                 torch.random.default_generator.manual_seed(int(seed))
             if len(shape) == 1:
                 return models.MLP(shape[0], self.width)
@@ -79,7 +79,7 @@ class Experiment:
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule = {self.schedule!r}; choose one of {', '.join(SCHEDULES)}")
         for name, least in {"n_train": 2, "seed": 0, "n_samples": 2, "sampler_steps": 1}.items():
-            schedules.check_count(getattr(self, name), name, least)
+            check_count(getattr(self, name), name, least)
         object.__setattr__(self, "seed", int(self.seed))  # NumPy's integers seed no generator
         T = self.build_schedule().T
         if self.sampler_steps > T:
@@ -98,12 +98,14 @@ class Experiment:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Experiment:
-        """Raises ValueError for unknown keys, naming the known ones."""
+        """Raises ValueError for unknown keys, naming the known ones, and for a missing one, and as Experiment does."""
         plain = dict(plain)
         for kind, part in ((cls, plain), (Network, plain.get("network", {})), (TrainConfig, plain.get("training", {}))):
             known = {f.name for f in fields(kind)}
             if unknown := set(part) - known:
                 raise ValueError(f"unknown {kind.__name__} keys {sorted(unknown)}; known are {sorted(known)}")
+        if missing := {"timesteps", "dataset"} - set(plain):
+            raise ValueError(f"plain lacks the keys {sorted(missing)}")
         plain["timesteps"] = TimestepDistribution(plain["timesteps"])
         if plain.get("loss_weight") is not None:
             plain["loss_weight"] = schedules.vector(plain["loss_weight"], "loss_weight")

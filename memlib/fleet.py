@@ -79,7 +79,8 @@ def train_fleet(
     the sequences differ in length, the networks in anything but the values of their parameters, or a parameter is
     frozen.
     """
-    config, loss_weights = config or TrainConfig(), loss_weights or [None] * len(models)
+    config = config or TrainConfig()
+    loss_weights = [None] * len(models) if loss_weights is None else loss_weights
     members = {"x0s": x0s, "timesteps": timesteps, "generators": generators, "loss_weights": loss_weights}
     for name, values in members.items():
         if len(values) != len(models) or not len(models):

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from functools import cache, wraps
 from numbers import Integral, Real
 from types import UnionType
-from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 P, R = ParamSpec("P"), TypeVar("R")
+INDICES = (torch.int32, torch.int64)  # of what indexes: torch takes bytes and bools for a mask
 
 
 def check_kinds(function: Callable[P, R]) -> Callable[P, R]:
@@ -56,8 +57,6 @@ def is_kind(value: Any, hint: Any) -> bool:
         return True
     if kind in (Union, UnionType):
         return any(is_kind(value, part) for part in parts)
-    if kind is Literal:
-        return value in parts
     if kind is float and isinstance(value, np.ndarray | Tensor):
         return value.ndim == 0 and is_kind(value.item(), float)
     if kind in (int, float):
@@ -89,7 +88,9 @@ def _is_row(value: Any, kind: Any) -> bool:
 
 def _holds(value: Iterable[Any], part: Any) -> bool:
     if isinstance(value, np.ndarray | Tensor):
-        return _holds_numbers(value) and (part in (int, float, bool, Any) or get_origin(part) is Sequence)
+        if part is int:
+            return value.ndim == 1 and all(is_kind(each, int) for each in value.tolist())
+        return _holds_numbers(value) and (part in (float, bool, Any) or get_origin(part) is Sequence)
     return isinstance(value, Iterator) or all(is_kind(each, part) for each in value)
 
 

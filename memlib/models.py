@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .kinds import check_batch, check_count, check_kinds
+from .kinds import INDICES, check_batch, check_count, check_kinds
 from .schedules import Schedule
 
 
@@ -209,7 +209,7 @@ class ExactDenoiser(nn.Module):
     Log-sum-exp in float64, over chunks of the training set; sampled with a deterministic sampler it returns copies.
 
     train: (N, *D), N >= 1. Raises ValueError if empty or not finite, and for x of another shape or a t outside 0..T-1,
-    TypeError for a `train` or x that is not floating-point.
+    TypeError for a `train` or x that is not floating-point and a t that is neither int64 nor int32.
     """
 
     @check_kinds
@@ -222,7 +222,7 @@ class ExactDenoiser(nn.Module):
         if not train.isfinite().all():
             raise ValueError("train holds NaN or infinity; every value must be finite")
         check_count(chunk, "chunk", 1)
-        self.chunk = chunk
+        self.chunk = int(chunk)  # torch splits by none of NumPy's integers
         self.register_buffer("train_set", train.detach().clone())
         self.register_buffer("alpha_bar", schedule.alpha_bar.clone())
 
@@ -249,8 +249,8 @@ class ExactDenoiser(nn.Module):
         if x.shape[1:] != self.train_set.shape[1:]:
             raise ValueError(f"x has shape {tuple(x.shape)}; the examples have {tuple(self.train_set.shape[1:])}")
         check_batch(x, t)
-        if t.is_floating_point():
-            raise TypeError(f"t has dtype {t.dtype}; need integer timesteps")
+        if t.dtype not in INDICES:
+            raise TypeError(f"t has dtype {t.dtype}; need int64 timesteps")
         if ((t < 0) | (t >= len(self.alpha_bar))).any():
             raise ValueError(f"t spans {t.min()}..{t.max()}; the schedule's timesteps are 0..{len(self.alpha_bar) - 1}")
         alpha_bar = self.alpha_bar[t][:, None]

@@ -53,6 +53,8 @@ def _distribution(recipe: str | Mapping[str, Any], schedule: Schedule) -> Timest
         low, high = recipe["log_snr"]
         return gaussian_interval(T, *(schedule.t_at_snr(math.exp(s)) for s in (high, low)))
     if keys in ({"at", "weights"}, {"at", "weights", "name"}) and isinstance(recipe.get("name", ""), str):
+        if not (np.diff(recipe["at"]) > 0).all():
+            raise ValueError("at must rise, for the weights are interpolated between its timesteps")
         return from_weights(torch.from_numpy(np.interp(np.arange(T), recipe["at"], recipe["weights"])))
     raise ValueError("need 'uniform', or a table with interval (and tails), log_snr, or at and weights (and name)")
 
@@ -137,8 +139,9 @@ def read_plan(plan: str | Path, budgets: str = "recorded") -> list[Config]:
         if unknown := set(control) - known:
             raise ValueError(f"{path}: unknown {sorted(unknown)} in a control; known are {sorted(known)}")
         splice = control.get("splice", {"above": "uniform", "below": "uniform", "at": 1})
-        if not isinstance(splice, dict) or set(splice) != {"above", "below", "at"} or type(splice["at"]) is not int:
-            raise ValueError(f"{path}: splice = {splice}; need above, below and at, an integer")
+        fits = isinstance(splice, dict) and set(splice) == {"above", "below", "at"}
+        if not (fits and type(splice["at"]) is int and splice["at"] >= 0):
+            raise ValueError(f"{path}: splice = {splice}; need above, below and at, an integer >= 0")
         if not isinstance(control.get("weighted", False), bool):
             raise ValueError(f"{path}: weighted = {control['weighted']!r}; need true or false")
         only = control.get("only", [])

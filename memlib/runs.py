@@ -27,6 +27,7 @@ from .experiment import Experiment
 from .files import write_atomically
 from .kinds import check_kinds
 
+RUNS = data.DATA.parent / "runs"  # unless MEMLIB_RUNS says otherwise
 CHECKPOINT, CHECKPOINT_SECONDS = "checkpoint", 30
 BANDS = 10  # equal bands of t in which the loss is read, low noise first
 READINGS = 50  # readings of the training loss over a run
@@ -46,10 +47,12 @@ class Result:
 
     @classmethod
     def load(cls, folder: Path | str) -> Result:
-        """Read a run's folder. Raises FileNotFoundError where there is none and ValueError where it is damaged."""
+        """Read a run's folder. Raises FileNotFoundError where it holds none, and ValueError where a run was damaged,
+        which is removed, so that it can be made again."""
         folder = Path(folder)
-        if not (folder / "experiment.json").is_file():
-            raise FileNotFoundError(f"folder = {folder} holds no finished run (no experiment.json)")
+        for name in ("experiment.json", download.SUMS):  # a folder without them is not memlib's to remove
+            if not (folder / name).is_file():
+                raise FileNotFoundError(f"folder = {folder} holds no finished run (no {name})")
         download.obtain(folder, FILES, lambda work: None)  # checks the hashes
         try:
             experiment = Experiment.from_dict(json.loads((folder / "experiment.json").read_text()))
@@ -77,7 +80,7 @@ FILES = ("experiment.json", "history.json", "samples.safetensors", "weights.safe
 
 def runs_folder() -> Path:
     """Where runs are kept: `MEMLIB_RUNS`, else `runs/` of the clone."""
-    return Path(os.environ.get("MEMLIB_RUNS") or Path(__file__).resolve().parent.parent / "runs")
+    return Path(os.environ.get("MEMLIB_RUNS") or RUNS)
 
 
 def run(

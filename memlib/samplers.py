@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from .devices import check_device
 from .kinds import check_count, check_kinds
 from .schedules import Schedule, check_shape
 
@@ -69,7 +70,7 @@ def _ddim(model, schedule, x, times, eta, generators, clip) -> Iterator[Frame]:
         x = math.sqrt(abar_s) * x0 + math.sqrt(max(1 - abar_s - variance, 0.0)) * eps
         if variance > 0:
             x = x + math.sqrt(variance) * initial_noise(x.shape[1:], generators).to(x)
-    yield last_frame(model, schedule, x, times[-1], clip)
+    yield _last_frame(model, schedule, x, times[-1], clip)
 
 
 @check_kinds
@@ -116,11 +117,11 @@ def _dpm_solver(model, schedule, x, times, clip) -> Iterator[Frame]:
             x = x0
             continue
         abar_t, abar_s = alpha_bar(schedule, t), alpha_bar(schedule, s)
-        h = (logit(abar_s) - logit(abar_t)) / 2
+        h = (_logit(abar_s) - _logit(abar_t)) / 2
         extrapolated = x0 if previous is None else x0 + (x0 - previous[0]) * h / (2 * previous[1])
         x = math.sqrt((1 - abar_s) / (1 - abar_t)) * x - math.sqrt(abar_s) * math.expm1(-h) * extrapolated
         previous = x0, h
-    yield last_frame(model, schedule, x, times[-1], clip)
+    yield _last_frame(model, schedule, x, times[-1], clip)
 
 
 @check_kinds
@@ -144,11 +145,7 @@ def sample(
     check_count(n, "n", 1)
     check_count(batch_size, "batch_size", 1)
     held = next(iter((*model.parameters(), *model.buffers())), None) if isinstance(model, nn.Module) else None
-    device = ("cpu" if held is None else held.device) if device is None else device
-    try:
-        torch.empty(0, device=device)
-    except (AssertionError, RuntimeError) as error:  # AssertionError: a build of torch without CUDA
-        raise RuntimeError(f"device = {str(device)!r} cannot be used ({error}); try device='cpu'") from error
+    device = check_device(("cpu" if held is None else held.device) if device is None else device)
     generators = sample_generators(n, seed)
     parts = []
     with tqdm(
@@ -199,8 +196,6 @@ def timestep_list(
         if not 1 <= steps <= schedule.T:
             raise ValueError(f"steps = {steps}; need 1 to T = {schedule.T}")
         times = [round(schedule.T * k / steps) - 1 for k in range(steps, 0, -1)] + [CLEAN]
-    elif not isinstance(steps, Sequence):
-        raise TypeError(f"steps is a {type(steps).__name__}; need a count or a sequence of falling timesteps")
     else:
         times = [int(t) for t in steps]
         if len(times) < 2 or times[0] >= schedule.T or times[-1] < CLEAN or any(a <= b for a, b in pairwise(times)):
@@ -229,7 +224,7 @@ def predict(
     return x0, eps
 
 
-def last_frame(model, schedule, x, t, clip) -> Frame:
+def _last_frame(model, schedule, x, t, clip) -> Frame:
     return Frame(t, x, x if t == CLEAN else predict(model, schedule, x, t, clip)[0])
 
 
@@ -237,5 +232,5 @@ def alpha_bar(schedule: Schedule, t: int) -> float:
     return 1.0 if t == CLEAN else schedule.alpha_bar[t].item()
 
 
-def logit(p: float) -> float:
+def _logit(p: float) -> float:
     return math.log(p) - math.log1p(-p)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .kinds import check_count, check_kinds
+from .kinds import INDICES, check_count, check_kinds
 
 SIGNAL_LEFT = 0.05  # sqrt(alpha_bar) at the last step above which sampling starts visibly from the wrong place
 
@@ -135,13 +135,13 @@ class Schedule:
     def noise(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) eps: (B, *D), (B,) int64, (B, *D) -> (B, *D).
 
-        Raises ValueError where shapes disagree or a timestep leaves 0..T-1, and TypeError unless t is integer.
+        Raises ValueError where shapes disagree or a timestep leaves 0..T-1, and TypeError unless t is int64 or int32.
         """
         if eps.shape != x0.shape or t.shape != x0.shape[:1]:
             shapes = f"x0 {tuple(x0.shape)}, t {tuple(t.shape)}, eps {tuple(eps.shape)}"
             raise ValueError(f"{shapes}: need x0 (B, *D), t (B,), eps (B, *D)")
-        if t.is_floating_point() or not x0.is_floating_point():
-            raise TypeError(f"t has dtype {t.dtype}, x0 {x0.dtype}; need integer timesteps and floating-point data")
+        if t.dtype not in INDICES or not x0.is_floating_point():
+            raise TypeError(f"t has dtype {t.dtype}, x0 {x0.dtype}; need int64 timesteps and floating-point data")
         if len(t) and not (t.min() >= 0 and t.max() < self.T):
             raise ValueError(f"t spans [{t.min().item()}, {t.max().item()}]; timesteps lie in 0..{self.T - 1}")
         return mix(x0, self.alpha_bar.to(t.device)[t], eps)

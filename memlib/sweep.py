@@ -73,8 +73,9 @@ def sweep(
             check_count(value, name, 1)
     todo = list(experiments)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(len(todo), workers if workers is not None else cores if device == "cpu" else 1)
-    waiting = _groups(todo, device, 1 if client is not None and fleet is None else fleet, max(1, workers))
+    kind = torch.device(device).type
+    workers = min(len(todo), workers if workers is not None else cores if kind == "cpu" else 1)
+    waiting = _groups(todo, kind, 1 if client is not None and fleet is None else fleet, max(1, workers))
     steps = multiprocessing.get_context("spawn").RawArray("q", len(todo))
     total = sum(experiment.training.steps for experiment in todo)
     failures: list[str] = []
@@ -108,15 +109,16 @@ def sweep(
         raise SweepError(f"{len(failures)} of {len(todo)} runs failed:\n" + "\n".join(failures))
 
 
-def _groups(todo: Sequence[Experiment], device: str, fleet: int | None, workers: int) -> list[Group]:
-    """Those alike together, in groups of about equal size, as many as keep all workers busy to the end."""
+def _groups(todo: Sequence[Experiment], kind: str, fleet: int | None, workers: int) -> list[Group]:
+    """Those alike together, in groups of about equal size, as many as keep all workers, on this kind of device, busy to
+    the end."""
     alike: dict[tuple, list[int]] = {}
     for i, experiment in enumerate(todo):
         alike.setdefault(experiment.alike(), []).append(i)
     groups = []
     for runs in alike.values():
-        slower = device == "cpu" and kind_of(todo[runs[0]].dataset) == "image"
-        most = fleet or (1 if slower else FLEET.get(torch.device(device).type, 1))
+        slower = kind == "cpu" and kind_of(todo[runs[0]].dataset) == "image"
+        most = fleet or (1 if slower else FLEET.get(kind, 1))
         count = workers * math.ceil(len(runs) / (most * workers))
         groups += [tuple(runs[k::count]) for k in range(min(count, len(runs)))]
     return sorted(groups)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from .devices import check_device, has_bfloat16
-from .schedules import Schedule, check_count, check_shape, vector
+from .kinds import check_count, check_kinds
+from .schedules import Schedule, check_shape, vector
 from .timesteps import TimestepDistribution
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -125,7 +126,7 @@ def train(
     `generator` in a fixed order, so that runs with the same seed differ in the timesteps' distribution only.
 
     Raises ValueError for data that is not finite, too small or of another shape than the model's, or a T that differs
-    between arguments; RuntimeError for a CUDA device where there is none; FloatingPointError if the loss diverges.
+    between arguments; RuntimeError for a device that is not there; FloatingPointError if the loss diverges.
     """
     if state is not None and (missing := {"model", "ema", "optimizer", "generator", "step"} - set(state)):
         raise ValueError(f"state lacks {sorted(missing)}; need what Step.state() returns")
@@ -185,7 +186,7 @@ def checked(model, x0, schedule, timesteps, device, loss_weight) -> tuple[Tensor
     first = next(model.parameters(), None)
     if first is None:
         raise ValueError(f"model is a {type(model).__name__} without parameters; there is nothing to train")
-    device = check_device(device or first.device)
+    device = check_device(first.device if device is None else device)
     if loss_weight is not None:
         loss_weight = vector(loss_weight, "loss_weight")
         if len(loss_weight) != schedule.T or loss_weight.min() < 0:
@@ -206,6 +207,7 @@ def draw(
     return index, timesteps.sample(size, generator), torch.randn((size, *x0.shape[1:]), **own)
 
 
+@check_kinds
 @torch.no_grad()
 def loss_at(
     model: nn.Module,
@@ -220,7 +222,7 @@ def loss_at(
     """(len(timesteps), N): unweighted loss |eps - model(x_t, t)|^2 / D of each example at each timestep, the mean over
     `repeats` noises. On held-out examples less on training examples it shows, band by band, what was memorized.
     Raises ValueError for no timestep or one outside 0..T-1, repeats or batch_size below 1, data not finite and a
-    model that returns another shape."""
+    model that returns another shape, TypeError for timesteps and counts that are no integers."""
     check_count(repeats, "repeats", 1)
     check_count(batch_size, "batch_size", 1)
     if not len(timesteps):
@@ -232,7 +234,7 @@ def loss_at(
     rows = []
     for timestep in timesteps:
         errors = []
-        for part in x.split(batch_size):
+        for part in x.split(int(batch_size)):
             t = torch.full((len(part),), int(timestep), device=held.device)
             eps = torch.randn(part.shape, generator=generator, device=generator.device).to(part)
             predicted = model(schedule.noise(part, t, eps), t)

@@ -272,7 +272,7 @@ TIMES_OF = Arg(
     ("timesteps",),
 )
 STEPS = Arg(
-    lambda _: st.one_of(st.integers(1, 6), st.sampled_from(([T - 1, 7, -1], [30, 3], range(T - 1, 0, -9)))),
+    lambda _: st.one_of(st.integers(1, 6), st.sampled_from(([T - 1, 7, -1], np.array([30, 3]), range(T - 1, 0, -9)))),
     lambda _: st.sampled_from(
         (0, -1, T + 1, 2**70, 2.0, NAN, [5], [3, 5], [T, 2], [5, 5], [7, -2], [7, NAN], [7, "a"], torch.tensor([7, 3]))
     ),
@@ -280,7 +280,7 @@ STEPS = Arg(
 CLIP = const(
     None, (-1.0, 1.0), (-0.5, 0.25), bad=((1.0, -1.0), (0.0, 0.0), (NAN, 1.0), (1.0,), ("a", "b"), 1.0, (-INF, INF))
 )
-NO_DEVICES = ("no such", "", "cuda:99")
+NO_DEVICES = ("no such", "", "cuda:99", "xpu:99")
 DEVICE = const(None, "cpu", torch.device("cpu"), bad=NO_DEVICES)
 ON = const("cpu", torch.device("cpu"), bad=NO_DEVICES)
 
@@ -451,7 +451,7 @@ case(
     device=DEVICE, state=STATE, loss_weight=Arg(lambda _: st.none() | weights.good(()), weights.bad),
 )  # fmt: skip
 case(
-    "training.loss_at", loss_at, kinds=False, shapes=[POINT], model=NETWORK, x0=EXAMPLES_OF, schedule=CURVE,
+    "training.loss_at", loss_at, shapes=[POINT], model=NETWORK, x0=EXAMPLES_OF, schedule=CURVE,
     timesteps=const([3], [0, T - 1], bad=([], [T], [-1])), generator=GENERATOR_ONLY, repeats=count(1, 2),
     batch_size=const(1, 3, bad=(0, -1, 1.5, "3")),
 )  # fmt: skip
@@ -484,7 +484,7 @@ case(
 )  # fmt: skip
 case(
     "devices.check_device", devices.check_device, raises=(RuntimeError,),
-    device=const("cpu", bad=("no such", "cuda:99")),
+    device=const("cpu", bad=NO_DEVICES),
 )  # fmt: skip
 
 NOISE = items(3, 3, named=("x", "generators"))
@@ -654,7 +654,7 @@ OTHER = dataclasses.replace(TINY, seed=1, timesteps=gaussian_interval(T, 5, 20))
 SIGNALS = dataclasses.replace(TINY, dataset="ecg5000", network=Network(8, (1,)))
 PLAIN = TINY.to_dict()
 case("experiment.Experiment.to_dict", Experiment.to_dict, self=fixed(TINY))
-BAD_PLAIN = (PLAIN | {"unknown": 1}, PLAIN | {"network": {"wide": 1}}, PLAIN | {"training": {"step": 1}})
+BAD_PLAIN = ({}, PLAIN | {"unknown": 1}, PLAIN | {"network": {"wide": 1}}, PLAIN | {"training": {"step": 1}})
 case(
     "experiment.Experiment.from_dict", Experiment.from_dict, kinds=False,
     plain=const(PLAIN, bad=BAD_PLAIN, named=("key", "keys")),
@@ -726,6 +726,7 @@ NO_RECIPES = (
 NO_RECIPES += (
     {"at": [0], "weights": [1, 2]},
     {"at": [], "weights": []},
+    {"at": [9, 0], "weights": [1, 2]},
     {"log_snr": [9999, -9999]},
     {"interval": ["a", "b"]},
 )
@@ -1071,9 +1072,9 @@ LEFT_OUT = {
             models.SelfAttention.forward models.Upsample models.Upsample.forward models.fold
             models.time_features models.unfold
             plots.style.all_or_none plots.style.as_array plots.style.as_indices plots.style.as_items
-            plots.style.labelled plots.style.logarithmic plots.style.new_axes plots.style.number plots.style.picture
-            plots.style.side_legend plots.style.top_legend provenance.provenance samplers.alpha_bar
-            samplers.last_frame samplers.logit samplers.predict samplers.timestep_list schedules.check_shape
+            plots.style.labelled plots.style.logarithmic plots.style.meaning plots.style.new_axes plots.style.number
+            plots.style.picture plots.style.side_legend plots.style.top_legend provenance.provenance samplers.alpha_bar
+            samplers.predict samplers.timestep_list schedules.check_shape
             schedules.mix schedules.vector timesteps.check_confidence timesteps.finite_log_snr timesteps.log_snr_step
             timesteps.z_value training.TrainConfig.autocast training.TrainConfig.ema_decay_at
             training.TrainConfig.is_checked training.TrainConfig.learning_rate_at training.TrainConfig.precision_on

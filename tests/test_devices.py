@@ -13,7 +13,7 @@ from test_fleet import CONFIG, SCHEDULE, T, alone, examples, fleet, members
 from torch import Tensor
 
 from memlib import train_fleet
-from memlib.devices import WARM, captured, send
+from memlib.devices import WARM, captured, check_device, send
 from memlib.experiment import Experiment
 from memlib.profiles import profile
 from memlib.runs import run, run_fleet
@@ -36,6 +36,12 @@ def test_on_a_cpu_nothing_is_recorded_and_nothing_copied() -> None:
     x = torch.ones(3)
     assert captured(double, CPU) is double
     assert send(x, CPU) is x
+
+
+@pytest.mark.parametrize("device", ["", "no such", "cuda:99", "xpu:99"])
+def test_a_device_that_is_not_there_is_named(device: str) -> None:
+    with pytest.raises(RuntimeError, match=rf"device = '{device}' cannot be used.*device='cpu'"):
+        check_device(device)
 
 
 @needs_gpu

@@ -236,6 +236,8 @@ def test_description_goes_through_json_and_refuses_unknown_keys():
     for broken in (plain | {"epochs": 3}, plain | {"training": {"epochs": 3}}, plain | {"network": {"epochs": 3}}):
         with pytest.raises(ValueError, match=r"unknown .*epochs.*known are"):
             Experiment.from_dict(broken)
+    with pytest.raises(ValueError, match=r"plain lacks the keys \['dataset', 'timesteps'\]"):
+        Experiment.from_dict({})
 
 
 @pytest.mark.parametrize(
@@ -263,6 +265,15 @@ def test_profiles_are_named():
 def test_missing_run_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         Result.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["experiment.json", "SHA256SUMS"])
+def test_a_folder_that_memlib_did_not_make_is_left_alone(name, tmp_path):
+    for own in (name, "thesis.txt"):
+        (tmp_path / own).write_text("{}")
+    with pytest.raises(FileNotFoundError, match="holds no finished run"):
+        Result.load(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {name, "thesis.txt"}
 
 
 @pytest.mark.parametrize("name", ["schedules", "experiment", "runs"])

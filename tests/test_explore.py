@@ -366,6 +366,13 @@ def test_without_a_kernel_one_slider_moves_through_frames(explorer):
     assert plt.get_fignums() == []
 
 
+def test_a_slider_between_two_of_its_steps_is_shown_where_it_stands():
+    panel = explore.snr_explorer()
+    control(panel, "t / (T-1)").value = 0.255
+    (slider,) = (page := Parts(panel.still())).of("input")
+    assert page.of("figure")[int(slider["value"])]["data-value"] == "0.255"
+
+
 def test_words_from_elsewhere_cannot_run_in_the_page():
     def draw(k: int) -> tuple[plt.Figure, str]:
         return plt.subplots()[0], "<script>alert(1)</script>"

@@ -150,6 +150,15 @@ def test_products_are_the_convolutions(layer: nn.Module, shape: tuple[int, ...],
         torch.testing.assert_close(ours[name], gradient, rtol=1e-4, atol=1e-3)
 
 
+def test_weights_of_the_loss_may_be_the_rows_of_a_matrix() -> None:
+    rows = torch.stack([p.effective_weight() for p in DISTRIBUTIONS])
+    losses = [
+        next(train_fleet(schedule=SCHEDULE, config=CONFIG, **members("points") | {"loss_weights": weights})).loss
+        for weights in (rows, list(rows))
+    ]
+    assert torch.equal(*losses)
+
+
 def test_who_diverges_is_named() -> None:
     own = members("points")
     own["loss_weights"][1] = torch.full((T,), 1e38)
@@ -163,6 +172,7 @@ def test_who_diverges_is_named() -> None:
         (lambda own: own["x0s"].pop(), ValueError, "x0s holds 2, models 3"),
         (lambda own: own["generators"].clear(), ValueError, "generators holds 0, models 3"),
         (lambda own: own["timesteps"].append(uniform(T)), ValueError, "timesteps holds 4"),
+        (lambda own: own["loss_weights"].clear(), ValueError, "loss_weights holds 0, models 3"),
         (lambda own: own["models"].__setitem__(1, MLP(2, 8)), ValueError, "member 1: its network"),
         (lambda own: own["models"].__setitem__(2, MLP(3, 16)), ValueError, "member 2: x has shape"),
         (lambda own: own["x0s"].__setitem__(1, own["x0s"][1].long()), TypeError, "member 1: x0 is"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +20,9 @@ from memlib.kinds import is_kind
         (float, [1.5, 1, np.float32(1), np.array(1.5), torch.tensor(1)], [True, "1", np.ones(1), torch.tensor(True)]),
         (bool, [True, np.True_], [0, 1, "yes"]),
         (int | None, [1, None], [1.5, "none"]),
-        (Literal["points", "image"], ["points", "image"], ["signal", None]),
         (Sequence[float], [[1, 2.5], (), range(3), torch.ones(2)], ["12", 1.0, {1.0}, [1, "2"]]),
+        (Sequence[int], [[1], np.array([1]), torch.tensor([1]), ()], [[1.0], np.ones(1), torch.ones(1), np.array(1)]),
+        (Sequence[int], [range(3), []], [np.array([True]), torch.ones(2, 2).long(), [[1, 1], [1, 1]]]),
         (Mapping[str, int], [{}, {"a": 1}], [[("a", 1)], {"a": "1"}, {1: 1}]),
     ],
 )

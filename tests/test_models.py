@@ -227,7 +227,7 @@ def brute_force(train: np.ndarray, x: np.ndarray, t: list[int]) -> tuple[np.ndar
 
 
 @pytest.mark.parametrize("shape", [(2,), (1, 9), (3, 4, 5)])
-@pytest.mark.parametrize("chunk", [1, 5, 4096])
+@pytest.mark.parametrize("chunk", [1, np.int64(5), 4096])
 def test_exact_denoiser_equals_brute_force_whatever_the_chunk(shape, chunk) -> None:
     train = 0.5 * normal(12, *shape, dtype=torch.float64)
     x = SCHEDULE.noise(train[:5], TIMES, normal(5, *shape, seed=2, dtype=torch.float64))
@@ -337,6 +337,9 @@ def test_exact_denoiser_refuses_timesteps_the_schedule_lacks(answer, outside: in
     model = ExactDenoiser(normal(4, 2), SCHEDULE)
     with pytest.raises(ValueError, match=rf"t spans .*{outside}.*0\.\.999"):
         answer(model, normal(2, 2), torch.tensor([5, outside]))
+    for dtype in (torch.float32, torch.uint8, torch.bool):  # torch takes bytes and bools for a mask
+        with pytest.raises(TypeError, match="t has dtype"):
+            answer(model, normal(2, 2), torch.tensor([0, 1], dtype=dtype))
     assert answer(model, normal(2, 2), torch.tensor([0, 999])).isfinite().all()
 
 

@@ -144,6 +144,12 @@ def test_an_unknown_recipe_is_named_beside_the_known_ones(recipe) -> None:
     assert repr(recipe) in str(caught.value)
 
 
+@pytest.mark.parametrize("at", [[300, 100], [100, 100], [100, float("nan")]])
+def test_timesteps_between_which_nothing_can_be_interpolated_are_named(at) -> None:
+    with pytest.raises(ValueError, match="at must rise"):
+        distribution({"at": at, "weights": [1, 2]}, SCHEDULE)
+
+
 def test_tails_that_do_not_exist_and_an_snr_out_of_reach_are_named() -> None:
     with pytest.raises(ValueError, match="tails = 'proportionate'"):
         distribution({"interval": [0, 500], "tails": "proportionate"}, SCHEDULE)
@@ -294,7 +300,8 @@ def test_an_unknown_profile_is_named_beside_the_known_ones() -> None:
         ('[[controls]]\nsplice = { above = "uniform", below = "uniform", at = 4, under = 3 }', "splice"),
         ('[[controls]]\nlength = 2\nsplice = { above = "uniform", below = "uniform", at = 4 }', "length"),
         ('[[controls]]\nweighted = true\nsplice = { above = "uniform", below = "uniform", at = 4 }', "weighted"),
-        ('[[controls]]\nsplice = { above = "uniform", below = "uniform", at = "4" }', "at, an integer"),
+        ('[[controls]]\nsplice = { above = "uniform", below = "uniform", at = "4" }', "at, an integer >= 0"),
+        ('[[controls]]\nsplice = { above = "uniform", below = "uniform", at = -1 }', "at, an integer >= 0"),
         ('[[controls]]\nsplice = "uniform"', "splice = uniform"),
         ('[[controls]]\ntimesteps = "uniform"\nweighted = "no"', "weighted = 'no'; need true or false"),
         ('[[controls]]\ntimesteps = "uniform"\nonly = "spiral"', "only = 'spiral'; need a list of"),

@@ -145,6 +145,20 @@ def test_along_puts_names_side_by_side_unjoined() -> None:
     assert {to_hex(line.get_color()) for line in ax.lines if len(line.get_xdata()) == 2} == floors
 
 
+@pytest.mark.parametrize("empty", [1, 2, 3])
+def test_a_point_without_a_run_is_left_out(empty: int) -> None:
+    points = {1: UNIFORM, 2: UNIFORM, 3: UNIFORM} | {empty: UNIFORM[:0]}
+    ax = plots.along({"uniform": points}, ["PCA-W"], xlabel="").axes[0]
+    drawn = [n for n in points if n != empty]
+    assert [mark[0] for mark in marks(ax)] == drawn
+    joined = [list(line.get_xdata()) for line in ax.lines if to_hex(line.get_color()) == colour("uniform")]
+    assert [x for x in joined if len(x) == 2] == [drawn]
+
+
+def test_tradeoff_without_a_uniform_run_is_that_of_the_others() -> None:
+    assert len(marks(plots.tradeoff({"a": {1: UNIFORM}}, PAIRS, uniform=UNIFORM[:0]).axes[0])) == 3, "it and two floors"
+
+
 def test_along_draws_a_measure_that_has_no_floors() -> None:
     figure = plots.along({"uniform": {1: UNIFORM.assign(gap=0.3)}}, ["gap"], xlabel="")
     assert legend(figure) == ["uniform"]

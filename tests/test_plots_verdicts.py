@@ -259,6 +259,13 @@ def test_seed_dots_keep_a_seeds_height_and_run_the_null_through_its_panel_only()
     assert noise.get_xscale() == "log" and distance.get_xscale() == "linear"
 
 
+def test_seed_dots_have_the_colours_that_all_figures_have() -> None:
+    (ax,) = plots.seed_dots({"a": dict.fromkeys(("Uniform", "held-out", "low_noise", "mine"), (1.0,))}).axes
+    drawn = [to_hex(dots.get_facecolor()[0]) for dots in ax.collections if len(dots.get_offsets())]
+    looks = [*(plots.MEANINGS[name] for name in ("uniform", "held out", "low noise")), plots.FALLBACK[2]]
+    assert drawn == [look.colour.lower() for look in looks]
+
+
 def test_seed_dots_refuse_what_is_not_finite() -> None:
     with pytest.raises(ValueError, match=r"panels\['a'\]\['uniform'\]"):
         plots.seed_dots({"a": {"uniform": [1.0, float("nan")]}})

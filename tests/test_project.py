@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "devices": set(),
     "training": {"devices", "schedules", "timesteps"},
     "fleet": {"devices", "schedules", "timesteps", "training"},
-    "samplers": {"schedules"},
+    "samplers": {"devices", "schedules"},
     "download": {"files"},
     "files": set(),
     "provenance": set(),

@@ -448,6 +448,7 @@ def test_sweep_results_and_claims_from_the_command_line(plan, configs, tmp_path,
     [
         (["sweep", "--plan", "breadth"], "plan = 'breadth' is neither a file nor one of equalised, length"),
         (["sweep", "--plan", "width", "--profile", "fast"], "profile = 'fast'; choose one of 'smoke'"),
+        (["sweep", "--plan", "width", "--device", "abacus"], "device = 'abacus' cannot be used"),
         (["results"], "none yet: run `python -m memlib sweep --plan NAME`"),
         (["claims"], "none yet: run `python -m memlib sweep --plan NAME`"),
     ],

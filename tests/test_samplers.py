@@ -498,8 +498,9 @@ def test_refuses_by_name(sampler, options, says: str) -> None:
 
 @every_sampler
 def test_steps_of_another_type(sampler) -> None:
-    assert len(list(sampler(GaussianDenoiser(SCHEDULE), noise(2, 3), steps=np.int64(5)))) == 6
-    for bad in (5.0, np.array([99, -1])):
+    for good in (np.int64(5), np.array([99, 70, 50, 30, 10, -1]), torch.tensor([99, 70, 50, 30, 10, -1])):
+        assert len(list(sampler(GaussianDenoiser(SCHEDULE), noise(2, 3), steps=good))) == 6
+    for bad in (5.0, np.array([99.0, -1.0]), np.array(5)):
         with pytest.raises(TypeError, match="steps"):
             sampler(GaussianDenoiser(SCHEDULE), noise(2, 3), steps=bad)
 

@@ -406,6 +406,15 @@ def test_loss_at_refuses(timesteps, repeats, says: str) -> None:
         loss_at(small_network(), POINTS, SCHEDULE, timesteps, generator=seeded(), repeats=repeats)
 
 
+def test_loss_at_takes_numpys_integers_and_reads_no_fraction_as_a_timestep() -> None:
+    options = {"repeats": np.int64(2), "batch_size": np.int64(7)}
+    losses = loss_at(small_network(), POINTS, SCHEDULE, np.array([5, 9]), generator=seeded(), **options)
+    again = loss_at(small_network(), POINTS, SCHEDULE, [5, 9], generator=seeded(), repeats=2, batch_size=7)
+    assert torch.equal(losses, again)
+    with pytest.raises(TypeError, match=r"timesteps = \[1\.7\]"):
+        loss_at(small_network(), POINTS, SCHEDULE, [1.7], generator=seeded())
+
+
 def test_loss_at_takes_a_function_as_samplers_do() -> None:
     model = small_network()
     of_function, of_module = (
@@ -554,6 +563,11 @@ def test_asking_for_a_gpu_where_there_is_none() -> None:
         pytest.skip("this machine has a CUDA GPU: the refusal of one that is missing cannot be seen")
     with pytest.raises(RuntimeError, match=r"device = 'cuda'.*cpu"):
         run(device="cuda")
+
+
+def test_a_device_without_a_name_is_not_the_models() -> None:
+    with pytest.raises(RuntimeError, match="device = ''"):
+        run(device="")
 
 
 @pytest.mark.parametrize("steps", [20, 100, 130])

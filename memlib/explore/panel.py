@@ -139,6 +139,7 @@ class Panel(widgets.VBox):
             count = round((control.max - control.min) / control.step) + 1
             choices = [(f"{x:g}", x) for x in (control.min + i * control.step for i in range(count))]
             at = round((control.value - control.min) / control.step)
+            choices[at] = _said(control), control.value  # which may stand between two steps
         even = {round(i) for i in np.linspace(0, len(choices) - 1, min(FRAMES, len(choices)))}
         even.remove(min(even, key=lambda i: abs(i - at)))
         for i in sorted(even | {at}):

@@ -92,17 +92,22 @@ def use_style() -> None:
     )
 
 
+def meaning(label: str) -> Look | None:
+    """The look of what the first words of a label mean in MEANINGS ("low noise 0-500"), if they mean something."""
+    plain = label.lower().replace("_", " ").replace("-", " ")
+    return next((look for words, look in MEANINGS.items() if plain.startswith(words)), None)
+
+
 @check_kinds
 def looks(labels: Iterable[str]) -> dict[str, Look]:
-    """The look of each label: what its first words mean in MEANINGS ("low noise 0-500"), else the next of FALLBACK.
+    """The look of each label: its `meaning`, else the next of FALLBACK.
 
     A meaning is given once; a second label with the same first words takes a fallback, so that the two differ.
     """
     chosen: dict[str, Look] = {}
     spare = 0
     for label in labels:
-        plain = label.lower().replace("_", " ").replace("-", " ")
-        look = next((look for meaning, look in MEANINGS.items() if plain.startswith(meaning)), None)
+        look = meaning(label)
         if look is None or look in chosen.values():
             look = FALLBACK[spare % len(FALLBACK)]
             spare += 1
@@ -184,14 +189,9 @@ def all_or_none() -> Iterator[None]:
 
 
 def labelled(name: str, mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """`mapping` as a dict, checked: a mapping, not empty, its labels strings."""
-    if not isinstance(mapping, Mapping):
-        raise TypeError(f"{name}: expected a mapping from label to data, got {type(mapping).__name__}")
+    """`mapping` as a dict; ValueError for an empty one."""
     if not mapping:
         raise ValueError(f"{name}: empty, there is nothing to draw; give at least one label")
-    for label in mapping:
-        if not isinstance(label, str):
-            raise TypeError(f"{name}: labels are strings, got {label!r}")
     return dict(mapping)
 
 

@@ -182,6 +182,8 @@ def _draw_curve(
     """A mark per point (none at size 0), hollow for its broken runs; the line is faint where it meets a hollow one."""
     path, thin = [], {"ecolor": to_rgba(look.colour, 0.55), "elinewidth": 0.6}
     for runs, size in zip(points, sizes, strict=True):
+        if not len(runs):
+            continue
         for hollow in (True, False):  # the whole ones last: on top, and on the line
             part = runs.loc[runs["broken"].astype(bool) == hollow, [x, y]]
             if not len(part):

@@ -27,6 +27,7 @@ from .style import (
     labelled,
     logarithmic,
     looks,
+    meaning,
     new_axes,
     number,
     top_legend,
@@ -288,7 +289,7 @@ def seed_dots(
 
 
 def _draw_seeds(ax: Axes, y: int, control: str, values: np.ndarray, broken: np.ndarray) -> None:
-    look = next((look for meaning, look in MEANINGS.items() if control.startswith(meaning)), FALLBACK[2])
+    look = meaning(control) or FALLBACK[2]
     heights = y + (np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else np.zeros(1))
     for part, face in ((~broken, look.colour), (broken, "white")):
         dots = {"s": 18, "color": face, "edgecolor": look.colour, "linewidth": 0.9, "marker": look.marker}
