@@ -77,7 +77,7 @@ def test_the_command_measures_on_the_device_it_is_given(device, capsys, monkeypa
     """With too few rounds to be written down."""
     before = command.RESULTS.read_bytes()
     seen = []
-    monkeypatch.setitem(command.BENCHMARKS, "drawing", lambda repeats, size, device: iter([seen.append(device) or "!"]))
+    monkeypatch.setitem(command.BENCHMARKS, "drawing", lambda repeats, device: iter([seen.append(device) or "!"]))
     assert command.main(["--repeats", "1", "--device", device, "drawing"]) == 0
     assert seen == [device] and f"on {device}" in capsys.readouterr().out
     assert command.RESULTS.read_bytes() == before
@@ -86,7 +86,8 @@ def test_the_command_measures_on_the_device_it_is_given(device, capsys, monkeypa
 @pytest.mark.parametrize("name", ["neighbours", "denoiser"])
 def test_a_benchmark_runs_on_the_cpu_by_name(name, capsys, monkeypatch) -> None:
     monkeypatch.setattr(sampling, "EXAMPLES", 64)
-    assert command.main(["--repeats", "1", "--size", "32", "--device", "cpu", name]) == 0
+    monkeypatch.setattr(neighbours, "SIZE", 32)
+    assert command.main(["--repeats", "1", "--device", "cpu", name]) == 0
     assert "| --- |" in capsys.readouterr().out
 
 

@@ -1,9 +1,7 @@
 """Figures show the data they are given, refuse what they cannot draw, and leave nothing behind."""
 
-import ast
 import itertools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -225,15 +223,6 @@ def test_arrays_come_from_any_float_tensor(dtype: torch.dtype) -> None:
 def test_pictures_are_mapped_and_clipped() -> None:
     grey = style.picture(np.array([[[-3.0, -1.0, 0.0, 1.0, 2.0]]]))
     np.testing.assert_array_equal(grey, np.repeat([[[0.0], [0.0], [0.5], [1.0], [1.0]]], 3, axis=2))
-
-
-def test_plots_import_neither_experiments_nor_widgets_nor_training() -> None:
-    forbidden = {"ipywidgets", "memlib.experiment", "memlib.runs", "memlib.training", "memlib.data", "memlib.explore"}
-    for path in Path(plots.__file__).parent.glob("*.py"):
-        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
-        imported = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
-        imported |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-        assert not imported & forbidden, path.name
 
 
 # curves

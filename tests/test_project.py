@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import tomllib
+from graphlib import TopologicalSorter
 from importlib.metadata import distributions, packages_distributions
 from pathlib import Path
 
@@ -36,6 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "report": {"files"},
     "batch": {"report", "files", "provenance"},
 }
+COMPUTES = {"data", "experiment", "explore", "fleet", "results", "runs", "sweep", "training"}
 # needed at run time by name only: a kernel, the page a reader opens, the backend of pandas' and seaborn's frames
 NOT_IMPORTED = {"ipykernel", "ipywidgets", "jupyterlab", "pandas"}
 
@@ -62,24 +64,30 @@ def constraints() -> dict[str, str]:
     return versions
 
 
+def name_of(path: Path) -> str:
+    """A module's name, of a package that of its folder."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+NAMES = {name_of(path): path for path in MODULES}
+
+
 def imported(path: Path) -> set[str]:
-    """The top-level modules that a file imports from outside memlib."""
-    found = set()
+    """The names of the modules that a file imports, whole, however it writes them."""
+    found, package = set(), path.relative_to(ROOT).parent.parts
     for node in ast.walk(parse(path)):
         if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            found.add(node.module.partition(".")[0])
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) + 1 - node.level] if node.level else ()
+            module = ".".join((*base, node.module) if node.module else base)
+            within = {f"{module}.{alias.name}" for alias in node.names}
+            found |= {name if name in NAMES else module for name in within}
     return found
 
 
-def siblings(path: Path) -> set[str]:
-    """The modules of memlib that a module at its top imports."""
-    found = set()
-    for node in ast.walk(parse(path)):
-        if isinstance(node, ast.ImportFrom) and node.level == 1:
-            found |= {node.module.partition(".")[0]} if node.module else {alias.name for alias in node.names}
-    return found
+def top(names: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names}
 
 
 def test_environment_agrees_with_pyproject() -> None:
@@ -109,7 +117,7 @@ def test_every_pin_but_that_of_torch_has_its_hashes() -> None:
 
 def test_what_memlib_imports_is_declared_and_the_reverse() -> None:
     declared, distributions = names(PROJECT["dependencies"]), packages_distributions()
-    used = set().union(*map(imported, MODULES)) & set(distributions) - {"memlib"}
+    used = top(set().union(*map(imported, MODULES))) & set(distributions) - {"memlib"}
     used = {canonicalize_name(name) for module in used for name in distributions[module]}
     assert used - declared == set(), "imported but not declared"
     assert declared - used - NOT_IMPORTED == set(), "declared but not imported"
@@ -143,14 +151,16 @@ def test_no_line_is_left_uncounted() -> None:
 
 
 def test_imports_point_one_way() -> None:
+    graph = {name: imported(path) for name, path in NAMES.items()}
+    TopologicalSorter(graph).prepare()  # which names a circle
+    within = {name: {m.removeprefix("memlib.") for m in modules if m in NAMES} for name, modules in graph.items()}
     for name, allowed in ALLOWED.items():
-        module = ROOT / "memlib" / f"{name}.py"
-        assert siblings(module) - {"kinds"} <= allowed, name
-    for path in MODULES:
-        if "plots" in path.parts:
-            assert not siblings(path) & {"training", "data", "experiment", "sweep"}, f"{path}: draws what it is given"
-        if "ipywidgets" in imported(path):
-            assert "explore" in str(path), "one place for widgets"
+        assert top(within[f"memlib.{name}"]) - {"kinds"} <= allowed, name
+    for name, modules in graph.items():
+        if name.startswith("memlib.plots"):
+            assert not top(within[name]) & COMPUTES, f"{name}: draws what it is given"
+        if "ipywidgets" in modules:
+            assert name.startswith("memlib.explore"), "one place for widgets"
 
 
 def test_core_is_thin() -> None:

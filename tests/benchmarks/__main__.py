@@ -27,7 +27,7 @@ INTRODUCTION = """# Benchmarks
 
 Written by `make bench`: each section says when, where and with what it was measured. The sides of a comparison take
 turns within each round. On a shared machine only ratios mean anything."""
-BENCHMARKS: dict[str, Callable[[int, int, str], Iterator[str]]] = {
+BENCHMARKS: dict[str, Callable[[int, str], Iterator[str]]] = {
     "training": steps.training,
     "quality": steps.quality,
     "drawing": steps.drawing,
@@ -54,12 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="name", help=f"{', '.join(BENCHMARKS)} (default: all)")
     parser.add_argument("--repeats", type=int, default=7, help="rounds, each with all sides in turn (default: 7)")
     parser.add_argument("--device", default="cpu", help="where to compute, such as cuda (default: cpu)")
-    parser.add_argument("--size", type=int, default=10_000, help="items on either side of `neighbours`")
     options = parser.parse_args(arguments)
     if unknown := set(options.names) - set(BENCHMARKS):
         parser.error(f"unknown {', '.join(sorted(unknown))}; choose from {', '.join(BENCHMARKS)}")
-    if options.repeats < 1 or options.size < 16:
-        parser.error("need --repeats >= 1 and --size >= 16")
+    if options.repeats < 1:
+        parser.error("need --repeats >= 1")
     try:
         device = check_device(options.device)
     except RuntimeError as error:
@@ -71,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in options.names or [name for name in BENCHMARKS if on_cpu or name not in OF_THE_CPU]:
         lines = [f"## {name}", "", _made_with(options.repeats, options.device), ""]
         print("\n".join(lines))
-        for line in BENCHMARKS[name](options.repeats, options.size, options.device):
+        for line in BENCHMARKS[name](options.repeats, options.device):
             print(line, flush=True)
             lines.append(line)
         if options.repeats >= 7:

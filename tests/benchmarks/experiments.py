@@ -24,9 +24,8 @@ STEPS = 100
 LOAD = {"nothing": "pass", "torch": "import torch", "memlib": "import memlib", "all of memlib": "import memlib.explore"}
 
 
-def experiment(repeats: int, size: int, device: str) -> Iterator[str]:
+def experiment(repeats: int, device: str) -> Iterator[str]:
     """Heartbeats at the recorded profile, but for the steps: trained, sampled from, kept, judged."""
-    del size
     one = replace(profile("recorded").signals, training=TrainConfig(STEPS, 32, precision="float32"), n_samples=64)
     dataset, schedule = one.load_data(), one.build_schedule()
     shape = tuple(dataset.train.shape[1:])
@@ -56,9 +55,9 @@ def experiment(repeats: int, size: int, device: str) -> Iterator[str]:
     yield f"Matrix product in the same rounds: {rate:.0f} GFLOP/s."
 
 
-def imports(repeats: int, size: int, device: str) -> Iterator[str]:
+def imports(repeats: int, device: str) -> Iterator[str]:
     """In a new process each time; of the processor's time, for that of the clock is mostly the disk's and others'."""
-    del size, device
+    del device
     taken: dict[str, list[float]] = {what: [] for what in LOAD}
     for i in range(repeats + 1):
         for what, code in list(LOAD.items())[:: -1 if i % 2 else 1]:

@@ -26,9 +26,8 @@ STEPS = {"points": 20, "signals": 3, "images": 1}  # a round, on the CPU
 ON_GPU = 5  # there: enough that waiting for the last one does not count
 
 
-def fleets(repeats: int, size: int, device: str) -> Iterator[str]:
+def fleets(repeats: int, device: str) -> Iterator[str]:
     """A step of the networks and batches of the profile `recorded`; members differ in seed, data and first weights."""
-    del size
     rows, notes = [], []
     for kind, sizes in SIZES.items():
         steps, seconds = STEPS[kind] if _on_cpu(device) else ON_GPU, []
@@ -47,9 +46,8 @@ def fleets(repeats: int, size: int, device: str) -> Iterator[str]:
     yield f"{' '.join(notes)} Matrix product in the last rounds: {rate:.0f} GFLOP/s."
 
 
-def budgets(repeats: int, size: int, device: str) -> Iterator[str]:
+def budgets(repeats: int, device: str) -> Iterator[str]:
     """A step of each profile's networks, in fleets as `sweep` makes them, and what training all plans would take."""
-    del size
     rows, total = [], Counter()
     for name in ("recorded", "paper"):
         networks = _networks_of_all_plans(name)

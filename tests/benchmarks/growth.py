@@ -23,9 +23,8 @@ FITTED = 3  # sizes, the largest, that an exponent is fitted to
 Action = Callable[[], object]
 
 
-def growth(repeats: int, size: int, device: str) -> Iterator[str]:
+def growth(repeats: int, device: str) -> Iterator[str]:
     """Each curve in a process of its own, from small to large, so that each size raises the peak of memory."""
-    del size
     for (title, unit), curves in CURVES.items():
         sizes = sorted({n for _, own in curves.values() for n in own})
         rows, rates = [], []

@@ -20,9 +20,8 @@ ITEMS = 2000  # in each set of the battery
 FITTED = 1000  # in each set of `pca`, where scikit-learn's exact way would else take minutes
 
 
-def battery(repeats: int, size: int, device: str) -> Iterator[str]:
+def battery(repeats: int, device: str) -> Iterator[str]:
     """`judge` with its 100 resamples; of the samples half are near-copies."""
-    del size
     sets = images(3, device)
     of_the_processor: list[float] = []
     one_by_one = "the same measures one by one, without intervals"
@@ -48,9 +47,8 @@ def battery(repeats: int, size: int, device: str) -> Iterator[str]:
     )
 
 
-def pca(repeats: int, size: int, device: str) -> Iterator[str]:
+def pca(repeats: int, device: str) -> Iterator[str]:
     """Components fitted anew, then the Wasserstein distance along ten of them."""
-    del size
     samples, real = (x.flatten(1) for x in images(2, device, items=FITTED))
 
     def memlib() -> float:

@@ -13,6 +13,7 @@ from torch import Tensor
 from memlib.metrics import nearest_neighbours
 from tests.benchmarks.measure import alone, extra_memory, ratio, rounds, table
 
+SIZE = 10_000  # items on either side
 DIMENSIONS = 3072  # of a picture of 3 x 32 x 32
 K = 2
 COPIES = 256
@@ -49,7 +50,7 @@ SIDES: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
 }
 
 
-def neighbours(repeats: int, size: int, device: str) -> Iterator[str]:
+def neighbours(repeats: int, device: str) -> Iterator[str]:
     names, reasons = [], []
     for name, find in SIDES.items():
         try:
@@ -59,7 +60,7 @@ def neighbours(repeats: int, size: int, device: str) -> Iterator[str]:
             reasons.append(f"{name} is left out: {error}. README.md here says how to have it.")
         except TypeError:  # which is what .numpy() raises for a tensor of a GPU
             reasons.append(f"{name} is left out: it takes points of the CPU, these are on {device}.")
-    samples, train = _points(size, device)
+    samples, train = _points(SIZE, device)
     taken, rate = rounds({name: partial(SIDES[name], samples, train) for name in names}, repeats, device)
     reference = taken["torch.cdist + topk"]
     copies = train[:COPIES] + APART * samples[:COPIES]
@@ -67,10 +68,10 @@ def neighbours(repeats: int, size: int, device: str) -> Iterator[str]:
     rows = []
     for name in names:
         error = (SIDES[name](copies, train)[0][:, 0].double() / true - 1).abs().max()
-        (memory,) = alone("tests.benchmarks.neighbours", name, size, device)
+        (memory,) = alone("tests.benchmarks.neighbours", name, SIZE, device)
         time = f"{median(taken[name]):.2f}", f"{ratio(taken[name], reference):.2f}"
         rows.append((name, *time, f"{memory:.0f}", f"{float(error):.0e}"))
-    yield f"{size:,} samples, {size:,} training items of {DIMENSIONS:,} dimensions, float32, k = {K}."
+    yield f"{SIZE:,} samples, {SIZE:,} training items of {DIMENSIONS:,} dimensions, float32, k = {K}."
     yield ""
     yield from table(["", "s", "time, of torch's", "extra peak memory, MB", "error of a near-copy's distance"], rows)
     yield ""

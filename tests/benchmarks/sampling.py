@@ -24,9 +24,8 @@ EXAMPLES = 10_000  # pictures of the exact denoiser
 SAMPLES = 1024  # of each sampler whose quality is measured
 
 
-def sampling(repeats: int, size: int, device: str) -> Iterator[str]:
+def sampling(repeats: int, device: str) -> Iterator[str]:
     """DDIM of 50 steps with each peer's own sampler, on the networks of `training`, in float32."""
-    del size
     for training_batch, batch in BATCH.items():
         shape = (batch, *training_batch[1:])
         sides, reasons = everybody(shape, random_data(shape, device))
@@ -92,9 +91,8 @@ def _lucidrains(side: Side, device: str) -> Tensor:
     return diffusion.sample(batch_size=side.shape[0]).cpu()
 
 
-def denoiser(repeats: int, size: int, device: str) -> Iterator[str]:
+def denoiser(repeats: int, device: str) -> Iterator[str]:
     """The posterior mean over many pictures, the networks' limit, beside one expression of plain torch."""
-    del size
     generator = torch.Generator().manual_seed(0)
     examples = torch.randn(EXAMPLES, *IMAGES[1:], generator=generator).to(device)
     schedule, t = Schedule.linear(), torch.arange(50, 1000, 30, device=device)
@@ -155,9 +153,9 @@ def _difference(a: Estimate, b: Estimate) -> Estimate:
     )
 
 
-def solvers(repeats: int, size: int, device: str) -> Iterator[str]:
+def solvers(repeats: int, device: str) -> Iterator[str]:
     """Energy distance to held-out heartbeats, by sampler and network calls; DDPM with all 1000 is the measure."""
-    del repeats, size  # nothing is timed
+    del repeats  # nothing is timed
     base = profile("recorded").signals
     heartbeats = load(base.dataset, SAMPLES, n_fresh=SAMPLES)
     schedule, shape = base.build_schedule(), heartbeats.train.shape[1:]

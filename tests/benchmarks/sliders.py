@@ -18,7 +18,7 @@ from tests.benchmarks.measure import seconds, table
 MOVES = 5  # of each slider, in a round
 
 
-def sliders(repeats: int, size: int, device: str) -> Iterator[str]:
+def sliders(repeats: int, device: str) -> Iterator[str]:
     plots.use_style()
     trainer = explore.live_trainer()  # first: the more objects a kernel holds, the longer Python tidies up
     asyncio.run(_train(trainer))

@@ -41,9 +41,8 @@ class Side:
         return gigaflops(self.network, self.shape)
 
 
-def training(repeats: int, size: int, device: str) -> Iterator[str]:
+def training(repeats: int, device: str) -> Iterator[str]:
     """Forward, backward, clipping, optimizer, EMA, data and timesteps drawn, in float32."""
-    del size
     for shape in (IMAGES, SIGNALS):
         yield f"A batch of {' x '.join(map(str, shape))}:"
         yield ""
@@ -51,9 +50,9 @@ def training(repeats: int, size: int, device: str) -> Iterator[str]:
         yield ""
 
 
-def quality(repeats: int, size: int, device: str) -> Iterator[str]:
+def quality(repeats: int, device: str) -> Iterator[str]:
     """Whether the quicker network learns less: held-out loss after equally many steps on heartbeats."""
-    del repeats, size  # nothing is timed
+    del repeats  # nothing is timed
     heartbeats = load("ecg5000", 64)
     train, held_out = (x[..., : SIGNALS[2] - 8].to(device) for x in (heartbeats.train, heartbeats.held_out))
     shape, steps, seeds = (32, *train.shape[1:]), 300, 3
@@ -115,9 +114,8 @@ def _compared(shape: tuple[int, ...], repeats: int, device: str) -> Iterator[str
     yield from reasons
 
 
-def drawing(repeats: int, size: int, device: str) -> Iterator[str]:
+def drawing(repeats: int, device: str) -> Iterator[str]:
     """Drawing 32 timesteps from an interval, as a share of the quickest training step above."""
-    del size
     step = everybody(IMAGES, random_data(IMAGES, device))[0][1].step
     timesteps, generator = gaussian_interval(1000, 0, 500), torch.Generator().manual_seed(0)
     draws = 100

@@ -10,6 +10,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 from memlib import Experiment, run, sweep
 from memlib.profiles import profile
@@ -21,9 +22,9 @@ LINES = 10_000
 RUNS, STEPS = 8, 1000  # of the profile's 2,500: enough that training can be told from starting the processes
 
 
-def sweeps(repeats: int, size: int, device: str) -> Iterator[str]:
+def sweeps(repeats: int, device: str) -> Iterator[str]:
     """Heartbeats at the recorded profile, but for the steps; every round trains networks of other seeds."""
-    del size, device  # of the CPU's processes
+    del device  # of the CPU's processes
     base = replace(profile("recorded").signals, training=TrainConfig(steps=STEPS, batch_size=32))
     ways = {
         "one process": {"workers": 1, "fleet": 1},
@@ -57,14 +58,8 @@ def _overhead(base: Experiment, i: int) -> float:
 
 def _seconds(action: Callable[[], object]) -> float:
     """With a folder of runs of its own, so that nothing is read instead of run."""
-    with TemporaryDirectory() as folder:
-        before = os.environ.get("MEMLIB_RUNS")
-        os.environ["MEMLIB_RUNS"] = folder
-        try:
-            return seconds(action)
-        finally:
-            os.environ.pop("MEMLIB_RUNS")
-            os.environ.update({"MEMLIB_RUNS": before} if before else {})
+    with TemporaryDirectory() as folder, patch.dict(os.environ, MEMLIB_RUNS=folder):
+        return seconds(action)
 
 
 def _reading() -> float:
