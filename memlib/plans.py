@@ -28,7 +28,7 @@ from .profiles import profile
 from .schedules import Schedule
 from .timesteps import TimestepDistribution, from_weights, gaussian_interval, uniform
 
-PLANS = Path(__file__).resolve().parent.parent / "data" / "plans"
+PLANS = data.DATA / "plans"
 Config = dict[str, Any]
 _CONTROL, _SPLICED = {"timesteps", "weighted", "size", "length", "only"}, {"splice", "only"}
 
@@ -89,10 +89,23 @@ def setting(config: Mapping[str, Any]) -> str:
 
 
 @check_kinds
+def is_splice(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration is two and a timestep."""
+    return "above" in config
+
+
+@check_kinds
+@naming_keys("config")
+def networks(config: Mapping[str, Any]) -> list[Config]:
+    """The configurations that are trained for it: the two of a splice, else itself. ValueError for a missing key."""
+    return [config["above"], config["below"]] if is_splice(config) else [config]
+
+
+@check_kinds
 @naming_keys("config")
 def describe(config: Mapping[str, Any]) -> str:
     """The control in a few words, as tables and plots name it. Raises ValueError for a missing key or no recipe."""
-    if "above" in config:
+    if is_splice(config):
         return f"{describe(config['above'])} above t = {config['at']}, {describe(config['below'])} below"
     recipe = config["timesteps"]
     if recipe == "uniform":

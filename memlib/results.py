@@ -36,7 +36,7 @@ from .runs import Result
 from .sweep import sweep
 from .training import loss_at
 
-RESULTS = Path(__file__).resolve().parent.parent / "data" / "results"
+RESULTS = data.DATA / "results"
 LOSS_AT = (5, 15, *range(50, 1000, 100))  # timesteps at which the loss is read
 BROKEN = 2.0  # times
 SHOWN_SEED, SHOWN, SHOWABLE = 0, 32, ("ecg5000", "emoji")
@@ -62,15 +62,15 @@ def record(
     """
     have = {line["key"] for line in read(out)}
     todo = {name: config for config in configs if (name := plans.key(config)) not in have}
-    networks = {plans.key(part): plans.experiment(part) for config in todo.values() for part in _networks(config)}
+    networks = {plans.key(part): plans.experiment(part) for config in todo.values() for part in plans.networks(config)}
     folders: dict[str, Path] = {}
     for result in sweep(networks.values(), client, device=device, workers=workers, fleet=fleet, progress=progress):
         folders[name := result.experiment.label] = result.folder
         if name in todo:
             yield _append(out, *_measure(todo[name], result))
     for config in todo.values():
-        if _is_splice(config):
-            parts = (Result.load(folders[plans.key(part)]) for part in _networks(config))
+        if plans.is_splice(config):
+            parts = (Result.load(folders[plans.key(part)]) for part in plans.networks(config))
             yield _append(out, *_measure(config, *parts))
 
 
@@ -120,7 +120,7 @@ def table(lines: Iterable[Line]) -> pd.DataFrame:
     lines, rows = list(lines), []
     uniform = {plans.setting(c): line for line in lines if (c := line["config"]).get("timesteps") == "uniform"}
     for line in lines:
-        config, splice = _networks(line["config"])[0], _is_splice(line["config"])
+        config, splice = plans.networks(line["config"])[0], plans.is_splice(line["config"])
         rows.append(
             {"key": line["key"], "dataset": config["dataset"], "seed": config["seed"]}
             | {"control": plans.describe(line["config"]), "splice": splice, "n_train": config["n_train"]}
@@ -174,14 +174,6 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 _SEAL = b', "sha256": "'
-
-
-def _networks(config: Config) -> list[Config]:
-    return [config["above"], config["below"]] if _is_splice(config) else [config]
-
-
-def _is_splice(config: Config) -> bool:
-    return "above" in config
 
 
 def _measure(config: Config, *parts: Result) -> tuple[Line, Tensor]:
@@ -244,7 +236,7 @@ def _short(x: float) -> float:
 def _append(folder: Path, line: Line, samples: Tensor) -> Line:
     """The samples first, where they are kept, then the line that vouches for them; where another process was faster
     with the same run, nothing, and its line is returned. Raises OSError naming the path."""
-    described = _networks(line["config"])[0]
+    described = plans.networks(line["config"])[0]
     path = folder / f"{described['dataset']}.jsonl"
     (folder / "samples").mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{path.name}.lock"):

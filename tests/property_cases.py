@@ -747,6 +747,8 @@ CONFIGS = const(*(line["config"] for line in LINES[:3]), bad=NO_CONFIGS, named=(
 case("plans.experiment", plans.experiment, config=CONFIGS)
 case("plans.key", plans.key, config=CONFIGS)
 case("plans.describe", plans.describe, config=CONFIGS)
+case("plans.is_splice", plans.is_splice, config=CONFIGS)
+case("plans.networks", plans.networks, config=dataclasses.replace(CONFIGS, bad=lambda _: st.just({"above": PLAN})))
 case("plans.setting", plans.setting, config=const(*(line["config"] for line in LINES[:3]), bad=("uniform", None)))
 BUDGETS = const("recorded", "quick", bad=("", "none"), named=("profile",))
 case(

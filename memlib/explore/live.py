@@ -16,7 +16,7 @@ from ..experiment import Network
 from ..fleet import train_fleet
 from ..kinds import check_count, check_kinds
 from ..metrics import closer_to_train, energy_distance, memorized_fraction, nearest_neighbours
-from ..samplers import sample
+from ..samplers import predict, sample
 from ..schedules import Schedule
 from ..timesteps import TimestepDistribution, gaussian_interval, uniform
 from ..training import TrainConfig
@@ -185,9 +185,5 @@ def _arrows(network: torch.nn.Module, schedule: Schedule) -> tuple[torch.Tensor,
     """Points (M, 2) of a lattice and, from each, a quarter of the way to the clean point predicted at `ARROWS_T`."""
     side = torch.linspace(-2.3, 2.3, 15)
     lattice = torch.cartesian_prod(side, side)
-    alpha_bar = schedule.alpha_bar[ARROWS_T].float()
-    with torch.no_grad():
-        x0 = (
-            lattice - (1 - alpha_bar).sqrt() * network(lattice, torch.full((len(lattice),), ARROWS_T))
-        ) / alpha_bar.sqrt()
+    x0, _ = predict(network, schedule, lattice, ARROWS_T)
     return lattice, 0.25 * (x0 - lattice)

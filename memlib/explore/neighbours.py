@@ -13,7 +13,8 @@ from torch import Tensor
 from .. import plots
 from ..data import Dataset
 from ..kinds import check_kinds
-from ..metrics import finest_scale, nearest_neighbours, neighbour_ratio, wilson, without_finest_scale
+from ..metrics import finest_scale, nearest_neighbours, neighbour_ratio, without_finest_scale
+from ..metrics.memorization import ratio_of, share_below
 from .panel import SAMPLE, Panel
 
 SHOWN = 8
@@ -55,7 +56,7 @@ def find_neighbours(samples: Tensor, dataset: Dataset) -> Neighbours:
         )
     train, held_out = dataset.train, dataset.held_out
     distances, nearest = nearest_neighbours(samples, train)
-    ratio, fresh_ratio = neighbour_ratio(samples, train).numpy(), neighbour_ratio(dataset.fresh, train).numpy()
+    ratio, fresh_ratio = ratio_of(distances).numpy(), neighbour_ratio(dataset.fresh, train).numpy()
     smooth = nearest_neighbours(without_finest_scale(samples), without_finest_scale(train), 1)[0]
     to_held_out = nearest_neighbours(samples, held_out, 1)[0]
     orders = {
@@ -100,7 +101,7 @@ def draw_neighbours(
     shares.axvline(threshold, color="0.4", linestyle=":")
     shares.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="threshold on d\u2081/d\u2082", ylabel="share below")
     shares.legend(loc="upper left")
-    ours, null = (wilson(int((r < threshold).sum()), len(r)) for r in (found.ratio, found.fresh_ratio))
+    ours, null = (share_below(r, threshold) for r in (found.ratio, found.fresh_ratio))
     text = (
         f"threshold {threshold:.2f}: memorized {ours:.0%} of {len(found.ratio)} samples; of {len(found.fresh_ratio)} "
         f"fresh real items, which copy nothing, {null:.0%} (95 % Wilson intervals). Shown: ranks {first} to "

@@ -17,11 +17,11 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from .. import data, plots
-from ..claims import WIDTHS
+from ..claims import HIGH, LOW, WIDTHS
 from ..kinds import check_kinds
 from ..metrics import nearest_neighbours
 from ..metrics.memorization import ratio_of
-from ..plans import Config, describe, distribution
+from ..plans import Config, describe, distribution, is_splice
 from ..plots.sweeps import NEVER
 from ..results import RESULTS, Line, read_samples, table
 from ..schedules import Schedule
@@ -29,8 +29,8 @@ from .panel import INTERVAL, Panel
 
 FAMILIES = {
     "middle noise, about t = 500": WIDTHS,
-    "low noise": ("interval 0 to 500", "interval -1000 to 1000", "uniform"),
-    "high noise": ("interval 500 to 1000", "interval 0 to 2000", "uniform"),
+    "low noise": (*LOW[:2], "uniform"),
+    "high noise": (*HIGH[:2], "uniform"),
 }
 PAIRS = (("PCA-W to held-out", "closer to train"), ("energy to held-out", "closer to train"))
 READ = ("closer to train", "smoothed closer to train", "PCA-W to held-out", "energy to held-out", "residual noise")
@@ -121,7 +121,7 @@ def draw_tradeoff(
 def _recorded(lines: Sequence[Line], folder: Path) -> _Recorded:
     runs: dict[tuple[str, int, str], Line] = {}
     for line in lines:
-        if "above" not in (config := line["config"]):  # a splice has no width
+        if not is_splice(config := line["config"]):  # which has no width
             name = (config["dataset"], config["seed"], describe(config))
             if name in runs:
                 raise ValueError(f"lines: two runs of {name}; give those of one budget")

@@ -6,6 +6,7 @@ poor look un-memorized, so a quality figure belongs beside each.
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,7 +51,7 @@ def memorized_fraction(samples: Tensor, train: Tensor, threshold: float = 1 / 3,
     return share_below(neighbour_ratio(samples, train), threshold, confidence)
 
 
-def share_below(ratio: Tensor, threshold: float = 1 / 3, confidence: float = 0.95) -> Estimate:
+def share_below(ratio: Tensor | np.ndarray, threshold: float = 1 / 3, confidence: float = 0.95) -> Estimate:
     """`memorized_fraction` of ratios (B,)."""
     return wilson(int((ratio < threshold).sum()), len(ratio), confidence)
 

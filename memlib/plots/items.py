@@ -203,7 +203,7 @@ def beside_nearest(
     image = kind == "image"
     rows = len(items) if image else 1
     ax = new_axes(ax, 1.15 * len(shown) + 0.4, 1.2 * rows if image else 1.5)
-    low, high = (end(array.min() if end is min else array.max() for array in items.values()) for end in (min, max))
+    low, high = min(array.min() for array in items.values()), max(array.max() for array in items.values())
     for row, (name, array) in enumerate(items.items()):
         bottom = 1.02 * (rows - 1 - row)
         for i, item in enumerate(array):

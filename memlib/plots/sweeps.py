@@ -32,7 +32,7 @@ from memlib.plots.style import (
     top_legend,
 )
 from memlib.schedules import Schedule
-from memlib.timesteps import TimestepDistribution
+from memlib.timesteps import TimestepDistribution, uniform
 
 Curves = Mapping[str, Mapping[Any, pd.DataFrame]]
 FLOORS = ("fresh", "copycat")
@@ -224,7 +224,7 @@ def _handles(labels: Iterable[str], runs: pd.DataFrame, note: str = "") -> list[
 
 def _draw_ridges(ax: Axes, distributions: Mapping[str, TimestepDistribution], schedule: Schedule) -> None:
     curves = [tuple(map(np.asarray, d.log_snr_density(schedule))) for d in distributions.values()]
-    even = 1 / (schedule.T * np.abs(np.gradient(curves[0][0])))
+    even = np.asarray(uniform(schedule.T).log_snr_density(schedule)[1])
     scale = 1.3 / max(density.max() for _, density in curves)  # of a row's height
     for row, ((log_snr, density), chosen) in enumerate(zip(curves, distributions.values(), strict=True)):
         ax.fill_between(log_snr, row + 0.35, row + 0.35 - scale * density, color="0.55", linewidth=0)

@@ -15,9 +15,8 @@ from memlib import train, train_fleet
 from memlib.data import kind_of, load
 from memlib.devices import WARM
 from memlib.experiment import Experiment
-from memlib.plans import PLANS, key, read_plan
+from memlib.plans import PLANS, key, networks, read_plan
 from memlib.profiles import profile
-from memlib.results import _networks
 from memlib.sweep import FLEET
 from tests.benchmarks.measure import exponent, gigaflops, matmul_rate, ratio, rounds, table
 
@@ -50,10 +49,10 @@ def budgets(repeats: int, device: str) -> Iterator[str]:
     """A step of each profile's networks, in fleets as `sweep` makes them, and what training all plans would take."""
     rows, total = [], Counter()
     for name in ("recorded", "paper"):
-        networks = _networks_of_all_plans(name)
+        trained = _networks_of_all_plans(name)
         for kind in ("signals", "images"):
             base = getattr(profile(name), kind)
-            own = [config for config in networks if kind_of(config["dataset"]) + "s" == kind]
+            own = [config for config in trained if kind_of(config["dataset"]) + "s" == kind]
             count = 1 if _on_cpu(device) and kind == "images" else FLEET[torch.device(device).type]
             steps = 1 if _on_cpu(device) else ON_GPU
             taken, _ = rounds({"fleet": _fleet(base, count, device, steps)}, repeats, device)
@@ -76,7 +75,7 @@ def budgets(repeats: int, device: str) -> Iterator[str]:
 
 def _networks_of_all_plans(budget: str) -> list[dict]:
     configs = [config for path in PLANS.glob("*.toml") for config in read_plan(path, budget)]
-    return list({key(network): network for config in configs for network in _networks(config)}.values())
+    return list({key(network): network for config in configs for network in networks(config)}.values())
 
 
 def _on_cpu(device: str) -> bool:
