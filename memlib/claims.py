@@ -22,7 +22,7 @@ import numpy as np
 from scipy import stats
 
 from .data import kind_of
-from .files import write_atomically
+from .files import write_between
 from .inference import holm, paired_difference, trend
 from .kinds import check_kinds, naming_keys
 from .metrics import Estimate
@@ -150,11 +150,7 @@ def verdict_table(verdicts: Iterable[Verdict]) -> str:
 @check_kinds
 def write_verdicts(verdicts: Iterable[Verdict], path: Path) -> None:
     """Put the table between the two marks of the Markdown file `path`. Raises ValueError where it has no such marks."""
-    before, start, rest = path.read_text(encoding="utf-8").partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
-    if not end:
-        raise ValueError(f"{path} lacks the marks {MARKS[0]} and {MARKS[1]}, between which the table goes")
-    write_atomically(path, f"{before}{start}\n{verdict_table(verdicts)}\n{end}{after}")
+    write_between(path, MARKS, verdict_table(verdicts))
 
 
 def _by_seed(lines: Iterable[Line], budgets: str) -> dict[str, dict[int, Runs]]:

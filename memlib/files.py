@@ -30,6 +30,19 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 @check_kinds
+def write_between(path: Path, marks: tuple[str, str], text: str) -> None:
+    """Put `text` between two marks of a text file, in place of what is there.
+
+    Raises ValueError where the file has no such marks, and as `write_atomically` does.
+    """
+    before, start, rest = path.read_text(encoding="utf-8").partition(marks[0])
+    _, end, after = rest.partition(marks[1])
+    if not end:
+        raise ValueError(f"{path} lacks the marks {marks[0]} and {marks[1]}, between which the text goes")
+    write_atomically(path, f"{before}{start}\n{text}\n{end}{after}")
+
+
+@check_kinds
 def sync(path: Path) -> None:
     """Wait until a file's content, or a folder's names, are on the disk. Raises OSError."""
     if path.is_dir() and os.name == "nt":  # Windows cannot open a folder

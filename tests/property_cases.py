@@ -781,12 +781,13 @@ case(
 VERDICTS = claims.judge_claims(LINES[:40])
 case("claims.verdict_table", claims.verdict_table, verdicts=const(VERDICTS, [], bad=([3], [None], VERDICTS[0])))
 MARKED = partial(folder, f"{claims.MARKS[0]}\n{claims.MARKS[1]}")
+PAGE = Arg(
+    lambda _: st.builds(lambda: MARKED() / "file"),
+    lambda _: st.builds(lambda: folder("none") / "file") | st.sampled_from(FOLDERS),
+)
 case(
     "claims.write_verdicts", claims.write_verdicts, verdicts=const(VERDICTS, bad=([3],)), raises=(OSError,),
-    path=Arg(
-        lambda _: st.builds(lambda: MARKED() / "file"),
-        lambda _: st.builds(lambda: folder("none") / "file") | st.sampled_from(FOLDERS),
-    ),
+    path=PAGE,
 )  # fmt: skip
 
 # --- files, notebooks, reports
@@ -794,6 +795,10 @@ case(
 case(
     "files.write_atomically", files.write_atomically, raises=(OSError,), content=const("text", b"bytes"),
     path=Arg(lambda _: st.builds(lambda: folder("x") / "file"), lambda _: st.sampled_from(FOLDERS[:2])),
+)  # fmt: skip
+case(
+    "files.write_between", files.write_between, raises=(OSError,), marks=const(claims.MARKS), text=const("text"),
+    path=PAGE,
 )  # fmt: skip
 case(
     "files.sync", files.sync, raises=(OSError,),

@@ -9,6 +9,7 @@ import torch
 
 from tests.benchmarks import __main__ as command
 from tests.benchmarks import measure, neighbours, sampling
+from tests.benchmarks.headlines import HEADLINES, MARKS, README, headlines
 from tests.benchmarks.steps import SIGNALS, everybody, random_data
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -112,3 +113,21 @@ def test_a_section_is_written_in_its_place_and_the_others_stay() -> None:
     )
     order = [page.index(word) for word in ("fast", "near", "smooth")]
     assert order == sorted(order)
+
+
+def test_the_readmes_table_of_speed_is_that_of_the_recorded_results() -> None:
+    shown = README.read_text(encoding="utf-8").partition(MARKS[0])[2].partition(MARKS[1])[0]
+    assert shown.strip() == headlines(command.RESULTS.read_text(encoding="utf-8")), (
+        "python -m tests.benchmarks writes it"
+    )
+
+
+def test_a_headline_is_read_from_the_row_and_column_it_names() -> None:
+    what, beside, words, section, first, column = HEADLINES[-1]
+    page = command.RESULTS.read_text(encoding="utf-8")
+    row = f"| {what} | {beside} | {words.format('7.77')} |"
+    start = page.index(f"\n## {section}\n")
+    line = next(line for line in page[start:].splitlines() if line.startswith(f"| {' | '.join(first)} |"))
+    assert row in headlines(page.replace(line, " | ".join([*line.split(" | ")[:-1], "7.77 |"])))
+    with pytest.raises(ValueError, match=f"no {column!r} of {first[0]!r} in the section {section!r}"):
+        headlines(page[:start])

@@ -179,7 +179,8 @@ def _draw_curve(
     *,
     joined: bool = True,
 ) -> None:
-    """A mark per point (none at size 0), hollow for its broken runs; the line is faint where it meets a hollow one."""
+    """A mark per point (none at size 0), hollow and without bars for its broken runs, which reach anywhere; the line is
+    faint where it meets a hollow one."""
     path, thin = [], {"ecolor": to_rgba(look.colour, 0.55), "elinewidth": 0.6}
     for runs, size in zip(points, sizes, strict=True):
         if not len(runs):
@@ -193,7 +194,7 @@ def _draw_curve(
             if size:
                 bars = np.abs(np.stack([mean - part.min(), part.max() - mean])).T[:, :, None]
                 ax.errorbar(
-                    mean[x], mean[y], **({"xerr": bars[0], "yerr": bars[1]} if len(part) > 1 else {}),
+                    mean[x], mean[y], **({"xerr": bars[0], "yerr": bars[1]} if len(part) > 1 and not hollow else {}),
                     color=look.colour, marker=look.marker, markersize=size, zorder=3 if hollow else 4,
                     markerfacecolor="white" if hollow else look.colour, **thin,
                 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Run the benchmarks, print a markdown table for each and write it in its place of RESULTS.md beside this file.
+"""Run the benchmarks, print a markdown table for each and write it in its place of RESULTS.md and the README's table.
 
 The sides of a comparison take turns within one run, so that a busy machine slows them alike; the ratio is the median
 over the rounds of that round's ratio. The rate of a matrix product, measured in each round too, says what the machine
@@ -21,6 +21,7 @@ from memlib.devices import check_device
 from memlib.files import write_atomically
 from memlib.provenance import provenance
 from tests.benchmarks import experiments, fleets, growth, metrics, neighbours, sampling, sliders, steps, sweeps
+from tests.benchmarks.headlines import write_headlines
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 INTRODUCTION = """# Benchmarks
@@ -76,6 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.repeats >= 7:
             before = results.read_text(encoding="utf-8") if results.exists() else ""
             write_atomically(results, _with(before, name, "\n".join(lines)))
+            if on_cpu:
+                write_headlines(results)
     if options.repeats < 7:
         print(f"not written to {results.name}: fewer than 7 rounds")
     return 0

@@ -30,18 +30,18 @@ def _wait() -> None:
 
 
 def rounds(
-    sides: Mapping[str, Callable[[], object]], repeats: int, device: str = "cpu"
+    sides: Mapping[str, Callable[[], object]], repeats: int, device: str = "cpu", dtype: torch.dtype = torch.float32
 ) -> tuple[dict[str, list[float]], float]:
-    """({side: its seconds, one per round}, median GFLOP/s of a matrix product on the device in the same rounds).
+    """({side: its seconds, one per round}, median GFLOP/s of a matrix product of that dtype in the same rounds).
 
     Every side runs once unmeasured, then in turn; every other round goes backwards, so that none is always first.
     """
-    for action in (*sides.values(), lambda: matmul_rate(device)):
+    for action in (*sides.values(), lambda: matmul_rate(device, dtype)):
         action()
     taken: dict[str, list[float]] = {side: [] for side in sides}
     rates = []
     for i in range(repeats):
-        rates.append(matmul_rate(device))
+        rates.append(matmul_rate(device, dtype))
         for side in list(sides)[:: -1 if i % 2 else 1]:
             taken[side].append(seconds(sides[side]))
     return taken, median(rates)

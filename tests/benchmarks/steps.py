@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from memlib import Schedule, TrainConfig, UNet, gaussian_interval, loss_at, train, uniform
 from memlib.data import load
+from memlib.devices import has_bfloat16
 from memlib.results import LOSS_AT
 from tests.benchmarks.measure import gigaflops, ratio, rounds, table
 
+PRECISIONS = ("float32", "bfloat16")
 IMAGES, SIGNALS = (32, 3, 32, 32), (64, 1, 144)  # a length that all three networks take
 # Widths of equal parameter count, at most 5 % apart (the table shows it): 2.2 to 2.3 and 0.46 to 0.49 million
 WIDTH, MULTIPLIERS = 32, {4: (1, 2, 4), 3: (1, 2, 2)}  # by the axes of a batch
@@ -42,12 +44,13 @@ class Side:
 
 
 def training(repeats: int, device: str) -> Iterator[str]:
-    """Forward, backward, clipping, optimizer, EMA, data and timesteps drawn, in float32."""
-    for shape in (IMAGES, SIGNALS):
-        yield f"A batch of {' x '.join(map(str, shape))}:"
-        yield ""
-        yield from _compared(shape, repeats, device)
-        yield ""
+    """Forward, backward, clipping, optimizer, EMA, data and timesteps drawn."""
+    for precision in PRECISIONS[: 1 + has_bfloat16(torch.device(device))]:
+        for shape in (IMAGES, SIGNALS):
+            yield f"A batch of {' x '.join(map(str, shape))}, in {precision}:"
+            yield ""
+            yield from _compared(shape, repeats, device, precision)
+            yield ""
 
 
 def quality(repeats: int, device: str) -> Iterator[str]:
@@ -76,25 +79,27 @@ def random_data(shape: tuple[int, ...], device: str) -> Tensor:
     return (torch.rand((256, *shape[1:]), generator=torch.Generator().manual_seed(0)) * 2 - 1).to(device)
 
 
-def everybody(shape: tuple[int, ...], x: Tensor, seed: int = 0) -> tuple[list[Side], list[str]]:
+def everybody(
+    shape: tuple[int, ...], x: Tensor, seed: int = 0, precision: str = "float32"
+) -> tuple[list[Side], list[str]]:
     """memlib's networks, those of the peers that are installed, and who is missing; to train on x, where x is."""
     sides = [
-        _memlib("memlib, plain", shape, x, seed, unshuffle=1),
-        _memlib("memlib, unshuffle stem of 2", shape, x, seed, unshuffle=2),
+        _memlib("memlib, plain", shape, x, seed, precision, unshuffle=1),
+        _memlib("memlib, unshuffle stem of 2", shape, x, seed, precision, unshuffle=2),
     ]
     reasons = []
     for name, build in {"diffusers": _diffusers, "denoising-diffusion-pytorch": _lucidrains}.items():
         try:
-            sides.append(build(shape, x, seed))
+            sides.append(build(shape, x, seed, precision))
         except ImportError as error:
             reasons.append(f"{name} is left out: {error}. README.md here says how to have it.")
     return sides, reasons
 
 
-def _compared(shape: tuple[int, ...], repeats: int, device: str) -> Iterator[str]:
-    sides, reasons = everybody(shape, random_data(shape, device))
+def _compared(shape: tuple[int, ...], repeats: int, device: str, precision: str) -> Iterator[str]:
+    sides, reasons = everybody(shape, random_data(shape, device), precision=precision)
     peers = sides[2:]
-    taken, rate = rounds({side.name: side.step for side in sides}, repeats, device)
+    taken, rate = rounds({side.name: side.step for side in sides}, repeats, device, getattr(torch, precision))
     rows = [
         (
             side.name,
@@ -133,17 +138,17 @@ def drawing(repeats: int, device: str) -> Iterator[str]:
     yield f"Matrix product in the same rounds: {rate:.0f} GFLOP/s."
 
 
-def _memlib(name: str, shape: tuple[int, ...], x: Tensor, seed: int, unshuffle: int) -> Side:
+def _memlib(name: str, shape: tuple[int, ...], x: Tensor, seed: int, precision: str, unshuffle: int) -> Side:
     torch.manual_seed(seed)
     network = UNet(len(shape) - 2, shape[1], WIDTH, MULTIPLIERS[len(shape)], unshuffle=unshuffle)
     run = train(
-        network, x, Schedule.linear(), uniform(), TrainConfig(10**9, shape[0], precision="float32"),
+        network, x, Schedule.linear(), uniform(), TrainConfig(10**9, shape[0], precision=precision),
         generator=torch.Generator().manual_seed(seed), device=x.device,
     )  # fmt: skip
     return Side(name, network, shape, lambda: next(run))
 
 
-def _diffusers(shape: tuple[int, ...], x: Tensor, seed: int) -> Side:
+def _diffusers(shape: tuple[int, ...], x: Tensor, seed: int, precision: str) -> Side:
     from diffusers import UNet1DModel, UNet2DModel
 
     class Model(nn.Module):
@@ -181,10 +186,10 @@ def _diffusers(shape: tuple[int, ...], x: Tensor, seed: int) -> Side:
             mid_block_type="UNetMidBlock1D",
             **common,
         )
-    return peer(f"diffusers {type(network).__name__}", Model(network), shape, x, seed)
+    return peer(f"diffusers {type(network).__name__}", Model(network), shape, x, seed, precision)
 
 
-def _lucidrains(shape: tuple[int, ...], x: Tensor, seed: int) -> Side:
+def _lucidrains(shape: tuple[int, ...], x: Tensor, seed: int, precision: str) -> Side:
     """Its Unet alone, in the same loop as the other peer. Raises ImportError, saying what is missing."""
     for name in ("torchvision", "torchvision.transforms", "torchvision.utils"):  # imported by it, used for files only
         if name not in sys.modules:
@@ -200,10 +205,12 @@ def _lucidrains(shape: tuple[int, ...], x: Tensor, seed: int) -> Side:
     torch.manual_seed(seed)
     kind = Unet if len(shape) == 4 else Unet1D
     network = kind(LUCIDRAINS_WIDTH[len(shape)], dim_mults=MULTIPLIERS[len(shape)], channels=shape[1])
-    return peer(f"denoising-diffusion-pytorch {kind.__name__}", network, shape, x, seed)
+    return peer(f"denoising-diffusion-pytorch {kind.__name__}", network, shape, x, seed, precision)
 
 
-def peer(name: str, network: nn.Module, shape: tuple[int, ...], x: Tensor, seed: int) -> Side:
+def peer(
+    name: str, network: nn.Module, shape: tuple[int, ...], x: Tensor, seed: int, precision: str = "float32"
+) -> Side:
     """With the step that the peers' own training scripts take: the same work as memlib.train's, in plain PyTorch."""
     network.to(x.device)
     own = {"generator": torch.Generator(x.device).manual_seed(seed), "device": x.device}
@@ -216,7 +223,9 @@ def peer(name: str, network: nn.Module, shape: tuple[int, ...], x: Tensor, seed:
         x0 = x[torch.randint(len(x), shape[:1], **own)]
         t = torch.randint(schedule.T, shape[:1], **own)
         eps = torch.randn(x0.shape, **own)
-        loss = (network(schedule.noise(x0, t, eps), t) - eps).square().mean()
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            predicted = network(schedule.noise(x0, t, eps), t)
+        loss = (predicted.float() - eps).square().mean()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0, foreach=True)
