@@ -27,7 +27,7 @@ from .inference import holm, paired_difference, trend
 from .kinds import check_kinds, naming_keys
 from .metrics import Estimate
 from .metrics.checks import check_between
-from .plans import describe, read_plan, setting
+from .plans import describe, is_splice, read_plan, setting
 from .results import Line, is_broken
 
 ALPHA, PAIRS = 0.05, 6
@@ -159,7 +159,7 @@ def _by_seed(lines: Iterable[Line], budgets: str) -> dict[str, dict[int, Runs]]:
     runs: dict[str, dict[int, Runs]] = {}
     for line in lines:
         config = line["config"]
-        if "above" not in config and setting(config | {"seed": 0}) in compared:
+        if not is_splice(config) and setting(config | {"seed": 0}) in compared:
             runs.setdefault(config["dataset"], {}).setdefault(config["seed"], {})[describe(config)] = line
     return runs
 
