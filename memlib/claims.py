@@ -8,8 +8,8 @@ Runs of equal data set, seed and budget are compared, broken ones (see `is_broke
   memorization has no trend; for C5 in a distance in which fresh real items are not clearly better than uniform
   sampling by the least effect that would matter, so that not even real data could support the claim.
 Memorization must say so twice, raw and with the finest scale removed: the measures of one control support together or
-not at all, and one that contradicts is enough. A data set with fewer than six seeds is
-*exploratory*: shown, never counted.
+not at all, and one that contradicts is enough. A data set with fewer than six seeds is *exploratory*: shown, never
+counted.
 """
 
 from __future__ import annotations

@@ -488,15 +488,11 @@ def lines() -> list[dict]:
     return found
 
 
-def networks(line: dict) -> list[dict]:
-    return [line["config"]["above"], line["config"]["below"]] if "above" in line["config"] else [line["config"]]
-
-
 def test_each_recorded_key_is_its_configurations_and_each_configuration_an_experiment(lines) -> None:
     assert len({line["key"] for line in lines}) == len(lines), "a run is recorded twice"
     for line in lines:
         assert line["key"] == key(line["config"])
-        for config in networks(line):
+        for config in plans.networks(line["config"]):
             made = plans.experiment(config)
             assert made.build_schedule().T == 1000
             assert made.seed < 100, "budgets were chosen on seed 100"
@@ -511,17 +507,17 @@ def test_every_recorded_run_is_one_that_a_plan_asks_for(lines) -> None:
 def test_recorded_emoji_are_the_ones_that_are_shipped(lines, monkeypatch) -> None:
     monkeypatch.delenv("MEMLIB_DATA", raising=False)
     shipped = load("emoji", 24).sha256
-    own = {line["data_sha256"] for line in lines if networks(line)[0]["dataset"] == "emoji"}
+    own = {line["data_sha256"] for line in lines if plans.networks(line["config"])[0]["dataset"] == "emoji"}
     assert own <= {shipped}
-    for dataset in {networks(line)[0]["dataset"] for line in lines}:
-        hashes = {line["data_sha256"] for line in lines if networks(line)[0]["dataset"] == dataset}
+    for dataset in {plans.networks(line["config"])[0]["dataset"] for line in lines}:
+        hashes = {line["data_sha256"] for line in lines if plans.networks(line["config"])[0]["dataset"] == dataset}
         assert len(hashes) == 1, f"{dataset} was not the same data throughout"
 
 
 def test_every_recorded_line_has_its_quality_and_its_floors(lines) -> None:
     floors: dict[tuple, dict] = {}
     for line in lines:
-        config = networks(line)[0]
+        config = plans.networks(line["config"])[0]
         names = set(line["metrics"])
         assert {*SHARES, "residual noise", "energy to held-out", "PCA-W to held-out", "PCA-JS to held-out"} <= names
         for reading in (line["metrics"], *line["floors"].values()):
@@ -545,10 +541,10 @@ def test_every_recorded_line_has_its_quality_and_its_floors(lines) -> None:
 def test_recorded_floors_are_found_again(lines, monkeypatch) -> None:
     """For one line of emoji, which are shipped."""
     monkeypatch.delenv("MEMLIB_DATA", raising=False)
-    line = next((x for x in lines if networks(x)[0]["dataset"] == "emoji"), None)
+    line = next((x for x in lines if plans.networks(x["config"])[0]["dataset"] == "emoji"), None)
     if line is None:
         pytest.skip("no run on emoji is recorded")
-    config = networks(line)[0]
+    config = plans.networks(line["config"])[0]
     data = load("emoji", config["n_train"], seed=config["seed"])
     g = torch.Generator().manual_seed(config["seed"])
     again = judge(data.fresh[: config["n_samples"]], data.train, data.held_out, generator=g)
@@ -563,11 +559,11 @@ def test_recorded_samples_are_few_small_whole_and_may_be_shown(lines) -> None:
     assert set(files) == set(kept), "an archive without a line, or a line without its archive"
     assert sum(path.stat().st_size for path in files.values()) <= 10e6
     for line in kept.values():
-        assert networks(line)[0]["dataset"] in ("ecg5000", "emoji")
+        assert plans.networks(line["config"])[0]["dataset"] in ("ecg5000", "emoji")
         samples = read_samples(line)
         assert len(samples) <= 32 and samples.isfinite().all() and samples.std() > 0.01
-    shown = {line["key"] for line in lines if networks(line)[0]["dataset"] in ("ecg5000", "emoji")}
-    assert {line["key"] for line in lines if networks(line)[0]["seed"] == 0} & shown == set(kept)
+    shown = {line["key"] for line in lines if plans.networks(line["config"])[0]["dataset"] in ("ecg5000", "emoji")}
+    assert {line["key"] for line in lines if plans.networks(line["config"])[0]["seed"] == 0} & shown == set(kept)
 
 
 def test_a_recorded_run_is_found_again_from_scratch(lines) -> None:

@@ -21,7 +21,7 @@ from memlib.devices import check_device
 from memlib.files import write_atomically
 from memlib.provenance import provenance
 from tests.benchmarks import experiments, fleets, growth, metrics, neighbours, sampling, sliders, steps, sweeps
-from tests.benchmarks.headlines import write_headlines
+from tests.benchmarks.headlines import sections, write_headlines
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 INTRODUCTION = """# Benchmarks
@@ -86,8 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _with(results: str, name: str, section: str) -> str:
     """The page of results with this benchmark's section in place of its last one; those of the others stay."""
-    sections = {part.split("\n", 1)[0]: f"## {part.strip()}" for part in results.split("\n## ")[1:]} | {name: section}
-    return "\n\n".join([INTRODUCTION, *(sections[name] for name in BENCHMARKS if name in sections)]) + "\n"
+    parts = {own: f"## {own}\n\n{text}" for own, text in sections(results).items()} | {name: section.strip()}
+    return "\n\n".join([INTRODUCTION, *(parts[name] for name in BENCHMARKS if name in parts)]) + "\n"
 
 
 def _made_with(repeats: int, device: str) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from memlib.files import write_between
+from memlib.provenance import ROOT
 from tests.benchmarks.measure import table
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+README = ROOT / "README.md"
 MARKS = ("<!-- speed -->", "<!-- end of speed -->")
 FASTER, TIME = "{} times as fast", "{} of its time"
 DIFFUSERS, LUCIDRAINS = "`diffusers`", "`denoising-diffusion-pytorch`"
@@ -44,14 +45,21 @@ HEADLINES: tuple[tuple[str, str, str, str, tuple[str, ...], str], ...] = (
 )  # fmt: skip
 
 
+def sections(results: str) -> dict[str, str]:
+    """The page of results by benchmark, each without its headline."""
+    parts = (part.partition("\n") for part in results.split("\n## ")[1:])
+    return {name: text.strip() for name, _, text in parts}
+
+
 def headlines(results: str) -> str:
     """The README's table. Raises ValueError, naming it, for a number that the page of results does not hold."""
-    sections = {part.split("\n", 1)[0]: part.splitlines() for part in results.split("\n## ")[1:]}
+    recorded = sections(results)
     rows = [
-        (what, beside, words.format(_cell(sections.get(section, []), section, first, column)))
+        (what, beside, words.format(_cell(recorded.get(section, ""), section, first, column)))
         for what, beside, words, section, first, column in HEADLINES
     ]
-    made_with = sections["training"][2].split("; ")  # date, machine and device; commit; versions; rounds
+    # date, machine and device; commit; versions; rounds
+    made_with = recorded["training"].partition("\n")[0].split("; ")
     return "\n".join([*table(["memlib", "beside", "is"], rows), "", f"Training measured {'; '.join(made_with[:3])}."])
 
 
@@ -60,9 +68,9 @@ def write_headlines(results: Path) -> None:
     write_between(README, MARKS, headlines(results.read_text(encoding="utf-8")))
 
 
-def _cell(lines: list[str], section: str, first: tuple[str, ...], column: str) -> str:
+def _cell(text: str, section: str, first: tuple[str, ...], column: str) -> str:
     header: list[str] = []
-    for line in lines:
+    for line in text.splitlines():
         cells = [cell.strip() for cell in line.split("|")[1:-1]]
         if not header or not cells:
             header = cells
