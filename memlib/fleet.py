@@ -72,8 +72,8 @@ def train_fleet(
     generator and, in `loss_weights`, weight (T,) or None; all else they share. Each draws the numbers that it would
     draw alone and is clipped by its own norm, so that its weights are those of `train` up to rounding. Where that is to
     bfloat16, two or more networks round less: convolutions, which vmap hides from autocast, stay in float32, but for
-    those of signals on a GPU. There a step is recorded once and then replayed, so that a network must not read a value
-    back from it; `train` does without.
+    those of signals on a GPU and of images on a CPU. On a GPU a step is recorded once and then replayed, so that a
+    network must not read a value back from it; `train` does without.
 
     Raises what `train` does, naming the member, RuntimeError for a step that cannot be recorded, and ValueError where
     the sequences differ in length, the networks in anything but the values of their parameters, or a parameter is
@@ -132,6 +132,8 @@ def _train(models, x0s, schedule, timesteps, config, generators, state, loss_wei
     data, alpha_bar = torch.cat(x0s), schedule.alpha_bar.to(device)
     lengths = torch.tensor([len(x0) for x0 in x0s])
     firsts = (lengths.cumsum(0) - lengths)[:, None]  # where each network's examples begin
+    # vmap makes grouped convolutions of images, which cost a CPU more than one network after the other
+    one_by_one = len(models) == 1 or (device.type == "cpu" and data.ndim == 4)
 
     def update(
         index: Tensor, t: Tensor, eps: Tensor, rate: float | Tensor, share: float | Tensor
@@ -139,8 +141,8 @@ def _train(models, x0s, schedule, timesteps, config, generators, state, loss_wei
         """One step of the optimiser and of the averages: the losses (K,), (K, B) and the gradients' norms (K,)."""
         x_t = mix(data[index], alpha_bar[t], eps)
         with config.autocast(device):
-            if len(models) == 1:
-                predicted = one(weights[0], x_t[0], t[0])[None]
+            if one_by_one:
+                predicted = torch.stack([one(*member) for member in zip(weights, x_t, t, strict=True)])
             else:
                 with _Products() if device.type == "cuda" else nullcontext():
                     predicted = vmap(one)(weights, x_t, t)

@@ -90,6 +90,16 @@ def test_each_is_clipped_by_its_own_norm() -> None:
         assert gradient.norm() == pytest.approx(0.01, rel=1e-4)
 
 
+def test_images_on_a_cpu_are_rounded_as_they_are_alone() -> None:
+    config = TrainConfig(steps=1, batch_size=8, precision="bfloat16")
+    own, again = members("images"), members("images")
+    for weights in (p for model in (*own["models"], *again["models"]) for p in model.last.parameters()):
+        nn.init.ones_(weights)  # zeros at first, and nothing to round
+    last = fleet(own, config)
+    for k in range(3):
+        torch.testing.assert_close(last.losses[k], alone(again, k, config).losses, rtol=1e-5, atol=0)
+
+
 def test_members_do_not_hear_of_each_other() -> None:
     alone, beside = members("points", 2), members("points", 2)
     beside["x0s"][1] = 3 * beside["x0s"][1]
