@@ -169,13 +169,12 @@ def run_notebook(path: Path, out: Path, parameters: Mapping[str, Any], label: st
         error = trouble or "; ".join(errors_in(nb))
         if not error:
             nb = remove_error_markers(nb)  # papermill marks errors that are meant to be there, too
-        for node in (nb, *nb.cells):  # papermill's notes: absolute paths, and times that change with every run
-            node.metadata.pop("papermill", None)
+        for node in (nb, *nb.cells):  # what was noted on the way: absolute paths, times that change with every run
+            for note in ("papermill", "execution"):
+                node.metadata.pop(note, None)
         seconds = round(time.monotonic() - started, 1)
         nb.metadata["memlib"] = record | {"seconds": seconds} | ({"error": error} if error else {})
-        with naming(part):
-            part.write_text(nbformat.writes(nb) + "\n", encoding="utf-8")
-        os.replace(part, failed if error else done)
+        write_atomically(failed if error else done, nbformat.writes(nb) + "\n")
     finally:
         part.unlink(missing_ok=True)
     if not error:

@@ -15,6 +15,7 @@ counted.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -195,7 +196,7 @@ def _questions(dataset: str, seeds: list[Runs], scale: float) -> Iterator[tuple[
             spare = [scale * SHARE - (a - b) for a, b in shares]
             yield ask(claim, control, f"{SHARE} - rise of {SHARES[0]}", spare, len(both) - len(whole), 1, 0.0)
 
-    yield from against_uniform("C2", EQUALISED, SHARES, SHARE, _difference)
+    yield from against_uniform("C2", EQUALISED, SHARES, SHARE, operator.sub)
 
     rows = [[runs[w] for w in WIDTHS if w in runs and not is_broken(runs[w], runs["uniform"])] for runs in seeds]
     broken = sum(w in runs for runs in seeds for w in WIDTHS) - sum(map(len, rows))
@@ -210,7 +211,7 @@ def _questions(dataset: str, seeds: list[Runs], scale: float) -> Iterator[tuple[
 
     for reading, controls in (("", LOW), (", read as high noise", HIGH)):
         for control in controls:
-            yield from against_uniform(f"C4{reading}", control, SHARES, SHARE, _difference)
+            yield from against_uniform(f"C4{reading}", control, SHARES, SHARE, operator.sub)
             yield from against_uniform(f"C5{reading}", control, DISTANCES, RATIO, _log_ratio)
 
 
@@ -224,10 +225,6 @@ def _above_real(line: Line, distance: str) -> float:
 
 def _clearly_above(least: float, values: Sequence[float]) -> bool:
     return len(values) > 1 and paired_difference(values)[0].low > least
-
-
-def _difference(a: float, b: float) -> float:
-    return a - b
 
 
 def _log_ratio(a: float, b: float) -> float:

@@ -21,6 +21,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -62,17 +63,20 @@ def obtain(folder: Path, files: Sequence[str], build: Callable[[Path], None], *,
     that exists is complete. A lock (`folder.lock`, an empty file that stays) lets one process build while others wait.
     When `build` fails nothing of it stays, unless there is a file named `keep`: then it is as if the process had been
     killed, and the next `build` finds what was done, as `fetch` does.
-    Raises ValueError for a damaged file (and removes the folder, so that the next call builds it anew), OSError naming
-    the path where the disk is full or not writable, and whatever `build` raises.
+    Raises as `verify`, OSError naming the path where the disk is full or not writable, and whatever `build` raises.
     """
-    lock = FileLock(folder.with_name(folder.name + ".lock"))
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with lock:
+        with FileLock(f"{folder}.lock"):
             if not folder.is_dir():
                 _build(folder, files, build, keep)
+    return verify(folder, files)
+
+
+def verify(folder: Path, files: Sequence[str]) -> Path:
+    """The folder, if it holds `files` as they were made ready; else it is removed, and ValueError raised."""
     if _damage(folder, files):
-        with lock:  # of two that see it one removes the folder, and never one that a third has made anew
+        with FileLock(f"{folder}.lock"):  # of two that see it one removes it, and never one that a third made anew
             if damage := _damage(folder, files):
                 if folder.is_dir():
                     shutil.rmtree(folder)
@@ -160,9 +164,7 @@ def _stream(url: str, part: Path, begun: int, max_bytes: int, bar: bool) -> None
         done = begun
         with (
             part.open("ab" if begun else "wb") as file,
-            tqdm(
-                total=total, initial=begun, unit="B", unit_scale=True, desc=url.split("/")[-1], disable=not bar
-            ) as shown,
+            tqdm(total=total, initial=begun, unit="B", unit_scale=True, desc=Path(url).name, disable=not bar) as shown,
         ):
             try:
                 for chunk in response.iter_content(2**17):
@@ -288,10 +290,8 @@ def _bytes_in(folder: Path) -> int:
     total = 0
     for root, _, names in os.walk(folder):
         for name in names:
-            try:
+            with suppress(FileNotFoundError):  # pip moved it between the listing and the look
                 total += os.lstat(os.path.join(root, name)).st_size
-            except FileNotFoundError:  # pip moved it between the listing and the look
-                continue
     return total
 
 

@@ -76,8 +76,8 @@ def train_fleet(
     network must not read a value back from it; `train` does without.
 
     Raises what `train` does, naming the member, RuntimeError for a step that cannot be recorded, and ValueError where
-    the sequences differ in length, the networks in anything but the values of their parameters, or a parameter is
-    frozen.
+    the sequences differ in length, the networks in anything but the values of their parameters, a parameter is frozen,
+    or a layer keeps running statistics.
     """
     config = config or TrainConfig()
     loss_weights = [None] * len(models) if loss_weights is None else loss_weights
@@ -98,6 +98,8 @@ def train_fleet(
         forms.append(_form(model))
         if frozen := [name for name, p in model.named_parameters() if not p.requires_grad]:
             raise ValueError(f"member {k}: {', '.join(frozen)} is frozen, and a fleet trains all; use `train`")
+        if kept := [name for name, part in model.named_modules() if getattr(part, "track_running_stats", False)]:
+            raise ValueError(f"member {k}: {', '.join(kept)} keeps running statistics, a fleet does not; use `train`")
         if forms[k] != forms[0] or x0.shape[1:] != data[0].shape[1:] or x0.device != data[0].device:
             raise ValueError(f"member {k}: its network or the shape of its examples is not that of member 0")
     return _train(list(models), data, schedule, timesteps, config, generators, state, torch.stack(weights))

@@ -49,7 +49,7 @@ class MLP(nn.Module):
             raise ValueError(f"x has shape {tuple(x.shape)}; this MLP takes (B, {self.dim})")
         check_batch(x, t, self.last.weight)
         angles = (x[:, :, None] * self.frequencies).flatten(1)
-        time = self.time(time_features(t, self.width))
+        time = self.time(time_features(t, self.width).to(x))
         h = self.first(torch.cat([x, angles.sin(), angles.cos()], 1))
         for layer in self.hidden:
             h = h + layer(F.silu(h + time))
@@ -128,7 +128,7 @@ class UNet(nn.Module):
         check_batch(x, t, self.last.weight)
         padding = [p for n in reversed(x.shape[2:]) for p in (0, -n % self.multiple)]
         padded = F.pad(x, padding, mode="replicate") if any(padding) else x
-        time = self.time(time_features(t, self.width))
+        time = self.time(time_features(t, self.width).to(x))
         h = self.stem(fold(padded, self.unshuffle))
         skips = [h]
         for layer in self.down:

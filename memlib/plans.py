@@ -36,27 +36,23 @@ _CONTROL, _SPLICED = {"timesteps", "weighted", "size", "length", "only"}, {"spli
 @check_kinds
 def distribution(recipe: str | Mapping[str, Any], schedule: Schedule) -> TimestepDistribution:
     """The distribution over the schedule's timesteps that a recipe describes. Raises ValueError for no known recipe."""
-    try:
-        return _distribution(recipe, schedule)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"timesteps = {recipe!r}; {error}") from error
-
-
-def _distribution(recipe: str | Mapping[str, Any], schedule: Schedule) -> TimestepDistribution:
     T = schedule.T
     keys = set(recipe) if isinstance(recipe, Mapping) else recipe
-    if keys == "uniform":
-        return uniform(T)
-    if keys in ({"interval"}, {"interval", "tails"}):
-        return gaussian_interval(T, *recipe["interval"], tails=recipe.get("tails", "proportional"))
-    if keys == {"log_snr"}:
-        low, high = recipe["log_snr"]
-        return gaussian_interval(T, *(schedule.t_at_snr(math.exp(s)) for s in (high, low)))
-    if keys in ({"at", "weights"}, {"at", "weights", "name"}) and isinstance(recipe.get("name", ""), str):
-        if not (np.diff(recipe["at"]) > 0).all():
-            raise ValueError("at must rise, for the weights are interpolated between its timesteps")
-        return from_weights(torch.from_numpy(np.interp(np.arange(T), recipe["at"], recipe["weights"])))
-    raise ValueError("need 'uniform', or a table with interval (and tails), log_snr, or at and weights (and name)")
+    try:
+        if keys == "uniform":
+            return uniform(T)
+        if keys in ({"interval"}, {"interval", "tails"}):
+            return gaussian_interval(T, *recipe["interval"], tails=recipe.get("tails", "proportional"))
+        if keys == {"log_snr"}:
+            low, high = recipe["log_snr"]
+            return gaussian_interval(T, *(schedule.t_at_snr(math.exp(s)) for s in (high, low)))
+        if keys in ({"at", "weights"}, {"at", "weights", "name"}) and isinstance(recipe.get("name", ""), str):
+            if not (np.diff(recipe["at"]) > 0).all():
+                raise ValueError("at must rise, for the weights are interpolated between its timesteps")
+            return from_weights(torch.from_numpy(np.interp(np.arange(T), recipe["at"], recipe["weights"])))
+        raise ValueError("need 'uniform', or a table with interval (and tails), log_snr, or at and weights (and name)")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"timesteps = {recipe!r}; {error}") from error
 
 
 @check_kinds

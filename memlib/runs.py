@@ -53,7 +53,7 @@ class Result:
         for name in ("experiment.json", download.SUMS):  # a folder without them is not memlib's to remove
             if not (folder / name).is_file():
                 raise FileNotFoundError(f"folder = {folder} holds no finished run (no {name})")
-        download.obtain(folder, FILES, lambda work: None)  # checks the hashes
+        download.verify(folder, FILES)
         try:
             experiment = Experiment.from_dict(json.loads((folder / "experiment.json").read_text()))
             history = json.loads((folder / "history.json").read_text())
@@ -64,9 +64,7 @@ class Result:
 
     def denoiser(self, device: str = "cpu") -> nn.Module:
         """The trained network with averaged weights, to sample from. Raises ValueError where they were damaged."""
-        path = (
-            download.obtain(self.folder, FILES, lambda work: None) / "weights.safetensors"
-        )  # read later than the rest
+        path = download.verify(self.folder, FILES) / "weights.safetensors"  # read later than the rest
         network = self.experiment.network.build(tuple(self.samples.shape[1:]))
         try:
             network.load_state_dict(load(path.read_bytes()))

@@ -140,19 +140,23 @@ def sample(
     progress: bool = False,
 ) -> Tensor:
     """`n` samples (n, *shape) on the CPU by a deterministic one, `batch_size` at a time, computed on `device` (where
-    the model's first parameter or buffer is, unless given). Sample i has its own noise, given by (seed, i) alone.
+    the model's first parameter or buffer is, unless given), in the dtype of its first parameter. Sample i has its own
+    noise, given by (seed, i) alone.
     Raises as the sampler does, ValueError for n or batch_size below 1, RuntimeError for a device that is not there."""
     check_count(n, "n", 1)
     check_count(batch_size, "batch_size", 1)
-    held = next(iter((*model.parameters(), *model.buffers())), None) if isinstance(model, nn.Module) else None
-    device = check_device(("cpu" if held is None else held.device) if device is None else device)
+    parameters, buffers = (
+        (list(model.parameters()), list(model.buffers())) if isinstance(model, nn.Module) else ([], [])
+    )
+    where = next((held.device for held in (*parameters, *buffers)), "cpu")
+    device, dtype = check_device(where if device is None else device), next((p.dtype for p in parameters), None)
     generators = sample_generators(n, seed)
     parts = []
     with tqdm(
         total=-(-n // batch_size) * steps, desc="sampling", unit="step", disable=not progress, leave=False
     ) as bar:
         for start in range(0, n, batch_size):
-            x = initial_noise(shape, generators[start : start + batch_size]).to(device)
+            x = initial_noise(shape, generators[start : start + batch_size]).to(device, dtype)
             for frame in sampler(model, schedule, x, steps=steps, clip=clip):
                 x = frame.x
                 bar.update(frame.t != CLEAN)

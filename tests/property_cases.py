@@ -1096,7 +1096,7 @@ LEFT_OUT = {
             sources.build_pokemon
         """,
         "executes notebooks: test_batch": "batch.refresh batch.reproduce batch.run_notebook",
-        "test_download, test_faults": "download.digest_of download.obtain download.read_members",
+        "test_download, test_faults": "download.digest_of download.obtain download.read_members download.verify",
         "an error": "download.DownloadError sweep.SweepError",
         "starts processes: test_sweep": "sweep.sweep",
         "runs and records: test_results, test_faults": "results.record",

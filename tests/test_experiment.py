@@ -207,6 +207,17 @@ def test_a_damaged_run_is_named_and_made_again():
     assert torch.equal(weights(run(SMALL)), weights(first))
 
 
+def test_reading_a_run_that_is_gone_leaves_one_that_is_being_made_alone():
+    result = run(SMALL)
+    result.folder.rename(result.folder.with_suffix(".part"))
+    (result.folder.with_suffix(".part") / made.CHECKPOINT).touch()
+    with pytest.raises(FileNotFoundError, match="holds no finished run"):
+        Result.load(result.folder)
+    with pytest.raises(ValueError, match="was damaged"):
+        result.denoiser()
+    assert (result.folder.with_suffix(".part") / made.CHECKPOINT).exists()
+
+
 def test_every_field_but_the_label_changes_the_key():
     changed = {
         "timesteps": gaussian_interval(100, 0, 50),

@@ -20,6 +20,17 @@ CONFIG = TrainConfig(steps=200, batch_size=8, warmup=10, cooldown=20, precision=
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}  # of numbers of about 1, after 200 steps
 
 
+class Normed(MLP):
+    """With running statistics."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, 16)
+        self.norm = nn.BatchNorm1d(dim)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.norm(super().forward(x, t))
+
+
 def network(kind: str, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)
@@ -189,6 +200,7 @@ def test_who_diverges_is_named() -> None:
         (lambda own: own["timesteps"].__setitem__(2, uniform(50)), ValueError, "member 2: the schedule has T"),
         (lambda own: own["models"][1].first.requires_grad_(False), ValueError, "member 1: first.* is frozen"),
         (lambda own: own["models"][0].first.requires_grad_(False), ValueError, "member 0: first.* is frozen"),
+        (lambda own: own["models"].__setitem__(1, Normed(2)), ValueError, "member 1: norm keeps running statistics"),
         (lambda own: own.update(state={"weights": 1}), ValueError, r"state lacks .*FleetStep\.state"),
         (lambda own: [values.clear() for values in own.values()], ValueError, "x0s holds 0, models 0"),
     ],

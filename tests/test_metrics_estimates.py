@@ -38,6 +38,7 @@ def test_the_ends_are_exact():
     assert wilson(0, 7).low == 0
     assert wilson(7, 7).high == 1
     assert wilson(2.5, 5).value == 0.5
+    assert 0 < wilson(3, 10, 0.9999999999999999).low < wilson(3, 10, 0.99).low, "(1 + confidence) / 2 is rounded to 1"
 
 
 @pytest.mark.parametrize("interval", [wilson, clopper_pearson])

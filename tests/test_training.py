@@ -537,6 +537,16 @@ def test_takes_float64_data_for_a_float32_model() -> None:
     assert double == pytest.approx([s.loss.item() for s in run()], rel=1e-4)
 
 
+@pytest.mark.parametrize("network", [MLP(2, 8), UNet(1, 1, width=8, multipliers=(1, 2))])
+def test_a_float64_model_is_trained_and_sampled_from_in_float64(network: nn.Module) -> None:
+    shape = (2,) if isinstance(network, MLP) else (1, 6)
+    config = TrainConfig(steps=2, batch_size=4, precision="float32")
+    x0, schedule = torch.randn(5, *shape), Schedule.linear(100)
+    *_, step = train(network.double(), x0, schedule, uniform(100), config, generator=torch.Generator().manual_seed(0))
+    assert step.loss.isfinite() and {p.dtype for p in step.ema.parameters()} == {torch.float64}
+    assert sample(step.ema, schedule, shape, 3, seed=0, steps=2).dtype == torch.float64
+
+
 def test_refuses_another_number_of_timesteps() -> None:
     with pytest.raises(ValueError, match=r"T = 1000.*T = 500"):
         run(timesteps=uniform(500))

@@ -63,7 +63,7 @@ def find_neighbours(samples: Tensor, dataset: Dataset) -> Neighbours:
         "d1/d2": ratio,
         "L2 to nearest": distances[:, 0].numpy(),
         "L2 without finest scale": smooth[:, 0].numpy(),
-        "L2 to train less to held-out": (distances[:, 0] - to_held_out[:, 0]).numpy(),
+        "L2 to train minus to held-out": (distances[:, 0] - to_held_out[:, 0]).numpy(),
         "finest-scale energy": finest_scale(samples).double().square().flatten(1).mean(1).numpy(),
     }
     return Neighbours(samples, train, nearest, ratio, fresh_ratio, orders)

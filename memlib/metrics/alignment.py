@@ -143,7 +143,11 @@ def pca_jensen_shannon(
     pca = _fitted(reference, real, components)
     if joint and len(pca.std) < 2:
         raise ValueError(f"joint needs two components, got {len(pca.std)}")
-    a, b = pca.transform(samples), pca.transform(real)
+    return jensen_shannon(pca.transform(samples), pca.transform(real), bins, joint)
+
+
+def jensen_shannon(a: Tensor, b: Tensor, bins: int = 20, joint: bool = False) -> float:
+    """`pca_jensen_shannon` of coordinates (B, K) and (N, K)."""
     both = torch.cat([a, b])
     low, high = both.min(0).values, both.max(0).values
     width = ((high - low) / bins).where(high > low, 1.0)

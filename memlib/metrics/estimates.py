@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from memlib.kinds import check_count
-from memlib.metrics.checks import check_between, check_generator, check_number, check_points, checked
+from memlib.metrics.checks import check_between, check_generator, check_number, checked
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def wilson(successes: float, n: int, confidence: float = 0.95) -> Estimate:
     confidence outside (0, 1).
     """
     _check_fraction(successes, n, confidence)
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    z = -NormalDist().inv_cdf((1 - confidence) / 2)
     share = successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
@@ -71,7 +71,7 @@ def normal_mean(values: Tensor, confidence: float = 0.95) -> Estimate:
     """Mean of (n,) values, n at least 2, with the interval mean +- z s / sqrt(n)."""
     check_between("confidence", confidence, 0, 1)
     mean = float(values.mean())
-    half = NormalDist().inv_cdf((1 + confidence) / 2) * float(values.std()) / math.sqrt(len(values))
+    half = -NormalDist().inv_cdf((1 - confidence) / 2) * float(values.std()) / math.sqrt(len(values))
     return Estimate(mean, mean - half, mean + half)
 
 
@@ -94,14 +94,24 @@ def bootstrap(
     is not finite.
     """
     checked(samples=samples)
-    check_points("samples", samples, 2, "a bootstrap draws among several")
-    check_count(resamples, "resamples", 2)
     if not callable(distance):
         raise TypeError(f"distance must be a function of samples, got {distance!r:.100}")
+    return bootstrap_rows(
+        lambda rows: distance(samples[rows.to(samples.device)]), len(samples), generator, resamples, confidence
+    )
+
+
+def bootstrap_rows(
+    distance: Callable[[Tensor], float], n: int, generator: torch.Generator, resamples: int, confidence: float = 0.95
+) -> Estimate:
+    """`bootstrap` of a function of which rows (n,) of the samples are taken, so that it can measure them all once."""
+    if n < 2:
+        raise ValueError(f"samples has {n} item(s), but a bootstrap draws among several: give at least 2")
+    check_count(resamples, "resamples", 2)
     check_between("confidence", confidence, 0, 1)
     check_generator(generator)
-    draws = torch.randint(len(samples), (resamples, len(samples)), generator=generator, device=generator.device)
-    found = [distance(x) for x in (samples, *(samples[draw] for draw in draws.to(samples.device)))]
+    draws = torch.randint(n, (resamples, n), generator=generator, device=generator.device)
+    found = [distance(rows) for rows in (torch.arange(n, device=generator.device), *draws)]
     for each in found:
         check_number("what distance returns", each)
     value, *others = map(float, found)

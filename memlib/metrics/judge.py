@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from memlib.metrics.alignment import PCA, mean_distance, pca_jensen_shannon
+from memlib.metrics.alignment import PCA, jensen_shannon, mean_distance
 from memlib.metrics.checks import checked
-from memlib.metrics.estimates import Estimate, bootstrap, normal_mean
+from memlib.metrics.estimates import Estimate, bootstrap_rows, normal_mean
 from memlib.metrics.finest_scale import finest_scale
 from memlib.metrics.memorization import check_equally_many, ratio_of, share_below, share_closer
 from memlib.metrics.neighbours import nearest_neighbours
@@ -27,26 +27,23 @@ def judge(
     """
     checked(samples=samples, train=train, held_out=held_out)
     samples, train, held_out = samples.detach(), train.detach(), held_out.detach()
-    real = torch.cat([train, held_out])
-    pca = PCA(real)
-    projected, projected_train, projected_held_out = (pca.transform(x) for x in (samples, train, held_out))
-    near = PCA(pca.transform(real))  # the same axes, for sets already projected
+    pca = PCA(torch.cat([train, held_out]))
+    projected, to_train, to_held_out = (pca.transform(x) for x in (samples, train, held_out))
 
-    def interval(distance, x=projected):
-        return bootstrap(distance, x, generator=generator, resamples=resamples)
+    def interval(distance: Callable[[Tensor], float]) -> Estimate:
+        return bootstrap_rows(lambda rows: distance(rows.to(samples.device)), len(samples), generator, resamples)
 
-    near_train, near_held_out = near.transform(projected_train), near.transform(projected_held_out)
     to_nearest, memorized, closer = _copying(samples, train, held_out)
     readings = {
         "L2 to nearest": to_nearest,
         "memorized": memorized,
         "closer to train": closer,
-        "PCA-L2 to nearest": normal_mean(nearest_neighbours(projected, projected_train, 1)[0]),
-        "PCA-W to train": interval(*_wasserstein(near.transform(projected), near_train, near.std)),
-        "PCA-W to held-out": interval(*_wasserstein(near.transform(projected), near_held_out, near.std)),
-        "PCA-JS to train": interval(lambda x: pca_jensen_shannon(x, projected_train, reference=near)),
-        "PCA-JS to held-out": interval(lambda x: pca_jensen_shannon(x, projected_held_out, reference=near)),
-        "energy to held-out": interval(*_energy(samples, held_out)),
+        "PCA-L2 to nearest": normal_mean(nearest_neighbours(projected, to_train, 1)[0]),
+        "PCA-W to train": interval(_wasserstein(projected, to_train, pca.std)),
+        "PCA-W to held-out": interval(_wasserstein(projected, to_held_out, pca.std)),
+        "PCA-JS to train": interval(lambda rows: jensen_shannon(projected[rows], to_train)),
+        "PCA-JS to held-out": interval(lambda rows: jensen_shannon(projected[rows], to_held_out)),
+        "energy to held-out": interval(_energy(samples, held_out)),
     }
     if samples.ndim > 2:
         fine = [finest_scale(x) for x in (samples, train, held_out)]
@@ -57,7 +54,7 @@ def judge(
         smooth = [x - part for x, part in zip((samples, train, held_out), fine, strict=True)]
         to_nearest, memorized, closer = _copying(*smooth)
         readings |= {
-            "residual noise": interval(lambda x: float(x.mean() / level), noise[:, None]),
+            "residual noise": interval(lambda rows: float(noise[rows].mean() / level)),
             "smoothed L2 to nearest": to_nearest,
             "smoothed memorized": memorized,
             "smoothed closer to train": closer,
@@ -73,32 +70,28 @@ def _copying(samples: Tensor, train: Tensor, held_out: Tensor) -> tuple[Estimate
     return normal_mean(nearest), share_below(ratio_of(to_train)), share_closer(nearest, to_held_out)
 
 
-def _wasserstein(samples: Tensor, real: Tensor, std: Tensor) -> tuple[Callable[[Tensor], float], Tensor]:
-    """`pca_wasserstein` of coordinates (B, K) and (N, K) for a bootstrap of indices (B, 1): they are sorted once."""
+def _wasserstein(samples: Tensor, real: Tensor, std: Tensor) -> Callable[[Tensor], float]:
+    """`pca_wasserstein` of coordinates (B, K) and (N, K) for `bootstrap_rows`: they are sorted once."""
     values, order = torch.cat([samples, real]).T.sort()
     gaps, order = values.diff(), order[:, :-1]  # between two neighbours in value the distribution functions are level
     below_real = (order >= len(samples)).cumsum(1).double() / len(real)
 
-    def distance(index: Tensor) -> float:
-        times = index.flatten().long().bincount(minlength=len(samples) + len(real))
-        below = times[order].cumsum(1).double() / len(index)
+    def distance(rows: Tensor) -> float:
+        times = rows.bincount(minlength=len(samples) + len(real))
+        below = times[order].cumsum(1).double() / len(rows)
         return float((((below - below_real).abs() * gaps).sum(1) / std).mean())
 
-    return distance, _indices(samples)
+    return distance
 
 
-def _energy(samples: Tensor, real: Tensor) -> tuple[Callable[[Tensor], float], Tensor]:
-    """`energy_distance` for a bootstrap of indices (B, 1): the distances of all pairs are measured once."""
+def _energy(samples: Tensor, real: Tensor) -> Callable[[Tensor], float]:
+    """`energy_distance` for `bootstrap_rows`: the distances of all pairs are measured once."""
     centre = real.double().flatten(1).mean(0)
     x, y = (part.double().flatten(1) - centre for part in (samples, real))
     within, between, base = torch.cdist(x, x), torch.cdist(x, y).mean(1), mean_distance(y, y)
 
-    def distance(index: Tensor) -> float:
-        share = index.flatten().long().bincount(minlength=len(x)).double() / len(index)
+    def distance(rows: Tensor) -> float:
+        share = rows.bincount(minlength=len(x)).double() / len(rows)
         return max(0.0, float(2 * share @ between - share @ within @ share) - base)
 
-    return distance, _indices(samples)
-
-
-def _indices(x: Tensor) -> Tensor:
-    return torch.arange(len(x), dtype=torch.float64, device=x.device)[:, None]
+    return distance

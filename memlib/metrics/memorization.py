@@ -26,8 +26,6 @@ def neighbour_ratio(samples: Tensor, train: Tensor) -> Tensor:
 
     Raises TypeError and ValueError as `checked`, and ValueError for fewer than two training items.
     """
-    samples, train = checked(samples=samples, train=train)
-    check_points("train", train, 2, "the ratio needs a nearest and a second nearest neighbour")
     return ratio_of(nearest_neighbours(samples, train, 2)[0])
 
 

@@ -142,7 +142,7 @@ def _draw_finding(ax: Axes, finding: Finding, y: int) -> None:
         ax.plot(ends, (y, y), color=colour, linestyle=line, linewidth=1.6)
         ax.plot(ends, (y, y), "|", color=colour, markersize=6)
     ax.plot(finding.effect.value, y, **_mark(finding.says))
-    if finding.p is not None and finding.says != "untestable":
+    if finding.p is not None:
         p = "p < 0.001" if finding.p < 0.001 else f"p = {finding.p:.2g}"
         place = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center", "bbox": PLATE}
         ax.annotate(p, (finding.effect.value, y), size=7, color="0.3", **place)
