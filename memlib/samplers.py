@@ -142,14 +142,15 @@ def sample(
     """`n` samples (n, *shape) on the CPU by a deterministic one, `batch_size` at a time, computed on `device` (where
     the model's first parameter or buffer is, unless given), in the dtype of its first parameter. Sample i has its own
     noise, given by (seed, i) alone.
-    Raises as the sampler does, ValueError for n or batch_size below 1, RuntimeError for a device that is not there."""
+
+    Raises as the sampler does, ValueError for n or batch_size below 1, RuntimeError for a device that is not there.
+    """
     check_count(n, "n", 1)
     check_count(batch_size, "batch_size", 1)
-    parameters, buffers = (
-        (list(model.parameters()), list(model.buffers())) if isinstance(model, nn.Module) else ([], [])
-    )
-    where = next((held.device for held in (*parameters, *buffers)), "cpu")
-    device, dtype = check_device(where if device is None else device), next((p.dtype for p in parameters), None)
+    module = model if isinstance(model, nn.Module) else nn.Module()  # a function holds nothing
+    where = next((held.device for held in (*module.parameters(), *module.buffers())), "cpu")
+    device = check_device(where if device is None else device)
+    dtype = next((p.dtype for p in module.parameters()), None)
     generators = sample_generators(n, seed)
     parts = []
     with tqdm(
