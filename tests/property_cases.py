@@ -1073,7 +1073,8 @@ LEFT_OUT = {
             metrics.checks.check_between metrics.checks.check_flag
             metrics.checks.check_generator metrics.checks.check_number metrics.checks.check_points
             metrics.checks.checked metrics.estimates.normal_mean metrics.memorization.check_equally_many
-            metrics.alignment.mean_distance metrics.memorization.ratio_of metrics.memorization.share_below
+            metrics.alignment.jensen_shannon metrics.alignment.mean_distance metrics.estimates.bootstrap_rows
+            metrics.memorization.ratio_of metrics.memorization.share_below
             metrics.memorization.share_closer metrics.neighbours.measure
             metrics.neighbours.scan models.ResidualBlock models.ResidualBlock.forward models.SelfAttention
             models.SelfAttention.forward models.Upsample models.Upsample.forward models.fold
