@@ -100,7 +100,7 @@ def meaning(label: str) -> Look | None:
 
 @check_kinds
 def looks(labels: Iterable[str]) -> dict[str, Look]:
-    """The look of each label: its `meaning`, else the next of FALLBACK.
+    """The look of each label: its `meaning`, else the next of FALLBACK whose line and marker no meaning before it has.
 
     A meaning is given once; a second label with the same first words takes a fallback, so that the two differ.
     """
@@ -109,7 +109,9 @@ def looks(labels: Iterable[str]) -> dict[str, Look]:
     for label in labels:
         look = meaning(label)
         if look is None or look in chosen.values():
-            look = FALLBACK[spare % len(FALLBACK)]
+            taken = {own[1:] for own in chosen.values() if own in MEANINGS.values()}
+            free = [look for look in FALLBACK if look[1:] not in taken]
+            look = free[spare % len(free)]
             spare += 1
         chosen[label] = look
     return chosen
