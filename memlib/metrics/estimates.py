@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from memlib.kinds import check_count
-from memlib.metrics.checks import check_between, check_generator, check_number, checked
+from memlib.metrics.checks import check_between, check_generator, check_number, check_points, checked
 
 
 @dataclass(frozen=True)
@@ -96,22 +96,24 @@ def bootstrap(
     checked(samples=samples)
     if not callable(distance):
         raise TypeError(f"distance must be a function of samples, got {distance!r:.100}")
-    return bootstrap_rows(
-        lambda rows: distance(samples[rows.to(samples.device)]), len(samples), generator, resamples, confidence
-    )
+    return bootstrap_rows(lambda rows: distance(samples[rows]), samples, generator, resamples, confidence)
 
 
 def bootstrap_rows(
-    distance: Callable[[Tensor], float], n: int, generator: torch.Generator, resamples: int, confidence: float = 0.95
+    distance: Callable[[Tensor], float],
+    samples: Tensor,
+    generator: torch.Generator,
+    resamples: int,
+    confidence: float = 0.95,
 ) -> Estimate:
-    """`bootstrap` of a function of which rows (n,) of the samples are taken, so that it can measure them all once."""
-    if n < 2:
-        raise ValueError(f"samples has {n} item(s), but a bootstrap draws among several: give at least 2")
+    """`bootstrap` of a function of which rows (B,) of the samples are taken, so that it can measure them all once."""
+    check_points("samples", samples, 2, "a bootstrap draws among several")
     check_count(resamples, "resamples", 2)
     check_between("confidence", confidence, 0, 1)
     check_generator(generator)
-    draws = torch.randint(n, (resamples, n), generator=generator, device=generator.device)
-    found = [distance(rows) for rows in (torch.arange(n, device=generator.device), *draws)]
+    every = torch.arange(len(samples), device=samples.device)
+    draws = torch.randint(len(samples), (resamples, len(samples)), generator=generator, device=generator.device)
+    found = [distance(rows) for rows in (every, *draws.to(samples.device))]
     for each in found:
         check_number("what distance returns", each)
     value, *others = map(float, found)

@@ -31,7 +31,7 @@ def judge(
     projected, to_train, to_held_out = (pca.transform(x) for x in (samples, train, held_out))
 
     def interval(distance: Callable[[Tensor], float]) -> Estimate:
-        return bootstrap_rows(lambda rows: distance(rows.to(samples.device)), len(samples), generator, resamples)
+        return bootstrap_rows(distance, samples, generator, resamples)
 
     to_nearest, memorized, closer = _copying(samples, train, held_out)
     readings = {

@@ -100,19 +100,16 @@ def meaning(label: str) -> Look | None:
 
 @check_kinds
 def looks(labels: Iterable[str]) -> dict[str, Look]:
-    """The look of each label: its `meaning`, else the next of FALLBACK whose line and marker no meaning before it has.
+    """The look of each label: its `meaning`, else the first of FALLBACK whose line and marker no label before it has.
 
     A meaning is given once; a second label with the same first words takes a fallback, so that the two differ.
     """
     chosen: dict[str, Look] = {}
-    spare = 0
     for label in labels:
         look = meaning(label)
         if look is None or look in chosen.values():
-            taken = {own[1:] for own in chosen.values() if own in MEANINGS.values()}
-            free = [look for look in FALLBACK if look[1:] not in taken]
-            look = free[spare % len(free)]
-            spare += 1
+            taken = {own[1:] for own in chosen.values()}
+            look = next((own for own in FALLBACK if own[1:] not in taken), FALLBACK[len(chosen) % len(FALLBACK)])
         chosen[label] = look
     return chosen
 
