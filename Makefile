@@ -1,5 +1,5 @@
 # Two commands: `make reproduce` (the notebooks under `quick`, a report in results/) and `make test`.
-# All else: coverage, test-faults, lab, exercises, book, bench, mutants, notebooks, pins, lint, clean, distclean.
+# All else: coverage, test-faults, lab, book, bench, mutants, notebooks, pins, lint, clean, distclean.
 PYTHON      ?= python3
 VENV        ?= .venv
 PY          := $(VENV)/bin/python
@@ -38,7 +38,7 @@ export PYTHONHASHSEED        = 0
 export JUPYTER_PREFER_ENV_PATH = 1
 unexport JUPYTER_PATH
 
-.PHONY: setup reproduce test coverage test-faults lab exercises book bench mutants notebooks pins lint clean distclean
+.PHONY: setup reproduce test coverage test-faults lab book bench mutants notebooks pins lint clean distclean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -81,10 +81,6 @@ lab: $(STAMP)
 	$(PY) -m jupyterlab --ip=127.0.0.1 --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
 	  --LabApp.news_url= --LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate \
 	  --LabApp.extension_manager=readonly $(if $(ROOT_USER),--allow-root) $(ARGS)
-
-# blank versions to work in, in notebooks/exercises; yours are not overwritten unless ARGS=--force
-exercises: $(STAMP)
-	$(PY) -m memlib exercises $(ARGS)
 
 # a static site over the executed notebooks of FROM, in build/book; nothing is executed
 book: $(STAMP)

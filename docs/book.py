@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import nbformat
 from sphinx.cmd.build import main as sphinx
 
-from memlib.batch import NOTEBOOKS
+from memlib.notebooks import NOTEBOOKS
 from memlib.report import figures, without_kernel
 
 DOCS = Path(__file__).resolve().parent

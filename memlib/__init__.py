@@ -1,13 +1,9 @@
 """How the choice of training timesteps controls memorization in diffusion models."""
 
-from .experiment import Experiment, Network
-from .fleet import FleetStep, train_fleet
-from .models import MLP, ExactDenoiser, UNet
-from .runs import Result, run, run_fleet
-from .samplers import Frame, ddim, ddpm, dpm_solver, initial_noise, sample, sample_generators
-from .schedules import Schedule
-from .sweep import SweepError, sweep
-from .timesteps import (
+from memlib.models import MLP, ExactDenoiser, UNet
+from memlib.samplers import Frame, ddim, ddpm, dpm_solver, initial_noise, sample, sample_generators
+from memlib.schedules import Schedule
+from memlib.timesteps import (
     TimestepDistribution,
     from_log_snr,
     from_weights,
@@ -16,19 +12,14 @@ from .timesteps import (
     p2_weight,
     uniform,
 )
-from .training import Step, TrainConfig, loss_at, train
+from memlib.training import Step, TrainConfig, loss_at, train
 
 __all__ = [
     "MLP",
     "ExactDenoiser",
-    "Experiment",
-    "FleetStep",
     "Frame",
-    "Network",
-    "Result",
     "Schedule",
     "Step",
-    "SweepError",
     "TimestepDistribution",
     "TrainConfig",
     "UNet",
@@ -42,12 +33,8 @@ __all__ = [
     "loss_at",
     "min_snr_weight",
     "p2_weight",
-    "run",
-    "run_fleet",
     "sample",
     "sample_generators",
-    "sweep",
     "train",
-    "train_fleet",
     "uniform",
 ]

@@ -1,4 +1,4 @@
-"""The few commands: `python -m memlib reproduce`, `refresh`, `exercises`, `data`, `sweep`, `results`, `claims`.
+"""The few commands: `python -m memlib reproduce`, `refresh`, `data`, `sweep`, `results`, `claims`.
 
 Exit status: 0 done, 1 a notebook or a run failed, 2 bad input.
 """
@@ -12,15 +12,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from . import batch
-from .claims import judge_claims, verdict_table, write_verdicts
-from .data import load
-from .devices import check_device
-from .exercises import write_exercises
-from .plans import key, read_plan
-from .profiles import PROFILES, profile
-from .results import RESULTS, Line, read, record, summary
-from .sweep import SweepError
+from memlib import notebooks as batch
+from memlib.devices import check_device
+from memlib.lab.claims import judge_claims, verdict_table, write_verdicts
+from memlib.lab.data import load
+from memlib.lab.plans import key, read_plan
+from memlib.lab.profiles import PROFILES, profile
+from memlib.lab.records import RESULTS, Line, read, record, summary
+from memlib.lab.sweep import SweepError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,12 +35,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reproduce.add_argument("--out", type=Path, default=batch.ROOT / "results", metavar="DIR", help="default: results")
     reproduce.set_defaults(command=_reproduce)
     refresh.set_defaults(command=_refresh)
-
-    exercises = commands.add_parser("exercises", help="write blank versions of the notebooks: no outputs, no solutions")
-    folder = batch.NOTEBOOKS / "exercises"
-    exercises.add_argument("--out", type=Path, default=folder, metavar="DIR", help="default: notebooks/exercises")
-    exercises.add_argument("--force", action="store_true", help="overwrite files that were changed since")
-    exercises.set_defaults(command=_exercises)
 
     data = commands.add_parser("data", help="fetch a data set and check it")
     data.add_argument("name")
@@ -88,12 +81,6 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 def _refresh(options: argparse.Namespace) -> int:
     return _tell(batch.refresh(batch.find_notebooks(options.notebook)))
-
-
-def _exercises(options: argparse.Namespace) -> int:
-    for path in write_exercises(options.out, force=options.force):
-        print(path)
-    return 0
 
 
 def _data(options: argparse.Namespace) -> int:

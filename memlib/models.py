@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .kinds import INDICES, check_batch, check_count, check_kinds
-from .schedules import Schedule
+from memlib.checks import INDICES, check_batch, check_count
+from memlib.schedules import Schedule
 
 
 def time_features(t: Tensor, width: int) -> Tensor:
@@ -28,7 +28,6 @@ class MLP(nn.Module):
     Raises ValueError or TypeError for sizes that make no network and, when called, for x of another shape.
     """
 
-    @check_kinds
     def __init__(self, dim: int = 2, width: int = 128, depth: int = 4, frequencies: int = 4) -> None:
         super().__init__()
         sizes = {"dim": (dim, 1), "width": (width, 2), "depth": (depth, 1), "frequencies": (frequencies, 0)}
@@ -43,7 +42,6 @@ class MLP(nn.Module):
         self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
         self.last = nn.Linear(width, dim)
 
-    @check_kinds
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         if x.ndim != 2 or x.shape[1] != self.dim:
             raise ValueError(f"x has shape {tuple(x.shape)}; this MLP takes (B, {self.dim})")
@@ -66,7 +64,6 @@ class UNet(nn.Module):
     Raises ValueError or TypeError for sizes that make no network and, when called, for x of another rank or channels.
     """
 
-    @check_kinds
     def __init__(
         self,
         ndim: int,
@@ -120,7 +117,6 @@ class UNet(nn.Module):
         nn.init.zeros_(self.last.bias)
         self.multiple = unshuffle * 2 ** (len(sizes) - 1)
 
-    @check_kinds
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         if x.ndim != self.ndim + 2 or x.shape[1] != self.channels or 0 in x.shape[2:]:
             form = "(B, C, L)" if self.ndim == 1 else "(B, C, H, W)"
@@ -212,7 +208,6 @@ class ExactDenoiser(nn.Module):
     TypeError for a `train` or x that is not floating-point and a t that is neither int64 nor int32.
     """
 
-    @check_kinds
     def __init__(self, train: Tensor, schedule: Schedule, chunk: int = 4096) -> None:
         super().__init__()
         if train.ndim < 2 or len(train) == 0:
@@ -226,7 +221,6 @@ class ExactDenoiser(nn.Module):
         self.register_buffer("train_set", train.detach().clone())
         self.register_buffer("alpha_bar", schedule.alpha_bar.clone())
 
-    @check_kinds
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """(B, *D), (B,) -> (B, *D): the noise that the exact posterior mean implies."""
         mean = self._posterior_mean(x, t)  # which checks x and t
@@ -234,12 +228,10 @@ class ExactDenoiser(nn.Module):
         eps = (x.double() - alpha_bar.sqrt() * mean) / (1 - alpha_bar).sqrt()
         return eps.to(x.dtype)
 
-    @check_kinds
     def denoise(self, x: Tensor, t: Tensor) -> Tensor:
         """The posterior mean E[x0 | x_t], (B, *D): a weighted mean of training examples."""
         return self._posterior_mean(x, t).to(x.dtype)
 
-    @check_kinds
     def weights(self, x: Tensor, t: Tensor) -> Tensor:
         """(B, N) float64: the posterior probability of each training example given x_t; rows sum to 1."""
         return torch.cat([logits for logits, _ in self._logits(x, t)], 1).softmax(1)
@@ -280,13 +272,11 @@ class Spliced(nn.Module):
     unless `at` is an integer >= 0.
     """
 
-    @check_kinds
     def __init__(self, above: nn.Module, below: nn.Module, at: int) -> None:
         super().__init__()
         check_count(at, "at", 0)
         self.above, self.below, self.at = above, below, at
 
-    @check_kinds
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         check_batch(x, t)
         high = t >= self.at

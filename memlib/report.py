@@ -20,8 +20,7 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 from PIL import Image
 
-from .files import write_atomically
-from .kinds import check_kinds
+from memlib.lab.files import write_atomically
 
 FAILED = ".failed"  # NAME.failed.ipynb is as far as a notebook came
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -89,7 +88,6 @@ class Figure:
         return base64.b64decode(self.output.data["image/png"])
 
 
-@check_kinds
 def figures(nb: NotebookNode) -> list[Figure]:
     """Every PNG among the outputs of an executed notebook, in order."""
     found, heading = [], "figure"
@@ -100,7 +98,6 @@ def figures(nb: NotebookNode) -> list[Figure]:
     return found
 
 
-@check_kinds
 def mathml(formula: str, display: str) -> str:
     """The LaTeX formula as MathML, `display` being "inline" or "block"; as code where it cannot be converted."""
     try:
@@ -109,7 +106,6 @@ def mathml(formula: str, display: str) -> str:
         return f"<code>{html.escape(formula)}</code>"
 
 
-@check_kinds
 def without_kernel(nb: NotebookNode) -> None:
     """Change an executed notebook so that a page can show it: figures get `metadata.alt`, no output needs a kernel."""
     for figure in figures(nb):
@@ -123,7 +119,6 @@ def without_kernel(nb: NotebookNode) -> None:
         data["text/markdown"] = "" if bar else "*A control that needs a running kernel; a figure shows its default.*"
 
 
-@check_kinds
 def write_report(folder: Path) -> Path:
     """Write NAME.html for each executed notebook of `folder` and an index.html over them all; return its path.
 
@@ -149,7 +144,6 @@ def write_report(folder: Path) -> Path:
     return folder / "index.html"
 
 
-@check_kinds
 def minutes(seconds: float) -> str:
     """The time as one reads it: `8.3 s`, `75 s` or `12 min`."""
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .devices import check_device
-from .kinds import check_count, check_kinds
-from .schedules import Schedule, check_shape
+from memlib.checks import check_count
+from memlib.devices import check_device
+from memlib.schedules import Schedule, check_shape
 
 CLEAN = -1  # the timestep after 0: alpha_bar = 1, no noise
 
@@ -33,7 +33,6 @@ class Frame:
     x0: Tensor
 
 
-@check_kinds
 def ddim(
     model: nn.Module,
     schedule: Schedule,
@@ -73,7 +72,6 @@ def _ddim(model, schedule, x, times, eta, generators, clip) -> Iterator[Frame]:
     yield _last_frame(model, schedule, x, times[-1], clip)
 
 
-@check_kinds
 def ddpm(
     model: nn.Module,
     schedule: Schedule,
@@ -92,7 +90,6 @@ def ddpm(
     return ddim(model, schedule, x_T, steps=steps, eta=1.0, generators=generators, clip=clip)
 
 
-@check_kinds
 def dpm_solver(
     model: nn.Module,
     schedule: Schedule,
@@ -124,7 +121,6 @@ def _dpm_solver(model, schedule, x, times, clip) -> Iterator[Frame]:
     yield _last_frame(model, schedule, x, times[-1], clip)
 
 
-@check_kinds
 def sample(
     model: nn.Module,
     schedule: Schedule,
@@ -165,7 +161,6 @@ def sample(
     return torch.cat(parts)
 
 
-@check_kinds
 def sample_generators(n: int, seed: int) -> list[torch.Generator]:
     """One generator for each of `n` samples; the i-th depends on (seed, i) only. ValueError for a negative seed."""
     check_count(n, "n", 1)
@@ -175,7 +170,6 @@ def sample_generators(n: int, seed: int) -> list[torch.Generator]:
     return [torch.Generator().manual_seed((first + i) % 2**32) for i in range(n)]
 
 
-@check_kinds
 def initial_noise(shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
     """(n, *shape) standard normal noise, each row from its own generator. ValueError for none, or a size below 0."""
     if not len(generators):

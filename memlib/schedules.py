@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .kinds import INDICES, check_count, check_kinds
+from memlib.checks import INDICES, check_count
 
 SIGNAL_LEFT = 0.05  # sqrt(alpha_bar) at the last step above which sampling starts visibly from the wrong place
 
@@ -60,7 +60,6 @@ class Schedule:
         return cls((1 - betas).cumprod(0))
 
     @classmethod
-    @check_kinds
     def linear(cls, T: int = 1000) -> Schedule:
         """Betas rising linearly from 1e-4 to 0.02, times 1000/T (Ho et al. 2006.11239).
 
@@ -73,7 +72,6 @@ class Schedule:
         return cls.from_betas(torch.linspace(1e-4 * scale, 0.02 * scale, T, dtype=torch.float64))
 
     @classmethod
-    @check_kinds
     def cosine(cls, T: int = 1000, s: float = 0.008) -> Schedule:
         """beta_t = min(1 - f(t+1)/f(t), .999), f(u) = cos^2(((u/T) + s)/(1 + s) pi/2) (Nichol 2102.09672).
 
@@ -87,7 +85,6 @@ class Schedule:
         return cls.from_betas((1 - f[1:] / f[:-1]).clamp(max=0.999))
 
     @classmethod
-    @check_kinds
     def sigmoid(cls, T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1.0) -> Schedule:
         """alpha_bar(u) = (g(end) - g(start + u (end - start))) / (g(end) - g(start)), g = sigmoid(./tau), u = (t+1)/T,
         with beta clipped at .999 as in the cosine schedule (Jabri et al. 2212.11972, algorithm 4).
@@ -131,7 +128,6 @@ class Schedule:
         """(T,) noise-to-signal ratio 1 / sqrt(SNR); inf at a zero terminal SNR."""
         return self.snr.rsqrt()
 
-    @check_kinds
     def noise(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) eps: (B, *D), (B,) int64, (B, *D) -> (B, *D).
 
@@ -146,7 +142,6 @@ class Schedule:
             raise ValueError(f"t spans [{t.min().item()}, {t.max().item()}]; timesteps lie in 0..{self.T - 1}")
         return mix(x0, self.alpha_bar.to(t.device)[t], eps)
 
-    @check_kinds
     def t_at_snr(self, snr: float) -> float:
         """The real-valued timestep at which the SNR is `snr`, linear in log-SNR between timesteps.
 
@@ -157,7 +152,6 @@ class Schedule:
             raise ValueError(f"snr = {snr}; need a positive, finite signal-to-noise ratio")
         return self._t_at(math.log(snr), f"snr = {snr}")
 
-    @check_kinds
     def t_at_sigma(self, sigma: float) -> float:
         """The real-valued timestep at which the noise-to-signal ratio is `sigma`; ValueError outside the range."""
         if not 0 < sigma < math.inf:
@@ -172,14 +166,12 @@ class Schedule:
             raise ValueError(f"{given}; this schedule spans SNR {math.exp(low):.3g} to {math.exp(high):.3g}, {sigmas}")
         return float(np.interp(log_snr, known, np.arange(len(known))[::-1]))
 
-    @check_kinds
     def snr_at(self, t: float) -> float:
         """The SNR at a real-valued timestep in 0..T-1, the inverse of `t_at_snr`. Raises ValueError outside."""
         if not 0 <= t <= self.T - 1:
             raise ValueError(f"t = {t}; timesteps lie in 0..{self.T - 1}")
         return math.exp(np.interp(t, np.arange(self.T), self.log_snr))
 
-    @check_kinds
     def sigma_at(self, t: float) -> float:
         """The noise-to-signal ratio at a real-valued timestep in 0..T-1. Raises ValueError outside."""
         snr = self.snr_at(t)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.special import ndtr
 
-from .kinds import check_count, check_kinds
-from .schedules import Schedule, vector
+from memlib.checks import check_count
+from memlib.schedules import Schedule, vector
 
 TAILS = ("proportional", "uniform", "interval", "clip")
 
@@ -45,7 +45,6 @@ class TimestepDistribution:
         """Number of timesteps."""
         return len(self.pmf)
 
-    @check_kinds
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """(n,) int64 timesteps, independent, on the generator's device, by inversion of the cumulative sum."""
         check_count(n, "n", 0)
@@ -54,7 +53,6 @@ class TimestepDistribution:
         u = torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64) * cdf[-1]
         return torch.searchsorted(cdf, u, right=True)
 
-    @check_kinds
     def interval(self, confidence: float = 0.95) -> tuple[int, int]:
         """The central interval: the timesteps at the quantiles (1 -/+ confidence)/2; ValueError outside (0, 1)."""
         check_confidence(confidence)
@@ -67,7 +65,6 @@ class TimestepDistribution:
         """(T,) T p(t): the loss weight under uniform drawing that this distribution amounts to."""
         return self.T * self.pmf
 
-    @check_kinds
     def log_snr_density(self, schedule: Schedule) -> tuple[Tensor, Tensor]:
         """log-SNR (T,) of each timestep and the density over it, p(t) / |d log-SNR / dt| (change of variables).
 
@@ -78,14 +75,12 @@ class TimestepDistribution:
         return log_snr, self.pmf / log_snr_step(log_snr)
 
 
-@check_kinds
 def uniform(T: int = 1000) -> TimestepDistribution:
     """Every timestep equally likely: the baseline, and the wide limit of `gaussian_interval`."""
     check_count(T, "T", 2)
     return TimestepDistribution(torch.full((T,), 1 / T, dtype=torch.float64))
 
 
-@check_kinds
 def gaussian_interval(
     T: int, low: float, high: float, confidence: float = 0.95, tails: str = "proportional"
 ) -> TimestepDistribution:
@@ -149,7 +144,6 @@ def from_weights(weights: Tensor) -> TimestepDistribution:
     return TimestepDistribution(weights / weights.sum())
 
 
-@check_kinds
 def from_log_snr(schedule: Schedule, density: Callable[[Tensor], Tensor]) -> TimestepDistribution:
     """p(t) proportional to density(log-SNR_t) |d log-SNR / dt|: carries a density over noise levels to timesteps.
 
@@ -166,7 +160,6 @@ def from_log_snr(schedule: Schedule, density: Callable[[Tensor], Tensor]) -> Tim
     return from_weights(values * log_snr_step(log_snr))
 
 
-@check_kinds
 def min_snr_weight(schedule: Schedule, gamma: float = 5.0) -> Tensor:
     """(T,) min(SNR, gamma)/SNR, the Min-SNR weight on the eps loss (Hang et al. 2303.09556), gamma > 0."""
     if not gamma > 0:
@@ -174,7 +167,6 @@ def min_snr_weight(schedule: Schedule, gamma: float = 5.0) -> Tensor:
     return (float(gamma) / schedule.snr).clamp(max=1)
 
 
-@check_kinds
 def p2_weight(schedule: Schedule, k: float = 1.0, gamma: float = 1.0) -> Tensor:
     """(T,) 1/(k + SNR)^gamma on the eps loss, unnormalised, k > 0, gamma >= 0 (Choi et al. 2204.00227)."""
     if not (k > 0 and gamma >= 0):

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .devices import check_device, has_bfloat16
-from .kinds import check_count, check_kinds
-from .schedules import Schedule, check_shape, vector
-from .timesteps import TimestepDistribution
+from memlib.checks import check_count
+from memlib.devices import check_device, has_bfloat16
+from memlib.schedules import Schedule, check_shape, vector
+from memlib.timesteps import TimestepDistribution
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 CHECK_EVERY = 100  # steps between looks at whether the loss is still finite: each look waits for a GPU
@@ -207,7 +207,6 @@ def draw(
     return index, timesteps.sample(size, generator), torch.randn((size, *x0.shape[1:]), **own)
 
 
-@check_kinds
 @torch.no_grad()
 def loss_at(
     model: nn.Module,

@@ -42,7 +42,7 @@ def fresh_style() -> Iterator[None]:
     import matplotlib  # here, as most test files draw nothing
     import matplotlib.pyplot as plt
 
-    from memlib import plots
+    from memlib import viz as plots
 
     with matplotlib.rc_context():
         plots.use_style()

@@ -1,4 +1,4 @@
-"""memlib.batch, memlib.report and the command line over small made notebooks: what goes wrong is named and kept."""
+"""memlib.notebooks, memlib.report and the command line over small made notebooks: what goes wrong is named and kept."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from jupyter_client.session import Session
 from nbformat import v4
 from PIL import Image
 
-from memlib import batch, report
+from memlib import notebooks as batch
+from memlib import report
 from memlib.__main__ import main
 
 PARAMETERS = 'profile = "quick"\nseed = 0\nwidth = 3.0\nsets = ["spiral"]'
@@ -300,7 +301,7 @@ def test_full_disk_is_named_and_earlier_results_stay(write, tmp_path) -> None:
     run(write("01_a", "print(1)"), out)
     before = (out / "01_a.ipynb").read_bytes()
     path = write("01_a", "print('x' * 1_000_000)")
-    code = "import sys, pathlib, memlib.batch as b; b.run_notebook(*map(pathlib.Path, sys.argv[1:]), {})"
+    code = "import sys, pathlib, memlib.notebooks as b; b.run_notebook(*map(pathlib.Path, sys.argv[1:]), {})"
     done = subprocess.run(
         [sys.executable, "-c", code, path, out],
         capture_output=True,

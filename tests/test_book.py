@@ -16,7 +16,7 @@ import pytest
 from nbformat import v4
 from test_browser import CHROMIUM, FLAGS, SHOTS
 
-from memlib.batch import find_notebooks
+from memlib.notebooks import find_notebooks
 from memlib.report import WIDGET_VIEW
 
 if TYPE_CHECKING:

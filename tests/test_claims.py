@@ -12,9 +12,9 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from memlib import claims
 from memlib.__main__ import main
-from memlib.claims import (
+from memlib.lab import claims
+from memlib.lab.claims import (
     ALPHA,
     EQUALISED,
     HIGH,
@@ -29,9 +29,9 @@ from memlib.claims import (
     verdict_table,
     write_verdicts,
 )
-from memlib.inference import trend
-from memlib.plans import describe, key, read_plan
-from memlib.results import read
+from memlib.lab.plans import describe, key, read_plan
+from memlib.lab.records import read
+from memlib.lab.statistics import trend
 
 SHARES = ("closer to train", "smoothed closer to train")
 W, JS = "PCA-W to held-out", "PCA-JS to held-out"
@@ -575,7 +575,7 @@ def test_a_page_without_marks_is_named_and_left_alone(page, text: str) -> None:
 
 
 def test_claims_writes_the_recorded_verdicts_from_the_command_line(page, monkeypatch, capsys) -> None:
-    monkeypatch.setattr("memlib.batch.ROOT", page.parent)
+    monkeypatch.setattr("memlib.notebooks.ROOT", page.parent)
     assert main(["claims", "--write"]) == 0
     assert between_marks(page.read_text(encoding="utf-8")) == capsys.readouterr().out.strip()
     page.write_text("no marks")

@@ -18,9 +18,9 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from memlib import data, sources
-from memlib.data import NAMES, load
-from memlib.download import DownloadError
+from memlib.lab import data, sources
+from memlib.lab.data import NAMES, load
+from memlib.lab.download import DownloadError
 
 ROOT = Path(__file__).resolve().parent.parent
 POINTS = [name for name in NAMES if name not in sources.SOURCES]

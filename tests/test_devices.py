@@ -12,11 +12,11 @@ import torch
 from test_fleet import CONFIG, SCHEDULE, T, alone, examples, fleet, members
 from torch import Tensor
 
-from memlib import train_fleet
 from memlib.devices import WARM, captured, check_device, send
-from memlib.experiment import Experiment
-from memlib.profiles import profile
-from memlib.runs import run, run_fleet
+from memlib.lab import train_fleet
+from memlib.lab.experiment import Experiment
+from memlib.lab.profiles import profile
+from memlib.lab.runs import run, run_fleet
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU on this machine")
 CPU = torch.device("cpu")

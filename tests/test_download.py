@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from memlib import download
-from memlib.download import DownloadError, digest_of, fetch, fetch_json, obtain, pip_wheel, read_members
+from memlib.lab import download
+from memlib.lab.download import DownloadError, digest_of, fetch, fetch_json, obtain, pip_wheel, read_members
 
 CONTENT = bytes(range(256)) * 2000
 DIGEST = "sha256:" + hashlib.sha256(CONTENT).hexdigest()

@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch.nn.utils import parameters_to_vector
 
-from memlib import experiment as module
 from memlib import gaussian_interval, sample, uniform
-from memlib import runs as made
-from memlib.experiment import Experiment, Network
-from memlib.profiles import PROFILES, profile
-from memlib.runs import Result, run, run_fleet
+from memlib.lab import experiment as module
+from memlib.lab import runs as made
+from memlib.lab.experiment import Experiment, Network
+from memlib.lab.profiles import PROFILES, profile
+from memlib.lab.runs import Result, run, run_fleet
 from memlib.training import TrainConfig, train
 
 SMALL = Experiment(

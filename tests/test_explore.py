@@ -17,12 +17,14 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from memlib import ExactDenoiser, Experiment, Schedule, data, explore, gaussian_interval, run, sample, uniform
-from memlib.experiment import Network
+from memlib import ExactDenoiser, Schedule, gaussian_interval, sample, uniform
+from memlib.lab import Experiment, data, run
+from memlib.lab.experiment import Network
+from memlib.lab.plans import describe, key, read_plan
+from memlib.lab.runs import Result
 from memlib.metrics import closer_to_train, memorized_fraction, neighbour_ratio
-from memlib.plans import describe, key, read_plan
-from memlib.runs import Result
 from memlib.training import TrainConfig
+from memlib.viz import explore
 
 matplotlib.use("agg")
 

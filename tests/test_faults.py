@@ -33,12 +33,15 @@ import psutil
 import pytest
 import torch
 
-from memlib import batch, data, download, results, uniform
-from memlib import runs as module
-from memlib.download import DownloadError, fetch, obtain, read_members
-from memlib.experiment import Experiment, Network
-from memlib.runs import Result, run
-from memlib.sweep import sweep
+from memlib import notebooks as batch
+from memlib import uniform
+from memlib.lab import data, download
+from memlib.lab import records as results
+from memlib.lab import runs as module
+from memlib.lab.download import DownloadError, fetch, obtain, read_members
+from memlib.lab.experiment import Experiment, Network
+from memlib.lab.runs import Result, run
+from memlib.lab.sweep import sweep
 from memlib.training import TrainConfig
 
 LONG = os.environ.get("FAULTS") == "long"
@@ -46,7 +49,7 @@ KILLS = 50 if LONG else 5
 PLACES = 200  # where a byte is flipped, in each kind of file
 CONTENT = random.Random(0).randbytes(300_000)
 CONTEXT = get_context("forkserver")  # one warm process that forks: torch is imported once, not at each kill
-CONTEXT.set_forkserver_preload(["memlib.__main__", "memlib.batch", "pytest", "requests", "torch._dynamo"])
+CONTEXT.set_forkserver_preload(["memlib.__main__", "memlib.notebooks", "pytest", "requests", "torch._dynamo"])
 FILE_OPERATIONS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate"}
 
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from memlib import MLP, Schedule, TrainConfig, UNet, gaussian_interval, train, train_fleet, uniform
-from memlib.fleet import FleetStep, _Products
+from memlib import MLP, Schedule, TrainConfig, UNet, gaussian_interval, train, uniform
+from memlib.lab import train_fleet
+from memlib.lab.fleet import FleetStep, _Products
 from memlib.training import Step
 
 T = 100

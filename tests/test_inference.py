@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from memlib.inference import holm, paired_difference, trend
+from memlib.lab.statistics import holm, paired_difference, trend
 
 
 def seeded(seed: int = 0) -> np.random.Generator:

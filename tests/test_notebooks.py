@@ -10,7 +10,8 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
-from memlib import batch, report
+from memlib import notebooks as batch
+from memlib import report
 from memlib.__main__ import main
 
 PATHS = sorted(batch.NOTEBOOKS.glob("*.ipynb"))

@@ -10,9 +10,9 @@ import torch
 from scipy.stats import norm
 
 from memlib import Schedule, uniform
-from memlib.experiment import Experiment
-from memlib.plans import PLANS, describe, distribution, experiment, key, read_plan, setting
-from memlib.profiles import profile
+from memlib.lab.experiment import Experiment
+from memlib.lab.plans import PLANS, describe, distribution, experiment, key, read_plan, setting
+from memlib.lab.profiles import profile
 
 SCHEDULE = Schedule.linear()
 NAMES = sorted(path.stem for path in PLANS.glob("*.toml"))

@@ -17,12 +17,12 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from scipy import integrate
 
-from memlib import plots
+from memlib import viz as plots
 from memlib.metrics import Estimate, nearest_neighbours
-from memlib.plots import style
 from memlib.samplers import Frame
 from memlib.schedules import Schedule
 from memlib.timesteps import TimestepDistribution, gaussian_interval, uniform
+from memlib.viz import style
 
 LINEAR = Schedule.linear(100)
 CONTROLS = {

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from memlib import plots
+from memlib import viz as plots
 from memlib.schedules import Schedule
 from memlib.timesteps import gaussian_interval, uniform
 

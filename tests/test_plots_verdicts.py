@@ -14,10 +14,10 @@ import pytest
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
-from memlib import plots
-from memlib.claims import Finding, Verdict
+from memlib import viz as plots
+from memlib.lab.claims import Finding, Verdict
 from memlib.metrics import Estimate
-from memlib.plots.verdicts import SAYS, VERDICTS
+from memlib.viz.verdicts import SAYS, VERDICTS
 
 RAW, SMOOTH = "closer to train", "smoothed closer to train"
 WORDS = plots.Scale("change against uniform", 0.05)

@@ -157,10 +157,10 @@ def test_imports_point_one_way() -> None:
     for name, allowed in ALLOWED.items():
         assert top(within[f"memlib.{name}"]) - {"kinds"} <= allowed, name
     for name, modules in graph.items():
-        if name.startswith("memlib.plots"):
+        if name.startswith("memlib.viz"):
             assert not top(within[name]) & COMPUTES, f"{name}: draws what it is given"
         if "ipywidgets" in modules:
-            assert name.startswith("memlib.explore"), "one place for widgets"
+            assert name.startswith("memlib.viz.explore"), "one place for widgets"
 
 
 def test_core_is_thin() -> None:

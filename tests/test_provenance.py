@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from memlib import provenance as module
+from memlib.lab import provenance as module
 
 
 def told() -> dict[str, str]:

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 import torch
 
-from memlib import SweepError, plans, results, runs
 from memlib.__main__ import main
-from memlib.data import load
+from memlib.lab import SweepError, plans, runs
+from memlib.lab import records as results
+from memlib.lab.data import load
+from memlib.lab.plans import key, read_plan
+from memlib.lab.records import RESULTS, is_broken, read, read_samples, record, summary, table
 from memlib.metrics.judge import judge
 from memlib.models import Spliced
-from memlib.plans import key, read_plan
-from memlib.results import RESULTS, is_broken, read, read_samples, record, summary, table
 from memlib.training import TrainConfig, loss_at
 
 PLAN = """
@@ -84,7 +85,7 @@ def test_what_is_recorded_is_what_is_read(recorded, configs) -> None:
 def test_nothing_is_recorded_twice(recorded, configs, monkeypatch) -> None:
     out, _ = recorded
     before = (out / "spiral.jsonl").read_bytes()
-    monkeypatch.setattr(sys.modules["memlib.sweep"], "run_fleet", None)  # called, it would fail
+    monkeypatch.setattr(sys.modules["memlib.lab.sweep"], "run_fleet", None)  # called, it would fail
     assert list(record([*configs, *configs], out=out, workers=1, progress=False)) == []
     assert (out / "spiral.jsonl").read_bytes() == before
 

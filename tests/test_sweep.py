@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 import torch
 
-from memlib import runs as module
 from memlib import uniform
-from memlib.experiment import Experiment, Network
-from memlib.runs import Result, run, run_fleet
-from memlib.sweep import DEATHS, SweepError, _groups, _work, sweep
+from memlib.lab import runs as module
+from memlib.lab.experiment import Experiment, Network
+from memlib.lab.runs import Result, run, run_fleet
+from memlib.lab.sweep import DEATHS, SweepError, _groups, _work, sweep
 from memlib.training import TrainConfig
 
 SMALL = Experiment(
@@ -123,7 +123,7 @@ def watched(group: tuple[int, ...], plains: list[dict[str, Any]], device: str, f
 @pytest.fixture
 def notes(runs, monkeypatch) -> Callable[[str, str], list[int]]:
     """Runs of this test are `watched`; what was noted of the one so labelled."""
-    monkeypatch.setattr(sys.modules["memlib.sweep"], "_work", watched)
+    monkeypatch.setattr(sys.modules["memlib.lab.sweep"], "_work", watched)
 
     def noted(label: str, what: str) -> list[int]:
         lines = map(json.loads, (runs.parent / f"{label}.notes").read_text().splitlines())
@@ -263,7 +263,7 @@ def test_one_network_is_trained_at_a_time_in_a_process_of_several_threads(monkey
         inside.remove(experiments)
         return [SimpleNamespace(folder="done")]
 
-    monkeypatch.setattr(sys.modules["memlib.sweep"], "run_fleet", busy)
+    monkeypatch.setattr(sys.modules["memlib.lab.sweep"], "run_fleet", busy)
     with ThreadPoolExecutor(4) as threads:
         tasks = [threads.submit(_work, (i,), [SMALL.to_dict()], "cpu", {}) for i in range(4)]
     assert [task.result() for task in tasks] == [["done"]] * 4

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memlib.kinds import check_count
+from memlib.checks import check_count
 from memlib.metrics.checks import check_flag, check_generator, check_points, checked
 from memlib.metrics.estimates import Estimate, normal_mean, wilson
 from memlib.metrics.neighbours import CHUNK, measure, nearest_neighbours, scan

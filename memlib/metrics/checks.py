@@ -1,9 +1,9 @@
 """One place that says what every metric accepts, so that all of them refuse the same things in the same words."""
 
+from numbers import Real
+
 import torch
 from torch import Tensor
-
-from memlib.kinds import is_kind
 
 LARGEST = 1e150  # a square, and a sum of squares, must not overflow
 
@@ -56,13 +56,13 @@ def check_between(name: str, value: float, low: float, high: float) -> None:
 
 def check_number(name: str, value: float) -> None:
     """Raise TypeError unless `value` is a real number."""
-    if not is_kind(value, float):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r:.100}")
 
 
 def check_flag(name: str, value: bool) -> None:
     """Raise TypeError unless `value` is True or False."""
-    if not is_kind(value, bool):
+    if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, got {value!r:.100}")
 
 

@@ -8,7 +8,7 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
-from memlib.kinds import check_count
+from memlib.checks import check_count
 from memlib.metrics.checks import check_between, check_generator, check_number, check_points, checked
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memlib.kinds import check_count
+from memlib.checks import check_count
 from memlib.metrics.alignment import PCA
 from memlib.metrics.checks import check_between, check_number, check_points, checked
 from memlib.metrics.estimates import Estimate, wilson

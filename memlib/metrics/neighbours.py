@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from memlib.kinds import check_count
+from memlib.checks import check_count
 from memlib.metrics.checks import check_flag, check_number, check_points, checked
 
 CHUNK = 2**23  # elements held at once per temporary: 32 MB in float32

@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 
 from memlib.devices import check_device
-from memlib.files import write_atomically
-from memlib.provenance import provenance
+from memlib.lab.files import write_atomically
+from memlib.lab.provenance import provenance
 from tests.benchmarks import experiments, fleets, growth, metrics, neighbours, sampling, sliders, steps, sweeps
 from tests.benchmarks.headlines import sections, write_headlines
 

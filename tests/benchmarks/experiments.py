@@ -13,15 +13,21 @@ from unittest.mock import patch
 
 import torch
 
-from memlib import run, sample
+from memlib import sample
+from memlib.lab import run
+from memlib.lab.profiles import profile
 from memlib.metrics.judge import judge
-from memlib.profiles import profile
 from memlib.training import TrainConfig
 from tests.benchmarks.measure import ratio, rounds, table
 from tests.benchmarks.steps import peer
 
 STEPS = 100
-LOAD = {"nothing": "pass", "torch": "import torch", "memlib": "import memlib", "all of memlib": "import memlib.explore"}
+LOAD = {
+    "nothing": "pass",
+    "torch": "import torch",
+    "memlib": "import memlib",
+    "all of memlib": "import memlib.viz.explore",
+}
 
 
 def experiment(repeats: int, device: str) -> Iterator[str]:

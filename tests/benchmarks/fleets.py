@@ -11,13 +11,14 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from memlib import train, train_fleet
-from memlib.data import kind_of, load
+from memlib import train
 from memlib.devices import WARM
-from memlib.experiment import Experiment
-from memlib.plans import PLANS, key, networks, read_plan
-from memlib.profiles import profile
-from memlib.sweep import FLEET
+from memlib.lab import train_fleet
+from memlib.lab.data import kind_of, load
+from memlib.lab.experiment import Experiment
+from memlib.lab.plans import PLANS, key, networks, read_plan
+from memlib.lab.profiles import profile
+from memlib.lab.sweep import FLEET
 from tests.benchmarks.measure import exponent, gigaflops, matmul_rate, ratio, rounds, table
 
 SIZES = {"points": (1, 2, 4, 8, 16, 32, 64), "signals": (1, 4, 8, 16, 64), "images": (1, 4, 16)}

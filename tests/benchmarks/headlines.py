@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from memlib.files import write_between
-from memlib.provenance import ROOT
+from memlib.lab.files import write_between
+from memlib.lab.provenance import ROOT
 from tests.benchmarks.measure import table
 
 README = ROOT / "README.md"

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from memlib import ExactDenoiser, Schedule, ddpm, dpm_solver, initial_noise, sample, sample_generators, train
-from memlib.data import load
+from memlib.lab.data import load
+from memlib.lab.profiles import profile
 from memlib.metrics import Estimate, bootstrap
 from memlib.metrics.judge import _energy
-from memlib.profiles import profile
 from tests.benchmarks.measure import ratio, rounds, table
 from tests.benchmarks.steps import IMAGES, SIGNALS, Side, everybody, random_data
 

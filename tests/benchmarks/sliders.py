@@ -10,9 +10,11 @@ from statistics import median
 import ipywidgets as widgets
 import torch
 
-from memlib import data, explore, plots
-from memlib.plans import key, read_plan
-from memlib.results import read
+from memlib import viz as plots
+from memlib.lab import data
+from memlib.lab.plans import key, read_plan
+from memlib.lab.records import read
+from memlib.viz import explore
 from tests.benchmarks.measure import seconds, table
 
 MOVES = 5  # of each slider, in a round

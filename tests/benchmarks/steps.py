@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from memlib import Schedule, TrainConfig, UNet, gaussian_interval, loss_at, train, uniform
-from memlib.data import load
 from memlib.devices import has_bfloat16
-from memlib.results import LOSS_AT
+from memlib.lab.data import load
+from memlib.lab.records import LOSS_AT
 from tests.benchmarks.measure import gigaflops, ratio, rounds, table
 
 PRECISIONS = ("float32", "bfloat16")

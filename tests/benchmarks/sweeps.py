@@ -12,9 +12,9 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
-from memlib import Experiment, run, sweep
-from memlib.profiles import profile
-from memlib.results import RESULTS, read
+from memlib.lab import Experiment, run, sweep
+from memlib.lab.profiles import profile
+from memlib.lab.records import RESULTS, read
 from memlib.training import TrainConfig
 from tests.benchmarks.measure import ratio, seconds, table
 

@@ -1,0 +1,199 @@
+"""Many networks of one architecture trained at once, at less than the price of one after the other.
+
+Their parameters are the rows of one matrix: the forward pass is vectorised over the rows (torch.func), and clipping,
+Adam and averaging are a handful of operations on the whole. On a GPU, which small networks leave idle between kernels,
+and for small layers on a CPU, that is where the time goes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.overrides import TorchFunctionMode
+
+from memlib.devices import captured, send
+from memlib.schedules import Schedule, mix
+from memlib.timesteps import TimestepDistribution
+from memlib.training import TrainConfig, checked, draw
+
+
+@dataclass(frozen=True)
+class FleetStep:
+    """What one step did to K networks. Tensors stay on the device, as in `Step`."""
+
+    step: int
+    """Steps done so far, from 1."""
+    loss: Tensor
+    """(K,) the weighted mean that was minimised."""
+    t: Tensor
+    """(K, B) the timesteps drawn."""
+    losses: Tensor
+    """(K, B) unweighted mean squared error of each example's predicted noise."""
+    models: Sequence[nn.Module]
+    emas: Sequence[nn.Module]
+    """The networks with averaged weights: sample from these. Parameters are rows of `weights` and `averages`."""
+    weights: Tensor
+    """(K, P) the parameters of each network in a row, as averages: (K, P)."""
+    averages: Tensor
+    optimizer: torch.optim.Optimizer
+    generators: Sequence[torch.Generator]
+    T: int
+
+    def state(self) -> dict:
+        """A copy of all that `train_fleet(..., state=...)` needs to go on as if it had never stopped."""
+        state = {"weights": self.weights.detach(), "averages": self.averages, "optimizer": self.optimizer.state_dict()}
+        generators = [generator.get_state() for generator in self.generators]
+        return copy.deepcopy(state) | {"generators": generators, "step": self.step}
+
+
+def train_fleet(
+    models: Sequence[nn.Module],
+    x0s: Sequence[Tensor],
+    schedule: Schedule,
+    timesteps: Sequence[TimestepDistribution],
+    config: TrainConfig | None = None,
+    *,
+    generators: Sequence[torch.Generator],
+    device: str | torch.device | None = None,
+    state: dict | None = None,
+    loss_weights: Sequence[Tensor | None] | None = None,
+) -> Iterator[FleetStep]:
+    """`train` for K networks at once, one FleetStep per iteration; each is trained as it would be alone.
+
+    A network of the fleet has its own training examples (N, *D) in `x0s` (N may differ, *D may not), distribution,
+    generator and, in `loss_weights`, weight (T,) or None; all else they share. Each draws the numbers that it would
+    draw alone and is clipped by its own norm, so that its weights are those of `train` up to rounding. Where that is to
+    bfloat16, two or more networks round less: convolutions, which vmap hides from autocast, stay in float32, but for
+    those of signals on a GPU and of images on a CPU. On a GPU a step is recorded once and then replayed, so that a
+    network must not read a value back from it; `train` does without.
+
+    Raises what `train` does, naming the member, RuntimeError for a step that cannot be recorded, and ValueError where
+    the sequences differ in length, the networks in anything but the values of their parameters, a parameter is frozen,
+    or a layer keeps running statistics.
+    """
+    config = config or TrainConfig()
+    loss_weights = [None] * len(models) if loss_weights is None else loss_weights
+    members = {"x0s": x0s, "timesteps": timesteps, "generators": generators, "loss_weights": loss_weights}
+    for name, values in members.items():
+        if len(values) != len(models) or not len(models):
+            raise ValueError(f"{name} holds {len(values)}, models {len(models)}; need one for each, and at least one")
+    if state is not None and (missing := {"weights", "averages", "optimizer", "generators", "step"} - set(state)):
+        raise ValueError(f"state lacks {sorted(missing)}; need what FleetStep.state() returns")
+    data, weights, forms = [], [], []
+    for k, (model, x0, own, weight) in enumerate(zip(models, x0s, timesteps, loss_weights, strict=True)):
+        try:
+            x0, weight = checked(model, x0, schedule, own, device, weight)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"member {k}: {error}") from error
+        data.append(x0)
+        weights.append(x0.new_ones(schedule.T) if weight is None else weight)
+        forms.append(_form(model))
+        if frozen := [name for name, p in model.named_parameters() if not p.requires_grad]:
+            raise ValueError(f"member {k}: {', '.join(frozen)} is frozen, and a fleet trains all; use `train`")
+        if kept := [name for name, part in model.named_modules() if getattr(part, "track_running_stats", False)]:
+            raise ValueError(f"member {k}: {', '.join(kept)} keeps running statistics, a fleet does not; use `train`")
+        if forms[k] != forms[0] or x0.shape[1:] != data[0].shape[1:] or x0.device != data[0].device:
+            raise ValueError(f"member {k}: its network or the shape of its examples is not that of member 0")
+    return _train(list(models), data, schedule, timesteps, config, generators, state, torch.stack(weights))
+
+
+def _train(models, x0s, schedule, timesteps, config, generators, state, loss_weights) -> Iterator[FleetStep]:
+    weights = torch.stack([parameters_to_vector(model.parameters()).detach() for model in models])
+    averages, start, device = weights.clone(), 0, x0s[0].device
+    weights.requires_grad_()
+    optimizer = torch.optim.Adam([weights], lr=config.learning_rate, fused=True, capturable=device.type == "cuda")
+    if state is not None:
+        with torch.no_grad():
+            weights.copy_(state["weights"])
+        averages.copy_(state["averages"])
+        optimizer.load_state_dict(state["optimizer"])
+        optimizer.param_groups[0]["capturable"] = device.type == "cuda"  # not where the state was made
+        for generator, own in zip(generators, state["generators"], strict=True):
+            generator.set_state(own.clone())  # of a view, torch would read from where its storage begins
+        start = state["step"]
+    emas = [copy.deepcopy(model).eval().requires_grad_(False) for model in models]
+    for networks, rows in ((models, weights.detach()), (emas, averages)):
+        for network, row in zip(networks, rows, strict=True):
+            vector_to_parameters(row, network.parameters())  # they are views: what changes the matrix changes them
+    model = models[0].train()
+    names, shapes = zip(*((name, p.shape) for name, p in model.named_parameters()), strict=True)
+    sizes = [shape.numel() for shape in shapes]
+
+    def one(row: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        parts = (part.view(shape) for part, shape in zip(row.split(sizes), shapes, strict=True))
+        return functional_call(model, dict(zip(names, parts, strict=True)), (x_t, t))
+
+    data, alpha_bar = torch.cat(x0s), schedule.alpha_bar.to(device)
+    lengths = torch.tensor([len(x0) for x0 in x0s])
+    firsts = (lengths.cumsum(0) - lengths)[:, None]  # where each network's examples begin
+    # vmap makes grouped convolutions of images, which cost a CPU more than one network after the other
+    one_by_one = len(models) == 1 or (device.type == "cpu" and data.ndim == 4)
+
+    def update(
+        index: Tensor, t: Tensor, eps: Tensor, rate: float | Tensor, share: float | Tensor
+    ) -> tuple[Tensor, ...]:
+        """One step of the optimiser and of the averages: the losses (K,), (K, B) and the gradients' norms (K,)."""
+        x_t = mix(data[index], alpha_bar[t], eps)
+        with config.autocast(device):
+            if one_by_one:
+                predicted = torch.stack([one(*member) for member in zip(weights, x_t, t, strict=True)])
+            else:
+                with _Products() if device.type == "cuda" else nullcontext():
+                    predicted = vmap(one)(weights, x_t, t)
+        losses = (predicted.float() - eps).square().flatten(2).mean(2)
+        loss = (loss_weights.gather(1, t) * losses).mean(1)
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.zero_grad()
+        loss.sum().backward()
+        norm = weights.grad.norm(dim=1)
+        weights.grad *= (config.grad_clip / (norm + 1e-6)).clamp(max=1)[:, None]  # as clip_grad_norm_ does
+        optimizer.step()
+        averages.lerp_(weights.detach(), share)
+        return loss.detach(), losses.detach(), norm
+
+    update = captured(update, device)
+    for step in range(start, config.steps):
+        members = zip(x0s, timesteps, generators, strict=True)
+        draws = zip(*(draw(x0, own, config.batch_size, generator) for x0, own, generator in members), strict=True)
+        index, t, eps = map(torch.stack, draws)
+        numbers = config.learning_rate_at(step), 1 - config.ema_decay_at(step)
+        loss, losses, norm = update(*(send(x, device) for x in (index + firsts.to(index), t, eps)), *numbers)
+        if config.is_checked(step) and not (finite := (loss + norm).isfinite()).all():
+            k = int(finite.int().argmin())
+            found = f"the loss is {loss[k].item()}, the gradient's norm {norm[k].item()} at step {step + 1}"
+            raise FloatingPointError(f"member {k}: {found}; lower learning_rate or loss_weight")
+        yield FleetStep(
+            step + 1, loss, t, losses, models, emas, weights, averages, optimizer, generators,
+            schedule.T,
+        )  # fmt: skip
+
+
+class _Products(TorchFunctionMode):
+    """Convolutions of signals as one matrix product of all networks' weights and windows of x: with it a GPU takes 0.7
+    of the time for a step that it takes with the grouped convolution which vmap makes of them. For images it is the
+    other way round (tests/benchmarks/README.md)."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is not F.conv1d or len(args) != 7 or not isinstance(args[3], tuple):  # else as torch.nn calls it
+            return function(*args, **kwargs or {})
+        x, weight, bias, (stride,), padding, dilation, groups = args
+        if groups != 1 or dilation != (1,) or isinstance(padding, str):
+            return function(*args)
+        windows = F.pad(x, padding * 2).unfold(2, weight.shape[2], stride)
+        out = torch.einsum("oci,bcli->bol", weight, windows)
+        return out if bias is None else out + bias.to(out.dtype)[:, None]
+
+
+def _form(model: nn.Module) -> tuple[str, list, list]:
+    """All of a network but the values of its parameters."""
+    parameters = [(name, p.shape, p.dtype) for name, p in model.named_parameters()]
+    buffers = [(name, buffer.tolist()) for name, buffer in model.named_buffers()]
+    return repr(model), parameters, buffers
