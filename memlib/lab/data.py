@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -114,15 +113,11 @@ def load(
     drawn = torch.from_numpy(items[torch.randperm(len(items), generator=generator)[: sum(sizes)]])
     if kind == "image":
         drawn = drawn.permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
-    return Dataset(
-        name,
-        *(part.clone() for part in drawn.split(sizes)),
-        value_range=(-1.0, 1.0) if kind == "image" else (float(items.min()), float(items.max())),
-        kind=kind,
-        licence=LICENCES.get(name, "MIT (made by memlib)"),
-        source=SOURCES.get(name, "made by memlib"),
-        sha256=hashlib.sha256(items.tobytes()).hexdigest(),
-    )
+    train, held_out, fresh = (part.clone() for part in drawn.split(sizes))
+    value_range = (-1.0, 1.0) if kind == "image" else (float(items.min()), float(items.max()))
+    licence, source = LICENCES.get(name, "MIT (made by memlib)"), SOURCES.get(name, "made by memlib")
+    content = hashlib.sha256(items.tobytes()).hexdigest()
+    return Dataset(name, train, held_out, fresh, value_range, kind, licence, source, content)
 
 
 def check_image_size(image_size: int) -> None:
@@ -154,11 +149,7 @@ def _folder(name: str) -> Path:
     if own and (own / name).is_dir():
         return own / name
     try:
-        if name == "emoji" or (DOWNLOADS / name).is_dir():
-            return DATA if name == "emoji" else DOWNLOADS / name
-        if os.environ.get("MEMLIB_OFFLINE", "0") not in ("", "0"):
-            raise ValueError("MEMLIB_OFFLINE forbids downloads")
-        return make_ready(DOWNLOADS / name, BUILD[name])
+        return DATA if name == "emoji" else make_ready(DOWNLOADS / name, BUILD[name])
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of this machine's disk

@@ -39,7 +39,7 @@ def _commit() -> str:
 
 def _git(*arguments: str) -> str:
     try:
-        return subprocess.run(["git", "-C", ROOT, *arguments], capture_output=True, text=True).stdout.strip()
+        return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True).stdout.strip()
     except FileNotFoundError:
         return ""
 

