@@ -173,7 +173,7 @@ def _frames(
             x0, eps = predict(model, schedule, x, t, clip)
             yield Frame(t, x, x0)
             x = step(x, x0, eps, _alpha_bar(schedule, t), _alpha_bar(schedule, s))
-        yield Frame(s, x, x if s == CLEAN else predict(model, schedule, x, s, clip)[0])
+        yield Frame(times[-1], x, x if times[-1] == CLEAN else predict(model, schedule, x, times[-1], clip)[0])
 
     return frames(start)
 

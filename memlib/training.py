@@ -33,8 +33,8 @@ class TrainConfig:
     cooldown: int = 0  # last steps, over which it falls linearly to zero: less residual noise after a short budget
     ema_decay: float = 0.999  # of the averaged weights, which are sampled from: min(decay, (1 + n)/(10 + n)) in step n
     grad_clip: float = 1.0  # largest norm of the gradient of all parameters
-    # float32, bfloat16 (autocast), or auto: bfloat16 if the device computes in it. On a GPU torch rounds convolutions in
-    # float32 to TF32 unless `torch.backends.cudnn.allow_tf32` is off.
+    # float32, bfloat16 (autocast), or auto: bfloat16 if the device computes in it. On a GPU torch rounds convolutions
+    # in float32 to TF32 unless `torch.backends.cudnn.allow_tf32` is off.
     precision: str = "auto"
 
     def __post_init__(self) -> None:
@@ -125,7 +125,8 @@ def train(
         averages: list[Tensor] = [*ema.parameters()]
 
         for step in range(start, budget.steps):
-            model.train(), ema.eval()  # in each step: what the caller does between two of them changes nothing
+            model.train()  # in each step: what the caller does between two of them changes nothing
+            ema.eval()
             index, t, eps = draw(x0, timesteps, budget.batch_size, generator)
             eps = eps.to(device)
             x_t = schedule.noise(x0[index.to(device)], t, eps)
@@ -140,7 +141,7 @@ def train(
             norm = torch.nn.utils.clip_grad_norm_(weights, budget.grad_clip, foreach=True)
             optimizer.step()
             with torch.no_grad():
-                torch._foreach_lerp_(averages, weights, 1 - budget.ema_decay_at(step))
+                torch._foreach_lerp_(averages, weights, 1 - budget.ema_decay_at(step))  # pyright: ignore
                 for kept, buffer in zip(ema.buffers(), model.buffers(), strict=True):  # such as a norm's running mean
                     kept.copy_(buffer)
             if budget.is_checked(step) and not (loss + norm).isfinite():
