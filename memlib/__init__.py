@@ -1,6 +1,6 @@
 """How the choice of training timesteps controls memorization in diffusion models."""
 
-from memlib.models import MLP, ExactDenoiser, UNet
+from memlib.models import MLP, ExactDenoiser, Spliced, UNet
 from memlib.samplers import Frame, ddim, ddpm, dpm_solver, initial_noise, sample, sample_generators
 from memlib.schedules import Schedule
 from memlib.timesteps import (
@@ -22,6 +22,7 @@ __all__ = [
     "ExactDenoiser",
     "Frame",
     "Schedule",
+    "Spliced",
     "Step",
     "TimestepDistribution",
     "TrainConfig",
