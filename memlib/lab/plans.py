@@ -1,10 +1,6 @@
-"""What a sweep runs, as data: a plan is a TOML file of controls, and a control with a seed is one configuration.
+"""What a sweep runs, as data: a plan is a TOML file of controls; a control with a data set and a seed is a configuration.
 
-A configuration is a plain dict that JSON keeps: an Experiment's description with `timesteps` as a recipe in place of
-the vector, so that it is short and its hash does not hang on a last digit. The recipes: "uniform";
-{"interval": [low, high], "tails": ...} in t; {"log_snr": [low, high]}; {"at": [t, ...], "weights": [...]}, which is
-interpolated and may have a "name". With `weighted`, t is drawn uniformly and the loss weighted by T p(t). A splice is
-two configurations and a timestep.
+A configuration is the dict of `Experiment.to_dict`, or a splice: {"above": configuration, "below": ..., "at": timestep}.
 """
 
 from __future__ import annotations
@@ -13,69 +9,65 @@ import hashlib
 import json
 import math
 import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from memlib.lab import data
-from memlib.lab.experiment import Experiment
-from memlib.lab.profiles import profile
+from memlib.lab.experiment import Experiment, Network
+from memlib.lab.profiles import Profile
+from memlib.lab.profiles import profile as budgets
 from memlib.schedules import Schedule
-from memlib.timesteps import TimestepDistribution, from_weights, gaussian_interval, uniform
+from memlib.timesteps import from_recipe, uniform
+from memlib.training import TrainConfig
 
 PLANS = data.DATA / "plans"
 Config = dict[str, Any]
-_CONTROL, _SPLICED = {"timesteps", "weighted", "size", "length", "only"}, {"splice", "only"}
-
-
-def distribution(recipe: str | Mapping[str, Any], schedule: Schedule) -> TimestepDistribution:
-    """The distribution over the schedule's timesteps that a recipe describes. Raises ValueError for no known recipe."""
-    T = schedule.T
-    keys = set(recipe) if isinstance(recipe, Mapping) else recipe
-    try:
-        if keys == "uniform":
-            return uniform(T)
-        if keys in ({"interval"}, {"interval", "tails"}):
-            return gaussian_interval(T, *recipe["interval"], tails=recipe.get("tails", "proportional"))
-        if keys == {"log_snr"}:
-            low, high = recipe["log_snr"]
-            return gaussian_interval(T, *(schedule.t_at_snr(math.exp(s)) for s in (high, low)))
-        if keys in ({"at", "weights"}, {"at", "weights", "name"}) and isinstance(recipe.get("name", ""), str):
-            if not (np.diff(recipe["at"]) > 0).all():
-                raise ValueError("at must rise, for the weights are interpolated between its timesteps")
-            return from_weights(torch.from_numpy(np.interp(np.arange(T), recipe["at"], recipe["weights"])))
-        raise ValueError("need 'uniform', or a table with interval (and tails), log_snr, or at and weights (and name)")
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"timesteps = {recipe!r}; {error}") from error
+_CONTROL, _SPLICED = {"timesteps", "weighted", "size", "length", "only", "label", "claim"}, {"splice", "only"}
+_NO_SPLICE = {"above": None, "below": None, "at": 0}
+_TAKEN = ("uniform", "interval", "log-SNR", "interpolated", "vector")  # so do the words for other recipes begin
+_NEED = {
+    "splice": "above, below and at, an integer",
+    "weighted": "true or false",
+    "only": f"a list of {', '.join(data.NAMES)}",
+    "label": f"words that do not begin with {', '.join(_TAKEN)}",
+    **dict.fromkeys(("size", "length"), "a number above 0"),
+}
 
 
 def experiment(config: Mapping[str, Any]) -> Experiment:
-    """The experiment of a configuration that is no splice, its key as label. Raises as Experiment does, and ValueError
-    for a key that is missing."""
-    plain = dict(config)
-    recipe, weighted = plain.pop("timesteps"), plain.pop("weighted")
-    base = Experiment.from_dict(plain | {"timesteps": uniform(1000).pmf})  # for the schedule that the recipe refers to
-    chosen = distribution(recipe, base.build_schedule())
-    return replace(
-        base,
-        timesteps=uniform(chosen.T) if weighted else chosen,
-        loss_weight=chosen.effective_weight() if weighted else None,
-        label=key(config),
-    )
+    """The experiment of a configuration that is no splice, with what `describe` calls it as its label."""
+    return Experiment.from_dict(config, describe(config))
 
 
 def key(config: Mapping[str, Any]) -> str:
-    """The configuration's name: 16 hexadecimal digits of the sha256 of its JSON, keys sorted."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+    """16 digits that name a configuration, whatever its data hold: by them a plan's runs are found among records."""
+    return _hash([[_filled(part) for part in networks(config)], config.get("at")])
+
+
+def record_key(config: Mapping[str, Any], content: str) -> str:
+    """16 digits that name a record made with data of this content (`Dataset.sha256`): a run's are `Experiment.key`."""
+    if is_splice(config):
+        return _hash([record_key(config["above"], content), record_key(config["below"], content), config["at"]])
+    return Experiment.from_dict(config).key(content)
 
 
 def setting(config: Mapping[str, Any]) -> str:
     """All of a configuration but where its training looks, as JSON: equal for runs that may be compared."""
-    return json.dumps({k: v for k, v in config.items() if k not in ("timesteps", "weighted")}, sort_keys=True)
+    return _json({k: v for k, v in _filled(config).items() if k not in ("timesteps", "loss_weight")})
+
+
+def control(config: Mapping[str, Any]) -> str:
+    """Where the training of a configuration looks, as JSON: equal for the runs of one control."""
+    return _json([[part["timesteps"], part.get("loss_weight")] for part in networks(config)] + [config.get("at")])
+
+
+def is_uniform(config: Mapping[str, Any]) -> bool:
+    """Whether training draws every timestep equally often, with equal weight."""
+    return config.get("timesteps") == {"name": "uniform"} and config.get("loss_weight") is None
 
 
 def is_splice(config: Mapping[str, Any]) -> bool:
@@ -84,100 +76,140 @@ def is_splice(config: Mapping[str, Any]) -> bool:
 
 
 def networks(config: Mapping[str, Any]) -> list[Config]:
-    """The configurations that are trained for it: the two of a splice, else itself. ValueError for a missing key."""
-    return [config["above"], config["below"]] if is_splice(config) else [config]
+    """The configurations that are trained for it: the two of a splice, else itself."""
+    return [config["above"], config["below"]] if is_splice(config) else [dict(config)]
 
 
 def describe(config: Mapping[str, Any]) -> str:
-    """The control in a few words, as tables and plots name it. Raises ValueError for a missing key or no recipe."""
+    """The control in a few words, for tables and plots. Nothing is identified by them: see `control`."""
     if is_splice(config):
         return f"{describe(config['above'])} above t = {config['at']}, {describe(config['below'])} below"
-    recipe = config["timesteps"]
-    if recipe == "uniform":
-        name = "uniform"
-    elif not isinstance(recipe, Mapping):
-        raise ValueError(f"timesteps = {recipe!r}; need 'uniform' or a table")
-    elif "interval" in recipe:
-        name = "interval {:g} to {:g}".format(*recipe["interval"])
-        name += f", tails {recipe['tails']}" if "tails" in recipe else ""
-    elif "log_snr" in recipe:
-        name = "log-SNR {1:g} to {0:g}".format(*recipe["log_snr"])
-    else:
-        name = recipe.get("name", "equal contributions")
-    return name + (", as weight" if config["weighted"] else "")
+    drawn, weight = (words(config.get(name), config["dataset"]) for name in ("timesteps", "loss_weight"))
+    if not weight:
+        return drawn
+    return f"{weight}, as weight" if drawn == "uniform" else f"{drawn}, with {weight} as weight"
 
 
-def read_plan(plan: str | Path, budgets: str = "recorded") -> list[Config]:
-    """The configurations of a plan, by the name of a file in data/plans or by path, seed by seed.
+def words(recipe: Any, dataset: str = "") -> str:
+    """A recipe in a few words. Interpolated weights have the label that a plan of data/plans gives them."""
+    name = recipe["name"] if isinstance(recipe, Mapping) else "vector"
+    if recipe is None or name == "uniform":
+        return recipe and name
+    if name == "gaussian_interval":
+        options = [f", {option} {recipe[option]}" for option in ("confidence", "tails") if option in recipe]
+        return f"interval {recipe['low']:.12g} to {recipe['high']:.12g}{''.join(options)}"
+    if name == "log_snr_interval":
+        return f"log-SNR {recipe['high']:.12g} to {recipe['low']:.12g}"
+    return _labels().get((dataset, _json(recipe)), f"{name} {_hash(recipe)[:6]}")
 
-    `budgets` names the profile. Raises FileNotFoundError, naming the plans, and ValueError for what a plan cannot hold.
-    """
-    path = PLANS / f"{plan}.toml"
-    if not path.is_file():
-        path = Path(plan)
+
+def read_plan(plan: str | Path, profile: str = "recorded", claim: str = "") -> list[Config]:
+    """The configurations of a plan, named as in data/plans or by its path, seed by seed; or only those for one claim."""
+    path = PLANS / f"{plan}.toml" if (PLANS / f"{plan}.toml").is_file() else Path(plan)
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in PLANS.glob("*.toml")))
         raise FileNotFoundError(f"plan = {str(plan)!r} is neither a file nor one of {known}")
+    content, budget, made = _read(path), budgets(profile), []
+    for dataset, count in content["seeds"].items():
+        for one in content["controls"]:
+            if dataset in one.get("only", [dataset]) and claim in ("", one.get("claim")):
+                try:
+                    made.append((count, _configuration(dataset, one, budget)))
+                except (TypeError, ValueError) as error:
+                    raise ValueError(f"{path}: {one}: {error}") from error
+    return [seeded(config, seed) for seed in range(max(content["seeds"].values())) for n, config in made if seed < n]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A plan's content, checked; ValueError names the file."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path} is no TOML: {error}") from error
-    if set(content) != {"question", "seeds", "controls"}:
-        raise ValueError(f"{path} has the keys {sorted(content)}; need question, seeds and controls")
-    seeds, controls = content["seeds"], content["controls"]
-    if not (isinstance(seeds, dict) and seeds and all(type(count) is int and count > 0 for count in seeds.values())):
-        raise ValueError(f"{path}: seeds = {seeds!r}; need a table of data sets with the number of seeds of each")
-    if not (isinstance(controls, list) and all(isinstance(control, dict) for control in controls)):
-        raise ValueError(f"{path}: controls = {controls!r}; need tables, each under [[controls]]")
-    for control in controls:
-        if ("timesteps" in control) == ("splice" in control):
-            raise ValueError(f"{path}: the control {control} needs either timesteps or splice")
-        known = _SPLICED if "splice" in control else _CONTROL
-        if unknown := set(control) - known:
-            raise ValueError(f"{path}: unknown {sorted(unknown)} in a control; known are {sorted(known)}")
-        splice = control.get("splice", {"above": "uniform", "below": "uniform", "at": 1})
-        fits = isinstance(splice, dict) and set(splice) == {"above", "below", "at"}
-        if not (fits and type(splice["at"]) is int and splice["at"] >= 0):
-            raise ValueError(f"{path}: splice = {splice}; need above, below and at, an integer >= 0")
-        if not isinstance(control.get("weighted", False), bool):
-            raise ValueError(f"{path}: weighted = {control['weighted']!r}; need true or false")
-        only = control.get("only", [])
-        if not isinstance(only, list) or not set(map(str, only)) <= set(data.NAMES):
-            raise ValueError(f"{path}: only = {only!r}; need a list of {', '.join(data.NAMES)}")
-        for name in ("size", "length"):
-            if not (type(value := control.get(name, 1)) in (int, float) and 0 < value < math.inf):
-                raise ValueError(f"{path}: {name} = {value!r}; need a number above 0")
-    return list(_configurations(content, budgets))
+        if set(content) != {"question", "seeds", "controls"}:
+            raise ValueError(f"it has the keys {sorted(content)}; need question, seeds and controls")
+        seeds, controls = content["seeds"], content["controls"]
+        counts = seeds.items() if isinstance(seeds, dict) else []
+        if not counts or not all(name in data.NAMES and type(n) is int and n > 0 for name, n in counts):
+            raise ValueError(f"seeds = {seeds!r}; need data sets with their numbers of seeds; known {data.NAMES}")
+        if not isinstance(controls, list) or not all(isinstance(control, dict) for control in controls):
+            raise ValueError(f"controls = {controls!r}; need tables, each under [[controls]]")
+        for one in controls:
+            _check(one)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return content
 
 
-def _configurations(content: Mapping[str, Any], budgets: str) -> Iterator[Config]:
-    seeds = content["seeds"]
-    for seed in range(max(seeds.values())):
-        for dataset in (name for name, count in seeds.items() if seed < count):
-            for control in content["controls"]:
-                if dataset not in control.get("only", [dataset]):
-                    continue
-                if splice := control.get("splice"):
-                    above, below = (_one(dataset, seed, {"timesteps": splice[k]}, budgets) for k in ("above", "below"))
-                    yield {"above": above, "below": below, "at": splice["at"]}
-                else:
-                    yield _one(dataset, seed, control, budgets)
+def _check(one: Config) -> None:
+    """Refuse, by name, what a control cannot hold."""
+    known = _SPLICED if "splice" in one else _CONTROL
+    if not ("splice" in one or "timesteps" in one) or not set(one) <= known:
+        raise ValueError(f"the control {one} needs either timesteps or splice, and has no keys but {sorted(known)}")
+    splice, only, label = one.get("splice", _NO_SPLICE), one.get("only", []), one.get("label", "")
+    numbers = {name: one.get(name, 1) for name in ("size", "length")}
+    fits = {
+        "splice": isinstance(splice, dict) and set(splice) == set(_NO_SPLICE) and type(splice["at"]) is int,
+        "weighted": isinstance(one.get("weighted", False), bool),
+        "only": isinstance(only, list) and all(name in data.NAMES for name in only),
+        "label": isinstance(label, str) and not label.startswith(_TAKEN),
+        **{name: type(x) in (int, float) and 0 < x < math.inf for name, x in numbers.items()},
+    }
+    for name in (name for name, well in fits.items() if not well):
+        raise ValueError(f"{name} = {one[name]!r}; need {_NEED[name]}")
 
 
-def _one(dataset: str, seed: int, control: Mapping[str, Any], budgets: str) -> Config:
-    budget = profile(budgets)
+def _configuration(dataset: str, one: Config, budget: Profile) -> Config:
+    """The configuration of a control, with seed 0."""
+    if "splice" in one:
+        parts = {k: _configuration(dataset, {"timesteps": one["splice"][k]}, budget) for k in ("above", "below")}
+        return {**parts, "at": one["splice"]["at"]}
     base = {"points": budget.points, "signal": budget.signals, "image": budget.images}[data.kind_of(dataset)]
-    length = control.get("length", 1)
-    config = replace(
+    length, drawn = one.get("length", 1), from_recipe(one["timesteps"], base.build_schedule())
+    steps, cooldown, *course = (round(x * length) for x in (base.training.steps, base.training.cooldown, *base.course))
+    return replace(
         base,
         dataset=dataset,
-        seed=seed,
-        n_train=round(base.n_train * control.get("size", 1)),
-        training=replace(
-            base.training,
-            steps=round(base.training.steps * length),
-            cooldown=round(base.training.cooldown * length),
-        ),
+        n_train=round(base.n_train * one.get("size", 1)),
+        timesteps=uniform(drawn.T) if one.get("weighted") else drawn,
+        loss_weight=drawn if one.get("weighted") else None,
+        training=replace(base.training, steps=steps, cooldown=cooldown),
+        course=tuple(sorted({step for step in course if step})),
     ).to_dict()
-    del config["loss_weight"], config["label"]
-    return config | {"timesteps": control["timesteps"], "weighted": control.get("weighted", False)}
+
+
+def seeded(config: Config, seed: int) -> Config:
+    """The configuration with another seed."""
+    if is_splice(config):
+        return {k: seeded(v, seed) if k in ("above", "below") else v for k, v in config.items()}
+    return config | {"seed": seed}
+
+
+@cache
+def _labels() -> dict[tuple[str, str], str]:
+    """What the plans of data/plans call recipes that have no words of their own, by data set and recipe."""
+    found: dict[tuple[str, str], str] = {}
+    for content in map(_read, sorted(PLANS.glob("*.toml"))):
+        for one in (one for one in content["controls"] if "label" in one):
+            recipe = _json(from_recipe(one["timesteps"], Schedule.linear()).recipe or one["timesteps"])
+            found |= {(dataset, recipe): one["label"] for dataset in one.get("only", content["seeds"])}
+    taken = Counter((dataset, label) for (dataset, _), label in found.items())
+    return {name: f"{label} {_hash(name[1])[:6]}" if taken[name[0], label] > 1 else label for name, label in found.items()}
+
+
+@cache
+def _default() -> Config:
+    plain = {f.name: f.default for f in fields(Experiment) if f.default is not MISSING and f.name != "label"}
+    return json.loads(_json(plain | {"network": asdict(Network()), "training": asdict(TrainConfig()), "T": 1000}))
+
+
+def _filled(config: Mapping[str, Any]) -> Config:
+    """With the defaults of fields that a configuration recorded earlier did not have."""
+    parts = {name: _default()[name] | config.get(name, {}) for name in ("network", "training")}
+    return {**_default(), **config, **parts}
+
+
+def _json(plain: Any) -> str:
+    return json.dumps(plain, sort_keys=True)
+
+
+def _hash(plain: Any) -> str:
+    return hashlib.sha256(_json(plain).encode()).hexdigest()[:16]
