@@ -1,13 +1,7 @@
-"""Recorded runs -> a verdict for each of the paper's claims C1 to C6 (data/claims.toml). No verdict is typed by hand.
+"""Recorded runs -> a verdict for each of the paper's claims C1 to C6, by the rules in data/claims.toml.
 
-Runs of equal data, seed and budget are compared; degenerate ones (`is_broken`) are excluded. A comparison
-- *supports* a claim if its effect has the claimed sign at a Holm-adjusted p below 0.05, all comparisons being one family,
-- *contradicts* it if the t interval leaves no room for an effect of the least size that would matter,
-- is *undecided* otherwise, and *untestable* with fewer than six pairs; for C2 to C5 where uniform sampling itself does not
-  memorize ('closer to train' not clearly above that of fresh real items); for C3's alignment where memorization has no trend;
-  for C5 in a distance in which not even fresh real items are clearly better than uniform sampling.
-The raw and the smoothed measure of one control support together or not at all; one that contradicts is enough. A data set with
-fewer than six seeds is *exploratory*: shown, never counted. Controls are known by their recipes, never by a displayed text.
+Runs of equal data, seed and budget are compared; degenerate ones (`is_broken`) are excluded. A control is known by its
+recipe, never by the words that describe it.
 """
 
 from __future__ import annotations
@@ -18,7 +12,6 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -33,7 +26,7 @@ from memlib.schedules import Schedule
 from memlib.timesteps import from_recipe
 
 ALPHA, PAIRS = 0.05, 6
-SHARE, RATIO, RHO = 0.05, math.log(1.1), 0.5  # the least effects that matter: on a share, a ln ratio, a rank correlation
+SHARE, RATIO, RHO = 0.05, math.log(1.1), 0.5  # the least effects that matter: a share, a ln ratio, a correlation
 MARKS = ("<!-- verdicts -->", "<!-- end of verdicts -->")
 SHARES = ("closer to train", "smoothed closer to train")
 DISTANCES = ("PCA-W to held-out", "PCA-JS to held-out")
@@ -79,21 +72,19 @@ def judge_claims(
     profile: str = "recorded",
     *,
     alpha: float = ALPHA,
-    least: float = 1.0,
+    least: float = 1,
     corrected: bool = False,
 ) -> list[Verdict]:
     """The verdicts on C1 to C6, for both meanings of "later".
 
-    To see how much depends on the rules' constants: `alpha` is another level for support, `least` multiplies the effects that
-    would matter, and `corrected` holds a contradiction to the family's level too (an interval as wide as Bonferroni's).
+    The other arguments show how much depends on the rules' constants: `alpha` is another level for support, `least`
+    multiplies the effects that would matter, and `corrected` makes a contradiction's interval as wide as Bonferroni's.
     """
     if not (0 < alpha < 1 and 0 < least < math.inf):
         raise ValueError(f"alpha = {alpha}, least = {least}; need a share in 0..1 and a number above 0")
     runs = _by_seed(lines, profile)
     asked = [
-        a
-        for dataset in sorted(runs)
-        for a in _questions(dataset, [runs[dataset][s] for s in sorted(runs[dataset])], least)
+        a for name in sorted(runs) for a in _questions(name, [own for _, own in sorted(runs[name].items())], least)
     ]
     judged = [f for f, _, _ in asked if f.says == "" and f.p is not None]
     adjusted = dict(zip(map(id, judged), holm([f.p for f in judged]), strict=True))
@@ -113,7 +104,8 @@ def verdict_table(verdicts: Iterable[Verdict]) -> str:
     verdicts = list(verdicts)
     datasets = list(dict.fromkeys(d for v in verdicts for d in v.by_dataset))
     rows = [["claim", "the paper says", *datasets, "verdict"]]
-    rows += [[v.claim, v.statement, *(v.by_dataset.get(d, "-") for d in datasets), f"**{v.verdict}**"] for v in verdicts]
+    said = [[v.by_dataset.get(d, "-") for d in datasets] for v in verdicts]
+    rows += [[v.claim, v.statement, *own, f"**{v.verdict}**"] for v, own in zip(verdicts, said, strict=True)]
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
 
@@ -124,21 +116,22 @@ def write_verdicts(verdicts: Iterable[Verdict], path: Path) -> None:
 
 
 def _by_seed(lines: Iterable[Record], profile: str) -> dict[str, dict[int, Runs]]:
-    """Data set -> seed -> control -> finished run, of the controls of the claims at the budget that the plans compare."""
-    budgets = {plans.setting(c | {"seed": 0}) for plan in ("width", "other_images") for c in plans.read_plan(plan, profile)}
+    """Data set -> seed -> control -> record, of the claims' controls at the end of runs at the plans' budget."""
+    planned = [c for plan in ("width", "other_images") for c in plans.read_plan(plan, profile)]
+    budgets = {plans.setting(config, "seed") for config in planned}
     equal = {(c["dataset"], plans.control(c)) for c in plans.read_plan("equalised", profile, claim="C2")}
+    lines = [x for x in lines if not plans.is_splice(x["config"]) and plans.setting(x["config"], "seed") in budgets]
+    lines = [x for x in lines if x["step"] == x["config"]["training"]["steps"]]
     found: dict[str, dict[int, Runs]] = {}
-    compared = [x for x in lines if not plans.is_splice(x["config"]) and x["step"] == x["config"]["training"]["steps"]]
-    compared = [x for x in compared if plans.setting(x["config"] | {"seed": 0}) in budgets]
-    for line, dataset in zip(compared, dataset_names(compared), strict=True):
-        config, looks = line["config"], plans.control(line["config"])
-        name = EQUALISED if (config["dataset"], looks) in equal else _WORDS.get(looks, "")
-        found.setdefault(dataset, {}).setdefault(config["seed"], {})[name] = line
+    for line, dataset in zip(lines, dataset_names(lines), strict=True):
+        looks, runs = plans.control(line["config"]), found.setdefault(dataset, {})
+        name = EQUALISED if (line["config"]["dataset"], looks) in equal else _WORDS.get(looks, "")
+        runs.setdefault(line["config"]["seed"], {})[name] = line
     return found
 
 
 def _questions(dataset: str, seeds: list[Runs], scale: float) -> Iterator[tuple[Finding, int, float]]:
-    """Each finding, not yet decided, with the claimed sign (0: either) and the least effect that would matter times `scale`."""
+    """Each finding, not yet decided, with the claimed sign (0: either) and the least effect that would matter."""
     seeds = [runs for runs in seeds if "uniform" in runs]
     memorizes = _clearly_above(SHARE, seeds, SHARES[0], operator.sub)
     room = {m: _clearly_above(RATIO, seeds, m, _log_ratio) for m in DISTANCES}
@@ -221,39 +214,26 @@ def _verdict(claim: str, findings: Sequence[Finding]) -> Verdict:
     by_dataset, shown = {}, []
     for dataset in dict.fromkeys(f.dataset for f in findings):
         own = [f for f in findings if f.dataset == dataset]
-        own = _trade_off(own) if claim == "C3" else own
+        if claim == "C3" and _together(f.says for f in own if f.measure in SHARES) not in ("supports", "exploratory"):
+            # where memorization has no trend, alignment has no opposite sign to have
+            own = [f if f.measure in SHARES else replace(f, says="untestable") for f in own]
         shown += own
-        groups = [{f.says for f in own if f.group == group} for group in dict.fromkeys(f.group for f in own)]
-        by_dataset[dataset] = _tally([_together(group) for group in groups])
+        groups = {_together(f.says for f in own if f.group == group) for group in {f.group for f in own}}
+        by_dataset[dataset] = "exploratory" if "exploratory" in groups else _overall(_TALLY[says] for says in groups)
     return Verdict(claim, STATEMENTS[claim], _overall(by_dataset.values()), by_dataset, tuple(shown))
 
 
-def _trade_off(findings: Sequence[Finding]) -> list[Finding]:
-    """C3 in one data set: where memorization has no trend, alignment has no opposite sign to have."""
-    if _together({f.says for f in findings if f.measure in SHARES}) in ("supports", "exploratory"):
-        return list(findings)
-    return [f if f.measure in SHARES else replace(f, says="untestable") for f in findings]
+_TALLY = {"supports": "reproduced", "contradicts": "not reproduced"} | dict.fromkeys(("untestable", "undecided"), "")
 
 
-def _together(says: set[str]) -> str:
+def _together(says: Iterable[str]) -> str:
     """What the measures of one comparison say: all must support; one that contradicts is enough."""
-    return next((s for s in ("exploratory", "contradicts", "untestable", "undecided") if s in says), "supports")
-
-
-def _tally(groups: Sequence[str]) -> str:
-    """A claim's verdict in one data set, from what its comparisons say."""
-    if "exploratory" in groups:
-        return "exploratory"
-    if "supports" in groups:
-        return "reproduced" if set(groups) == {"supports"} else "partly"
-    return "not reproduced" if "contradicts" in groups else "inconclusive"
+    return min(says, key=("exploratory", "contradicts", "untestable", "undecided", "supports").index)
 
 
 def _overall(verdicts: Iterable[str]) -> str:
-    """The claims are about all data sets, so one that contradicts is enough where none supports."""
+    """Of comparisons or data sets: a claim is about all of them, so one that contradicts is enough if none supports."""
     judged = set(verdicts) - {"exploratory"}
-    if judged == {"reproduced"}:
-        return "reproduced"
     if judged & {"reproduced", "partly"}:
-        return "partly"
+        return "reproduced" if judged == {"reproduced"} else "partly"
     return "not reproduced" if "not reproduced" in judged else "inconclusive"

@@ -1,6 +1,6 @@
-"""What a sweep runs, as data: a plan is a TOML file of controls; a control with a data set and a seed is a configuration.
+"""What a sweep runs, as data: a plan is a TOML file of controls; a control, a data set and a seed make a configuration.
 
-A configuration is the dict of `Experiment.to_dict`, or a splice: {"above": configuration, "below": ..., "at": timestep}.
+A configuration is the dict of `Experiment.to_dict`, or a splice: {"above": configuration, "below": ..., "at": t}.
 """
 
 from __future__ import annotations
@@ -10,64 +10,74 @@ import json
 import math
 import tomllib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from memlib.lab import data
+from memlib.lab import data, profiles
 from memlib.lab.experiment import Experiment, Network
-from memlib.lab.profiles import Profile
-from memlib.lab.profiles import profile as budgets
 from memlib.schedules import Schedule
 from memlib.timesteps import from_recipe, uniform
 from memlib.training import TrainConfig
 
 PLANS = data.DATA / "plans"
 Config = dict[str, Any]
-_CONTROL, _SPLICED = {"timesteps", "weighted", "size", "length", "only", "label", "claim"}, {"splice", "only"}
-_NO_SPLICE = {"above": None, "below": None, "at": 0}
-_TAKEN = ("uniform", "interval", "log-SNR", "interpolated", "vector")  # so do the words for other recipes begin
-_NEED = {
-    "splice": "above, below and at, an integer",
-    "weighted": "true or false",
-    "only": f"a list of {', '.join(data.NAMES)}",
-    "label": f"words that do not begin with {', '.join(_TAKEN)}",
-    **dict.fromkeys(("size", "length"), "a number above 0"),
+Rules = dict[str, tuple[str, Callable[[Any], bool]]]  # what a key needs, and whether a value fits
+
+_OTHER = ("uniform", "interval", "log-SNR", "interpolated", "vector")  # how `words` begins where there is no label
+_NUMBER = ("a number above 0", lambda x: type(x) in (int, float) and 0 < x < math.inf)
+_ONLY = (f"a list of {', '.join(data.NAMES)}", lambda x: isinstance(x, list) and set(map(str, x)) <= set(data.NAMES))
+_PLAN: Rules = {
+    "question": ("a text", lambda x: isinstance(x, str)),
+    "seeds": (
+        f"a number of seeds for each of some data sets; known are {', '.join(data.NAMES)}",
+        lambda x: isinstance(x, dict) and x and all(k in data.NAMES and type(n) is int and n > 0 for k, n in x.items()),
+    ),
+    "controls": ("tables, each under [[controls]]", lambda x: isinstance(x, list) and {dict} == set(map(type, x))),
 }
+_CONTROL: Rules = {
+    "timesteps": ("a recipe, or else a splice", lambda x: isinstance(x, dict | list)),
+    "weighted": ("true or false", lambda x: isinstance(x, bool)),
+    **{"size": _NUMBER, "length": _NUMBER, "only": _ONLY, "claim": ("a claim's name", lambda x: isinstance(x, str))},
+    "label": (f"a text that does not begin with {_OTHER}", lambda x: isinstance(x, str) and not x.startswith(_OTHER)),
+}
+_AT = (
+    "above, below and at, an integer",
+    lambda x: isinstance(x, dict) and x.keys() == {"above", "below", "at"} and type(x["at"]) is int,
+)
+_SPLICE: Rules = {"splice": _AT, "only": _ONLY}
 
 
 def experiment(config: Mapping[str, Any]) -> Experiment:
-    """The experiment of a configuration that is no splice, with what `describe` calls it as its label."""
+    """The experiment of a configuration that is no splice; its label is what `describe` says."""
     return Experiment.from_dict(config, describe(config))
 
 
 def key(config: Mapping[str, Any]) -> str:
-    """16 digits that name a configuration, whatever its data hold: by them a plan's runs are found among records."""
-    return _hash([[_filled(part) for part in networks(config)], config.get("at")])
+    """16 digits that name a configuration, whatever its data hold: they tell which records belong to a plan."""
+    return _hash([[setting(part) for part in networks(config)], control(config)])
 
 
 def record_key(config: Mapping[str, Any], content: str) -> str:
     """16 digits that name a record made with data of this content (`Dataset.sha256`): a run's are `Experiment.key`."""
     if is_splice(config):
-        return _hash([record_key(config["above"], content), record_key(config["below"], content), config["at"]])
+        return _hash([*(record_key(part, content) for part in networks(config)), config["at"]])
     return Experiment.from_dict(config).key(content)
 
 
-def setting(config: Mapping[str, Any]) -> str:
-    """All of a configuration but where its training looks, as JSON: equal for runs that may be compared."""
-    return _json({k: v for k, v in _filled(config).items() if k not in ("timesteps", "loss_weight")})
+def setting(config: Mapping[str, Any], *without: str) -> str:
+    """All but where training looks (and but for `without`), as JSON: equal for runs that may be compared."""
+    plain = {**_default(), **config}  # a field that is newer than the record has its default
+    plain |= {part: _default()[part] | plain[part] for part in ("network", "training")}
+    return _json({k: v for k, v in plain.items() if k not in ("timesteps", "loss_weight", *without)})
 
 
 def control(config: Mapping[str, Any]) -> str:
-    """Where the training of a configuration looks, as JSON: equal for the runs of one control."""
-    return _json([[part["timesteps"], part.get("loss_weight")] for part in networks(config)] + [config.get("at")])
-
-
-def is_uniform(config: Mapping[str, Any]) -> bool:
-    """Whether training draws every timestep equally often, with equal weight."""
-    return config.get("timesteps") == {"name": "uniform"} and config.get("loss_weight") is None
+    """Where training looks, as JSON: equal for runs of one control."""
+    looks = [[part["timesteps"], part.get("loss_weight")] for part in networks(config)]
+    return _json([*looks, config.get("at")])
 
 
 def is_splice(config: Mapping[str, Any]) -> bool:
@@ -81,130 +91,99 @@ def networks(config: Mapping[str, Any]) -> list[Config]:
 
 
 def describe(config: Mapping[str, Any]) -> str:
-    """The control in a few words, for tables and plots. Nothing is identified by them: see `control`."""
+    """The control in a few words, for tables and plots only: `control` tells controls apart."""
     if is_splice(config):
         return f"{describe(config['above'])} above t = {config['at']}, {describe(config['below'])} below"
-    drawn, weight = (words(config.get(name), config["dataset"]) for name in ("timesteps", "loss_weight"))
-    if not weight:
+    drawn = words(config["timesteps"], config["dataset"])
+    if config.get("loss_weight") is None:
         return drawn
+    weight = words(config["loss_weight"], config["dataset"])
     return f"{weight}, as weight" if drawn == "uniform" else f"{drawn}, with {weight} as weight"
 
 
 def words(recipe: Any, dataset: str = "") -> str:
-    """A recipe in a few words. Interpolated weights have the label that a plan of data/plans gives them."""
+    """A recipe in a few words; for weights and vectors the label that a plan in data/plans gives them, or a hash."""
     name = recipe["name"] if isinstance(recipe, Mapping) else "vector"
-    if recipe is None or name == "uniform":
-        return recipe and name
     if name == "gaussian_interval":
         options = [f", {option} {recipe[option]}" for option in ("confidence", "tails") if option in recipe]
         return f"interval {recipe['low']:.12g} to {recipe['high']:.12g}{''.join(options)}"
     if name == "log_snr_interval":
         return f"log-SNR {recipe['high']:.12g} to {recipe['low']:.12g}"
-    return _labels().get((dataset, _json(recipe)), f"{name} {_hash(recipe)[:6]}")
+    return name if name == "uniform" else _labels().get((dataset, _json(recipe)), f"{name} {_hash(recipe)[:6]}")
 
 
 def read_plan(plan: str | Path, profile: str = "recorded", claim: str = "") -> list[Config]:
-    """The configurations of a plan, named as in data/plans or by its path, seed by seed; or only those for one claim."""
+    """The configurations of a plan, a name in data/plans or a path, seed by seed; or those of its controls for a claim.
+
+    Raises FileNotFoundError, naming the plans, and ValueError, naming the file, for what a plan cannot hold.
+    """
     path = PLANS / f"{plan}.toml" if (PLANS / f"{plan}.toml").is_file() else Path(plan)
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in PLANS.glob("*.toml")))
         raise FileNotFoundError(f"plan = {str(plan)!r} is neither a file nor one of {known}")
-    content, budget, made = _read(path), budgets(profile), []
-    for dataset, count in content["seeds"].items():
-        for one in content["controls"]:
-            if dataset in one.get("only", [dataset]) and claim in ("", one.get("claim")):
-                try:
-                    made.append((count, _configuration(dataset, one, budget)))
-                except (TypeError, ValueError) as error:
-                    raise ValueError(f"{path}: {one}: {error}") from error
-    return [seeded(config, seed) for seed in range(max(content["seeds"].values())) for n, config in made if seed < n]
+    content, budget = _read(path), profiles.profile(profile)
+    controls = [one for one in content["controls"] if claim in ("", one.get("claim"))]
+    try:
+        made = [
+            _configurations(dataset, one, budget, seeds)
+            for dataset, seeds in content["seeds"].items()
+            for one in controls
+            if dataset in one.get("only", [dataset])
+        ]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    return [own[seed] for seed in range(max(content["seeds"].values())) for own in made if seed < len(own)]
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A plan's content, checked; ValueError names the file."""
+    """A plan's content, checked."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-        if set(content) != {"question", "seeds", "controls"}:
-            raise ValueError(f"it has the keys {sorted(content)}; need question, seeds and controls")
-        seeds, controls = content["seeds"], content["controls"]
-        counts = seeds.items() if isinstance(seeds, dict) else []
-        if not counts or not all(name in data.NAMES and type(n) is int and n > 0 for name, n in counts):
-            raise ValueError(f"seeds = {seeds!r}; need data sets with their numbers of seeds; known {data.NAMES}")
-        if not isinstance(controls, list) or not all(isinstance(control, dict) for control in controls):
-            raise ValueError(f"controls = {controls!r}; need tables, each under [[controls]]")
-        for one in controls:
-            _check(one)
+        _check(dict.fromkeys(_PLAN) | content, _PLAN)
+        for one in content["controls"]:
+            _check(*((one, _SPLICE) if "splice" in one else ({"timesteps": None} | one, _CONTROL)))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return content
 
 
-def _check(one: Config) -> None:
-    """Refuse, by name, what a control cannot hold."""
-    known = _SPLICED if "splice" in one else _CONTROL
-    if not ("splice" in one or "timesteps" in one) or not set(one) <= known:
-        raise ValueError(f"the control {one} needs either timesteps or splice, and has no keys but {sorted(known)}")
-    splice, only, label = one.get("splice", _NO_SPLICE), one.get("only", []), one.get("label", "")
-    numbers = {name: one.get(name, 1) for name in ("size", "length")}
-    fits = {
-        "splice": isinstance(splice, dict) and set(splice) == set(_NO_SPLICE) and type(splice["at"]) is int,
-        "weighted": isinstance(one.get("weighted", False), bool),
-        "only": isinstance(only, list) and all(name in data.NAMES for name in only),
-        "label": isinstance(label, str) and not label.startswith(_TAKEN),
-        **{name: type(x) in (int, float) and 0 < x < math.inf for name, x in numbers.items()},
-    }
-    for name in (name for name, well in fits.items() if not well):
-        raise ValueError(f"{name} = {one[name]!r}; need {_NEED[name]}")
+def _check(part: Config, rules: Rules) -> None:
+    for name, value in part.items():
+        need, fits = rules.get(name, (f"one of {', '.join(rules)} in its place", lambda _: False))
+        if not fits(value):
+            raise ValueError(f"{name} = {value!r}; need {need}")
 
 
-def _configuration(dataset: str, one: Config, budget: Profile) -> Config:
-    """The configuration of a control, with seed 0."""
-    if "splice" in one:
-        parts = {k: _configuration(dataset, {"timesteps": one["splice"][k]}, budget) for k in ("above", "below")}
-        return {**parts, "at": one["splice"]["at"]}
+def _configurations(dataset: str, one: Config, budget: profiles.Profile, seeds: int) -> list[Config]:
+    """The configurations of a control, one for each seed."""
+    if splice := one.get("splice"):
+        sides = (_configurations(dataset, {"timesteps": splice[k]}, budget, seeds) for k in ("above", "below"))
+        return [{"above": a, "below": b, "at": splice["at"]} for a, b in zip(*sides, strict=True)]
     base = {"points": budget.points, "signal": budget.signals, "image": budget.images}[data.kind_of(dataset)]
-    length, drawn = one.get("length", 1), from_recipe(one["timesteps"], base.build_schedule())
-    steps, cooldown, *course = (round(x * length) for x in (base.training.steps, base.training.cooldown, *base.course))
-    return replace(
-        base,
-        dataset=dataset,
-        n_train=round(base.n_train * one.get("size", 1)),
-        timesteps=uniform(drawn.T) if one.get("weighted") else drawn,
-        loss_weight=drawn if one.get("weighted") else None,
-        training=replace(base.training, steps=steps, cooldown=cooldown),
-        course=tuple(sorted({step for step in course if step})),
-    ).to_dict()
-
-
-def seeded(config: Config, seed: int) -> Config:
-    """The configuration with another seed."""
-    if is_splice(config):
-        return {k: seeded(v, seed) if k in ("above", "below") else v for k, v in config.items()}
-    return config | {"seed": seed}
+    old, length, p = base.training, one.get("length", 1), from_recipe(one["timesteps"], base.build_schedule())
+    training = replace(old, steps=round(old.steps * length), cooldown=round(old.cooldown * length))
+    looks = {"timesteps": uniform(p.T), "loss_weight": p} if one.get("weighted") else {"timesteps": p}
+    n_train, course = round(base.n_train * one.get("size", 1)), tuple(round(step * length) for step in base.course)
+    plain = replace(base, dataset=dataset, n_train=n_train, training=training, course=course, **looks).to_dict()
+    return [plain | {"seed": seed} for seed in range(seeds)]
 
 
 @cache
 def _labels() -> dict[tuple[str, str], str]:
-    """What the plans of data/plans call recipes that have no words of their own, by data set and recipe."""
+    """The labels in data/plans by data set and recipe; with a hash where two recipes of a data set share one."""
     found: dict[tuple[str, str], str] = {}
     for content in map(_read, sorted(PLANS.glob("*.toml"))):
         for one in (one for one in content["controls"] if "label" in one):
             recipe = _json(from_recipe(one["timesteps"], Schedule.linear()).recipe or one["timesteps"])
             found |= {(dataset, recipe): one["label"] for dataset in one.get("only", content["seeds"])}
-    taken = Counter((dataset, label) for (dataset, _), label in found.items())
-    return {name: f"{label} {_hash(name[1])[:6]}" if taken[name[0], label] > 1 else label for name, label in found.items()}
+    shared = Counter((dataset, label) for (dataset, _), label in found.items())
+    return {(d, r): f"{x} {_hash(json.loads(r))[:6]}" if shared[d, x] > 1 else x for (d, r), x in found.items()}
 
 
 @cache
 def _default() -> Config:
     plain = {f.name: f.default for f in fields(Experiment) if f.default is not MISSING and f.name != "label"}
     return json.loads(_json(plain | {"network": asdict(Network()), "training": asdict(TrainConfig()), "T": 1000}))
-
-
-def _filled(config: Mapping[str, Any]) -> Config:
-    """With the defaults of fields that a configuration recorded earlier did not have."""
-    parts = {name: _default()[name] | config.get(name, {}) for name in ("network", "training")}
-    return {**_default(), **config, **parts}
 
 
 def _json(plain: Any) -> str:

@@ -16,7 +16,9 @@ def paired_difference(values: Sequence[float] | np.ndarray, confidence: float = 
     """The mean of per-seed differences (n,) with Student's t interval, and the two-sided p of no difference."""
     x = np.asarray(values, dtype=float)
     if len(x) < 2 or not np.isfinite(x).all() or not 0 < confidence < 1:
-        raise ValueError(f"values = {x.tolist()}, confidence = {confidence}; need two finite values and a share in 0..1")
+        raise ValueError(
+            f"values = {x.tolist()}, confidence = {confidence}; need two finite values and a share in 0..1"
+        )
     mean, error = x.mean(), x.std(ddof=1) / math.sqrt(len(x))
     half = stats.t.ppf((1 + confidence) / 2, len(x) - 1) * error
     # equal differences have no error: they are certain, unless all are zero
