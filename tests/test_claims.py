@@ -12,7 +12,6 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from memlib.__main__ import main
 from memlib.lab import claims
 from memlib.lab.claims import (
     ALPHA,
@@ -574,19 +573,44 @@ def test_a_page_without_marks_is_named_and_left_alone(page, text: str) -> None:
     assert page.read_text() == text
 
 
-def test_claims_writes_the_recorded_verdicts_from_the_command_line(page, monkeypatch, capsys) -> None:
-    monkeypatch.setattr("memlib.notebooks.ROOT", page.parent)
-    assert main(["claims", "--write"]) == 0
-    assert between_marks(page.read_text(encoding="utf-8")) == capsys.readouterr().out.strip()
-    page.write_text("no marks")
-    assert main(["claims", "--write"]) == 2
-    assert "README.md lacks the marks" in capsys.readouterr().err
+# --- evidence is known by what was run --------------------------------------------------------------------------------
+
+
+def test_a_readers_own_weights_beside_ours_are_no_evidence_whatever_they_are_called() -> None:
+    lines = made_up(CASES["C2"]["reproduced"])
+    own = [x["config"] for x in lines if describe(x["config"]) == EQUALISED]
+    theirs = {"name": "interpolated", "at": [1.0, 2.0], "weights": [1.0, 2.0]}
+    more = [line(c | {"timesteps": theirs}, shifted(0.0)) for c in own]
+    with patch("memlib.lab.plans.words", lambda *_: EQUALISED):
+        assert judge(lines + more) == judge(more + lines) == judge(lines)
+
+
+def test_runs_on_other_data_or_of_another_version_are_never_pooled_with_ours() -> None:
+    ours = made_up(CASES["C4"]["reproduced"])
+    for other in ({"content": "d" * 64}, {"version": 2}):
+        theirs = [x | other for x in made_up(CASES["C4"]["not reproduced"], only="emoji")]
+        for lines in (ours + theirs, theirs + ours):
+            found = verdict(lines, "C4").by_dataset
+            assert found.pop("ecg5000") == "reproduced"
+            assert sorted(found.values()) == ["not reproduced", "reproduced"] and all(
+                "emoji@" in name for name in found
+            )
+    few = [x | {"content": "d" * 64} for x in ours if x["config"]["seed"] == 0]
+    mixed = [x for x in ours if x["config"]["seed"] != 0] + few
+    assert set(verdict(mixed, "C4").by_dataset.values()) == {"exploratory"}, "five seeds and one are not six"
+
+
+def test_records_on_the_way_are_not_judged() -> None:
+    lines = made_up(CASES["C4"]["reproduced"])
+    early = [x | {"step": 10, "measures": {name: [9.0] * 3 for name in x["measures"]}} for x in lines]
+    assert judge(early + lines) == judge(lines + early) == judge(lines)
 
 
 # --- the recorded verdicts --------------------------------------------------------------------------------------------
 
 
-def test_the_readme_states_the_verdicts_that_are_computed_from_the_recorded_results() -> None:
-    text = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
-    assert MARKS[0] in text and MARKS[1] in text, "README.md lacks the marks: `python -m memlib claims --write`"
-    assert between_marks(text) == verdict_table(judge_claims(read()))
+def test_the_recorded_verdicts_are_as_ever_and_stand_in_the_readme() -> None:
+    root = Path(__file__).resolve().parents[1]
+    found = verdict_table(judge_claims(read()))
+    assert found + "\n" == (root / "tests" / "golden" / "claims.txt").read_text()
+    assert between_marks((root / "README.md").read_text(encoding="utf-8")) == found

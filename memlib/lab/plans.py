@@ -121,18 +121,15 @@ def read_plan(plan: str | Path, profile: str = "recorded", claim: str = "") -> l
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in PLANS.glob("*.toml")))
         raise FileNotFoundError(f"plan = {str(plan)!r} is neither a file nor one of {known}")
-    content, budget = _read(path), profiles.profile(profile)
-    controls = [one for one in content["controls"] if claim in ("", one.get("claim"))]
-    try:
-        made = [
-            _configurations(dataset, one, budget, seeds)
-            for dataset, seeds in content["seeds"].items()
-            for one in controls
-            if dataset in one.get("only", [dataset])
-        ]
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
-    return [own[seed] for seed in range(max(content["seeds"].values())) for own in made if seed < len(own)]
+    content, _, made = _read(path), profiles.profile(profile), []
+    for dataset, seeds in content["seeds"].items():
+        for one in content["controls"]:
+            if dataset in one.get("only", [dataset]) and claim in ("", one.get("claim")):
+                try:
+                    made.append((seeds, _configuration(dataset, _json(one), profile)))
+                except (TypeError, ValueError) as error:
+                    raise ValueError(f"{path}: {one}: {error}") from error
+    return [_seeded(own, seed) for seed in range(max(content["seeds"].values())) for n, own in made if seed < n]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -154,18 +151,24 @@ def _check(part: Config, rules: Rules) -> None:
             raise ValueError(f"{name} = {value!r}; need {need}")
 
 
-def _configurations(dataset: str, one: Config, budget: profiles.Profile, seeds: int) -> list[Config]:
-    """The configurations of a control, one for each seed."""
+@cache
+def _configuration(dataset: str, control: str, profile: str) -> Config:
+    """The configuration of a control (as JSON), with seed 0."""
+    one, budget = json.loads(control), profiles.profile(profile)
     if splice := one.get("splice"):
-        sides = (_configurations(dataset, {"timesteps": splice[k]}, budget, seeds) for k in ("above", "below"))
-        return [{"above": a, "below": b, "at": splice["at"]} for a, b in zip(*sides, strict=True)]
+        sides = {k: _configuration(dataset, _json({"timesteps": splice[k]}), profile) for k in ("above", "below")}
+        return {**sides, "at": splice["at"]}
     base = {"points": budget.points, "signal": budget.signals, "image": budget.images}[data.kind_of(dataset)]
     old, length, p = base.training, one.get("length", 1), from_recipe(one["timesteps"], base.build_schedule())
     training = replace(old, steps=round(old.steps * length), cooldown=round(old.cooldown * length))
     looks = {"timesteps": uniform(p.T), "loss_weight": p} if one.get("weighted") else {"timesteps": p}
     n_train, course = round(base.n_train * one.get("size", 1)), tuple(round(step * length) for step in base.course)
-    plain = replace(base, dataset=dataset, n_train=n_train, training=training, course=course, **looks).to_dict()
-    return [plain | {"seed": seed} for seed in range(seeds)]
+    return replace(base, dataset=dataset, n_train=n_train, training=training, course=course, **looks).to_dict()
+
+
+def _seeded(config: Config, seed: int) -> Config:
+    sides = {side: _seeded(config[side], seed) for side in ("above", "below") if is_splice(config)}
+    return config | (sides or {"seed": seed})
 
 
 @cache
