@@ -9,6 +9,9 @@ from functools import cache
 from memlib.lab.data import DATA
 from memlib.lab.experiment import Experiment
 
+_BUDGETS = tomllib.loads((DATA / "profiles.toml").read_text(encoding="utf-8"))
+PROFILES = tuple(_BUDGETS)
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -23,18 +26,11 @@ class Profile:
 
 
 @cache
-def profiles() -> dict[str, Profile]:
-    """All profiles by name."""
-    content = tomllib.loads((DATA / "profiles.toml").read_text(encoding="utf-8"))
-    return {name: Profile(name, **{key: _part(value) for key, value in p.items()}) for name, p in content.items()}
-
-
 def profile(name: str) -> Profile:
-    """The profile of this name. Raises ValueError, naming the choices, for another."""
-    if name not in profiles():
-        raise ValueError(f"profile = {name!r}; choose one of {', '.join(map(repr, profiles()))}")
-    return profiles()[name]
-
-
-def _part(value):
-    return Experiment.from_dict({"timesteps": {"name": "uniform"}} | value) if isinstance(value, dict) else value
+    """The profile of this name, one of PROFILES."""
+    if name not in PROFILES:
+        raise ValueError(f"profile = {name!r}; choose one of {', '.join(map(repr, PROFILES))}")
+    parts = dict(_BUDGETS[name])
+    kinds = {kind: Experiment.from_dict({"timesteps": {"name": "uniform"}} | parts.pop(kind))
+             for kind in ("points", "signals", "images")}  # fmt: skip
+    return Profile(name, **kinds, **parts)
