@@ -36,14 +36,14 @@ def build(notebooks: Path, out: Path) -> int:
     read_in = {name: nbformat.read(path, as_version=4) for name, path in paths.items()}
     with TemporaryDirectory() as folder:
         source, site = Path(folder) / "source", Path(folder) / "site"
-        shutil.copytree(ROOT / "docs", source, ignore=shutil.ignore_patterns("*.py", "static", "__pycache__"))
+        shutil.copytree(ROOT / "docs", source, ignore=shutil.ignore_patterns("*.py", "static", "lab", "__pycache__"))
         shutil.copy(NOTEBOOKS / "README.md", source / "terms.md")
         shutil.copy(ROOT / "data" / "readme_picture.png", source)
         pages = {f"{name}.ipynb" for name in paths} | {path.name for path in source.glob("*.md")}
         made = {"ran": _ran(read_in), "verdicts": verdict_table(judge_claims(read())), "notebooks": "\n".join(paths)}
         for path in source.glob("*.md"):
             text = _linked(path.read_text(encoding="utf-8"), pages)
-            path.write_text(re.sub(r"<!-- (\w+) -->", lambda mark: made[mark[1]], text), encoding="utf-8")
+            path.write_text(re.sub(r"<!-- (\w+) -->", lambda mark: made.get(mark[1], ""), text), encoding="utf-8")
         for name, nb in read_in.items():
             (source / f"{name}.ipynb").write_text(_prepared(nb, pages), encoding="utf-8")
         if code := sphinx(["-q", "-c", str(ROOT / "docs"), "-d", f"{folder}/trees", str(source), str(site)]):

@@ -16,7 +16,8 @@ nb_execution_mode = "off"
 nb_merge_streams = True
 myst_enable_extensions = ["amsmath", "dollarmath"]
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
+autodoc_typehints_format = "short"
+autodoc_inherit_docstrings = False
 
 html_theme = "furo"
 html_math_renderer = "mathml"
@@ -45,8 +46,9 @@ def _block(translator: Any, node: nodes.math_block) -> None:
 
 
 def _as_rst(app: Any, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
-    """Docstrings write code as Markdown does, between single backticks."""
-    lines[:] = [re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", line) for line in lines]
+    """Docstrings write code as Markdown does, between single backticks, and formulas as they are."""
+    text = re.sub(r"`([^`]+)`|([*|_])", lambda m: f"``{m[1]}``" if m[1] else f"\\{m[2]}", "\n".join(lines))
+    lines[:] = text.split("\n")
 
 
 def setup(app: Any) -> dict[str, bool]:
