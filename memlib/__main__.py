@@ -8,9 +8,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,7 +79,7 @@ def _refresh(options: argparse.Namespace) -> int:
     return _tell(notebooks.refresh(notebooks.find_notebooks(options.notebook)))
 
 
-def _tell(outcomes) -> int:
+def _tell(outcomes: Iterable[Any]) -> int:
     """A line for each notebook as it comes, and in the end what went wrong; 1 if anything did."""
     failed = []
     for one in outcomes:

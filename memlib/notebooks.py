@@ -48,7 +48,7 @@ class _Channel(AsyncZMQSocketChannel):
     """Looks once a second. jupyter_client (8.10) sends by the raw socket, which uses up its one signal: if the kernel
     answers while nbclient sends the state of an Output widget, the answer wakes nobody, and the cell would hang."""
 
-    async def get_msg(self, timeout: float | None = None) -> dict[str, Any]:
+    async def get_msg(self, timeout: float | None = None) -> dict[str, Any]:  # type: ignore[override]
         while timeout is None and not await self.socket.poll(1000):
             pass
         return await super().get_msg(timeout)
@@ -201,6 +201,7 @@ def _execute(nb: NotebookNode, part: Path, parameters: Mapping[str, Any], label:
     os.environ |= {"JUPYTER_PREFER_ENV_PATH": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
     os.environ.pop("JUPYTER_PATH", None)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    bar = {"desc": label, "leave": False, "disable": None}  # None: no bar where nobody is watching
     with TemporaryDirectory(prefix="memlib-") as sockets:
         manager = {"client_class": f"{__name__}.{_Client.__name__}"}
         if (
@@ -211,7 +212,7 @@ def _execute(nb: NotebookNode, part: Path, parameters: Mapping[str, Any], label:
             papermill.execute_notebook(
                 nb, str(part.resolve()).replace("{", "{{").replace("}", "}}"),  # papermill fills in braces of a path
                 dict(parameters), kernel_name="python3", start_timeout=300, config=Config(KernelManager=manager),
-                progress_bar={"desc": label, "leave": False, "disable": None},  # None: no bar where nobody is watching
+                progress_bar=bar,  # pyright: ignore[reportArgumentType]
             )  # fmt: skip
         except papermill.PapermillExecutionError:
             return ""

@@ -58,7 +58,7 @@ def test_one_parameters_cell_of_literals(nb) -> None:
 
 
 def test_defines_no_class_and_no_long_function(nb) -> None:
-    for node in (node for cell in code(nb) for node in ast.walk(ast.parse(cell.source))):  # no magics: they do not parse
+    for node in (node for cell in code(nb) for node in ast.walk(ast.parse(cell.source))):  # magics do not parse
         assert not isinstance(node, ast.ClassDef), f"class {node.name} belongs in memlib"
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             assert node.end_lineno - node.lineno < LONGEST_FUNCTION, f"{node.name} belongs in memlib"

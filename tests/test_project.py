@@ -112,7 +112,7 @@ def test_pins_extras_and_environment_agree() -> None:
     assert {Requirement(line).name for line in PROJECT["dependencies"]} == LIBRARIES["core"]
     smaller = {"notebooks": "memlib[lab]", "site": "memlib[notebooks]", "dev": "memlib[site]"}
     assert {name: extras[name][0] for name in smaller} == smaller, "each extra holds the one before it"
-    for asked in (Requirement(line) for line in [*PROJECT["dependencies"], *sum(extras.values(), [])]):
+    for asked in (Requirement(line) for some in (PROJECT["dependencies"], *extras.values()) for line in some):
         if asked.name != "memlib":
             assert asked.specifier.contains(pins()[canonicalize_name(asked.name)]), f"{asked}: run `make pins`"
     hashed = []
@@ -147,7 +147,7 @@ def test_lab_listens_on_this_machine_only_keeps_its_token_and_asks_nothing() -> 
 
 def test_reproduce_hands_over_names_with_spaces_undivided() -> None:
     settings = "plan=width out=$$PWD/a new"
-    code = f"\t@printf '%s|' \"$$OUT\" \"$$SET\"\n"
+    code = f'\t@printf \'%s|\' "$$OUT" "$$SET"\n'
     makefile = re.sub(r"\t\$\(PY\) -m memlib reproduce .*\n", lambda _: code, (ROOT / "Makefile").read_text())
     arguments = ["make", "-s", "-f", "-", "reproduce", "STAMP=Makefile", "OUT=my results ü", f"SET={settings}"]
     done = subprocess.run(arguments, cwd=ROOT, input=makefile, capture_output=True, text=True, check=True)
@@ -164,7 +164,11 @@ def test_setup_takes_all_but_torch_by_its_hash_and_torch_from_where_one_asks() -
     assert hashed[-5:] == ["--require-hashes", "--only-binary", ":all:", "-r", "hashes.txt"], "nothing is built unseen"
     assert torch[-3:] == ["-c", "constraints.txt", "torch"] and "torch" in pins()
     assert {"--no-deps", "--no-build-isolation"} <= set(memlib) and memlib[-2:] == ["-e", '".[dev]"']
-    assert installs("TORCH_INDEX=https://example.org/cpu")[1][-3:] == ["--index-url", "https://example.org/cpu", "torch"]
+    assert installs("TORCH_INDEX=https://example.org/cpu")[1][-3:] == [
+        "--index-url",
+        "https://example.org/cpu",
+        "torch",
+    ]
     torch, memlib = installs("CONSTRAINTS=")
     assert not {"-c", "--no-deps", "--no-build-isolation"} & {*torch, *memlib}, "the newest, with what they need"
     assert installs("CONSTRAINTS=build/oldest.txt")[-2][-3:] == ["-c", "build/oldest.txt", "torch"]
