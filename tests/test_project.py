@@ -147,7 +147,7 @@ def test_lab_listens_on_this_machine_only_keeps_its_token_and_asks_nothing() -> 
 
 def test_reproduce_hands_over_names_with_spaces_undivided() -> None:
     settings = "plan=width out=$$PWD/a new"
-    code = f'\t@printf \'%s|\' "$$OUT" "$$SET"\n'
+    code = '\t@printf \'%s|\' "$$OUT" "$$SET"\n'
     makefile = re.sub(r"\t\$\(PY\) -m memlib reproduce .*\n", lambda _: code, (ROOT / "Makefile").read_text())
     arguments = ["make", "-s", "-f", "-", "reproduce", "STAMP=Makefile", "OUT=my results ü", f"SET={settings}"]
     done = subprocess.run(arguments, cwd=ROOT, input=makefile, capture_output=True, text=True, check=True)
