@@ -41,6 +41,8 @@ def live_trainer(
         ends = [(controls[f"centre_{side}"].value, max(1, controls[f"width_{side}"].value) / 2) for side in "AB"]
         return [gaussian_interval(T, centre - half, centre + half) for centre, half in ends]
 
+    shown = draw_live(points, noise, sides())
+
     async def learn() -> None:
         nonlocal shown
         try:
@@ -74,7 +76,6 @@ def live_trainer(
             weigh(ax, p, f"{side}:")
         return shown[0], f"Press Train for {_where(sides())}. Shown: {shown[1]}"
 
-    shown = draw_live(points, noise, sides())
     train.on_click(begin)
     stop.on_click(end)
     panel = Panel(controls, move, train, stop, live, progress)

@@ -75,7 +75,7 @@ class Panel(widgets.VBox):
 
     def _ipython_display_(self) -> None:
         display({"text/html": STYLE, "text/plain": ""}, raw=True)
-        view = self._repr_mimebundle_()[VIEW]
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
         display({VIEW: view, "text/html": f'<p class="explorer">{STILL}</p>', "text/plain": STILL}, raw=True)
 
 
@@ -96,12 +96,12 @@ def draw_snr(schedule: str = "linear", T: int = 1000, position: float = 0.25) ->
     for name, look in plots.looks(SCHEDULES).items():
         width = 2.8 if name == schedule else 1.2
         curves.plot(np.linspace(0, 1, T), SCHEDULES[name](T).log_snr, label=name, linewidth=width, **look.curve)
-    curves.plot(t / (T - 1), chosen.log_snr[t], "ko", markersize=8)
+    curves.plot(t / (T - 1), chosen.log_snr[t].item(), "ko", markersize=8)
     curves.axhline(0, color="0.4", linewidth=0.8)
     curves.set(xlabel="t / (T \u2212 1) (noise grows \u2192)", ylabel="log-SNR", title="schedules; dot: shown right")
     curves.legend(loc="lower left")
     bands.stairs(*_shares(chosen, uniform(T)), color=UNIFORM, fill=True)
-    bands.set(xlabel=LOG_SNR, title="share of uniform draws (%)", xlim=chosen.log_snr[[0, -1]])
+    bands.set(xlabel=LOG_SNR, title="share of uniform draws (%)", xlim=chosen.log_snr[[0, -1]].tolist())
     _noised(noised, data.load("spiral", 256).train, chosen, t, "dot")
     return figure, (
         f"{schedule}, T = {T}, t = {t}: signal share {chosen.alpha_bar[t]:.3g}, SNR {chosen.snr[t]:.3g}, log-SNR "
@@ -147,7 +147,7 @@ def _stage(schedule: Schedule, items: Tensor | np.ndarray) -> Callable[..., Draw
     (curve,) = density.plot(log_snr, dense, color=INTERVAL)
     stairs = [bands.stairs(*_shares(schedule, even), color=c, linewidth=1.8) for c in (UNIFORM, INTERVAL)][1]
     for ax, title, top in ((density, "density over log-SNR", TOP * dense.max()), (bands, "share of draws (%)", 100)):
-        ax.set(xlabel=LOG_SNR, title=title, xlim=log_snr[[0, -1]], ylim=(0, float(top)))
+        ax.set(xlabel=LOG_SNR, title=title, xlim=log_snr[[0, -1]].tolist(), ylim=(0, float(top)))
     figure.legend(handles=weight.lines[:2], loc="outside upper center", ncols=2)
 
     def draw(width: float, centre: float, confidence: float, tails: str) -> Drawn:
