@@ -31,7 +31,7 @@ from memlib.lab.plans import Config
 from memlib.lab.provenance import provenance
 from memlib.lab.runs import Result
 from memlib.lab.sweep import sweep
-from memlib.metrics.judge import judge
+from memlib.metrics import evaluate as judge
 from memlib.models import Spliced
 from memlib.training import loss_at
 
