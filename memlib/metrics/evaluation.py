@@ -1,0 +1,116 @@
+"""All measures of one set of samples at once, so that no value of memorization stands without one of quality."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from memlib.metrics import copying
+from memlib.metrics.alignment import PCA, energy_rows, jensen_shannon, wasserstein_rows
+from memlib.metrics.checks import Items, check_items, checked
+from memlib.metrics.estimates import Estimate, bootstrap, normal_mean
+from memlib.metrics.finest_scale import finest_scales
+from memlib.metrics.neighbours import nearest_neighbours
+
+Measure = Estimate | Callable[[Tensor], float]  # a function of the rows of samples is bootstrapped
+AGREE = 1.3
+SMOOTH = 0.2  # residual noise below this is warned of: the blurriest of 438 recorded networks had 0.29
+
+
+def evaluate(
+    samples: Items, train: Items, held_out: Items, *, generator: torch.Generator, resamples: int = 100
+) -> dict[str, Estimate]:
+    """Memorization and quality of `samples` (B, *D) against equally large `train` and `held_out` sets (N, *D).
+
+    Compare with fresh real items (the null), the training set itself (the memorizing baseline) and, for a network, with
+    uniform sampling. Principal components are those of both real sets together. Signals and images also have "residual
+    noise", 1 for real items, and the values with the finest scale removed from every set. Distances are bootstrapped
+    over the samples, each with its own generator, seeded by one draw of `generator` and the measure's name.
+
+    Training items that are exactly equal count as one in "memorized", samples that repeat one another as one in the
+    width of an interval (`count_distinct`). One warning says what the values cannot show: samples at another scale than
+    the data or far too smooth (residual noise below 0.2), near-duplicates in `train`, which hide copies.
+    """
+    samples, train, held_out = sets = checked(samples=samples, train=train, held_out=held_out)
+    check_items("samples", samples, 2, "their spread gives the intervals")
+    copying.check_equally_many(train, held_out)
+    real = torch.cat([train, held_out])
+    if (real == real[0]).all():
+        raise ValueError("train and held_out hold one and the same item many times; check the data")
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    pca = PCA(real)
+    projected, to_train, to_held_out = (pca.transform(x) for x in sets)
+    copies, between = _copying("", *sets)
+    measures: dict[str, Measure] = {
+        **copies,
+        "PCA-L2 to nearest": normal_mean(nearest_neighbours(projected, to_train, 1)[0]),
+        "PCA-W to train": wasserstein_rows(projected, to_train, pca.std),
+        "PCA-W to held-out": wasserstein_rows(projected, to_held_out, pca.std),
+        "PCA-JS to train": lambda rows: jensen_shannon(projected[rows], to_train),
+        "PCA-JS to held-out": lambda rows: jensen_shannon(projected[rows], to_held_out),
+        "energy to held-out": energy_rows(samples, held_out),
+    }
+    spreads = [float(samples.var(0).sum() / real.var(0).sum()) ** 0.5]
+    if samples.ndim > 2:
+        fine = finest_scales(samples=samples, train=train, held_out=held_out)
+        noise, *real_noise = (x.double().square().flatten(1).mean(1) for x in fine)
+        level = float(torch.cat(real_noise).mean())
+        if not level:
+            raise ValueError("train and held_out have no energy at the finest scale, so no ratio to it; check the data")
+        measures["residual noise"] = lambda rows: float(noise[rows].mean() / level)
+        measures |= _copying("smoothed ", *(x - part for x, part in zip(sets, fine, strict=True)))[0]
+        spreads.append(float(noise.mean() / level) ** 0.5)
+    if problems := _problems(samples, real, spreads, between):
+        warnings.warn("; ".join(problems), stacklevel=2)
+    return {name: _interval(name, measure, samples, seed, resamples) for name, measure in measures.items()}
+
+
+def _interval(name: str, measure: Measure, samples: Tensor, seed: int, resamples: int) -> Estimate:
+    """With a generator that hangs on the name, so that a new measure changes no interval of another."""
+    if isinstance(measure, Estimate):
+        return measure
+    own = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:8], "big"))
+    rows = torch.arange(len(samples), device=samples.device, dtype=torch.float64)[:, None]
+    return bootstrap(lambda row: measure(row[:, 0].long()), rows, generator=own, resamples=resamples)
+
+
+def _copying(
+    prefix: str, samples: Tensor, train: Tensor, held_out: Tensor
+) -> tuple[dict[str, Measure], Tensor]:
+    """From one search: L2, `memorized_fraction`, `closer_to_train`; how far apart a sample's two nearest items are."""
+    samples, train, held_out = (x.flatten(1) for x in (samples, train, held_out))
+    (to_two, between), distinct = copying.two_nearest(samples, train), copying.count_distinct(samples, train)
+    nearest, to_held_out = to_two[:, :1], nearest_neighbours(samples, held_out, 1)[0]
+    return {
+        f"{prefix}L2 to nearest": normal_mean(nearest, distinct=distinct),
+        f"{prefix}memorized": copying.share_below(copying.ratio_of(to_two), distinct=distinct),
+        f"{prefix}closer to train": copying.share_closer(nearest, to_held_out, distinct=distinct),
+    }, between
+
+
+def _problems(samples: Tensor, real: Tensor, spreads: list[float], between: Tensor) -> list[str]:
+    """What the values cannot show. `spreads`: of the samples over the data's, along components and at the finest scale.
+
+    Another scale changes the range and both spreads by one factor; blur, noise and collapse do not. A shift moves both
+    ends of the range one way.
+    """
+    (low, high), (least, most) = ((float(x.min()), float(x.max())) for x in (samples, real))
+    ratios, moved = [(high - low) / (most - least), *spreads], [(x - y) / (most - least) for x, y in ((low, least), (high, most))]
+    factor = 1.25 if len(spreads) > 1 else 1.5  # points have no finest scale to tell a wider spread from a scale
+    problems = []
+    if max(ratios) < AGREE * min(ratios) and (
+        min(ratios) > factor or max(ratios) < 1 / factor or min(moved) > 0.25 or max(moved) < -0.25
+    ):
+        problems.append(
+            f"samples span [{low:.3g}, {high:.3g}] and the data [{least:.3g}, {most:.3g}]: they seem to be at another scale; convert"
+        )
+    if len(spreads) > 1 and spreads[1] ** 2 < SMOOTH:
+        problems.append(f"residual noise is only {spreads[1] ** 2:.2g}: the samples are blurred or at a small scale")
+    near = copying.NEAR * float((real - real.mean(0)).flatten(1).square().sum(1).mean()) ** 0.5
+    if (share := float((between < near).double().mean())) > copying.CHANCE:
+        problems.append(f"{share:.0%} of the samples lie nearest to two nearly equal items of train, which hides copies from 'memorized'; drop duplicates (find_duplicates)")
+    return problems
