@@ -77,5 +77,5 @@ def test_a_fleet_gives_the_samples_that_it_gave() -> None:
 
 
 def test_the_keys_of_runs_stay_unless_version_is_raised() -> None:
-    assert VERSION == GOLDEN["version"]
+    assert GOLDEN["version"] == VERSION
     assert {kind: smoke(kind).key("content") for kind in KINDS} == GOLDEN["keys"]

@@ -152,7 +152,9 @@ def test_warns_if_the_last_step_carries_signal(last: float, warned: bool) -> Non
 @pytest.mark.parametrize("form", ["tensor", "read-only", "big-endian", "reversed", "with gradient"])
 def test_any_vector_of_numbers_makes_the_same_schedule_and_shares_no_memory_with_it(form: str) -> None:
     values = Schedule.linear(50).alpha_bar
-    given = {"tensor": values.clone(), "with gradient": values.clone().requires_grad_()}.get(form, values.numpy().copy())
+    given = {"tensor": values.clone(), "with gradient": values.clone().requires_grad_()}.get(
+        form, values.numpy().copy()
+    )
     if form == "big-endian":
         given = given.astype(">f8")
     if form == "reversed":

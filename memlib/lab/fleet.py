@@ -163,9 +163,7 @@ def _train(models, x0s, schedule, timesteps, config, generators, state, loss_wei
             k = int(finite.int().argmin())
             found = f"the loss is {loss[k].item()}, the gradient's norm {norm[k].item()} at step {step + 1}"
             raise FloatingPointError(f"member {k}: {found}; lower learning_rate or loss_weight")
-        yield FleetStep(
-            step + 1, loss, t, losses, models, emas, weights, averages, optimizer, generators, schedule.T
-        )
+        yield FleetStep(step + 1, loss, t, losses, models, emas, weights, averages, optimizer, generators, schedule.T)
 
 
 def _rows(models: Sequence[nn.Module]) -> Tensor:

@@ -24,15 +24,12 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-try:
-    from memlib.metrics import evaluate
-except ImportError:  # until the merge
-    from memlib.metrics.judge import judge as evaluate
 from memlib.lab import data, plans, runs
 from memlib.lab.experiment import VERSION
 from memlib.lab.files import naming, write_atomically
 from memlib.lab.provenance import provenance
 from memlib.lab.sweep import sweep
+from memlib.metrics import evaluate
 from memlib.models import Spliced
 from memlib.training import loss_at
 
@@ -41,7 +38,6 @@ LOSS_AT = (5, 15, *range(50, 1000, 100))  # timesteps at which the loss is measu
 BROKEN = 2.0  # times: the residual noise of real data, the energy distance of uniform sampling
 SHOWN, SHOWABLE = 32, ("ecg5000", "emoji")  # samples of seed 0 that are kept, where the licence lets them be shown
 Record = dict[str, Any]
-Line = Record  # until the merge
 
 
 def record(

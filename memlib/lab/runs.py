@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import threading
 import time
 import warnings
@@ -26,10 +25,9 @@ from memlib import samplers, training
 from memlib.devices import check_device
 from memlib.lab import data, fleet
 from memlib.lab.experiment import Experiment
-from memlib.lab.files import write_atomically
+from memlib.lab.files import folder_from, home, write_atomically
 from memlib.lab.graphs import send
 
-RUNS = data.DATA.parent / "runs"  # unless MEMLIB_RUNS names another folder
 CHECKPOINT_SECONDS = 30
 BANDS = 10  # equal bands of t in which the history holds the loss, low noise first
 READINGS = 50  # of the loss over a run
@@ -76,10 +74,8 @@ class Result:
 
 
 def runs_folder() -> Path:
-    """Where runs are stored: MEMLIB_RUNS, from here on as an absolute path, which workers find too; else `runs/`."""
-    if own := os.environ.get("MEMLIB_RUNS"):
-        os.environ["MEMLIB_RUNS"] = os.path.abspath(own)
-    return Path(os.environ.get("MEMLIB_RUNS") or RUNS)
+    """Where runs are stored: MEMLIB_RUNS, else `runs/` of the clone or of the user's cache folder."""
+    return folder_from("MEMLIB_RUNS") or home() / "runs"
 
 
 def draw(

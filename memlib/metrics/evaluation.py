@@ -78,9 +78,7 @@ def _interval(name: str, measure: Measure, samples: Tensor, seed: int, resamples
     return bootstrap(lambda row: measure(row[:, 0].long()), rows, generator=own, resamples=resamples)
 
 
-def _copying(
-    prefix: str, samples: Tensor, train: Tensor, held_out: Tensor
-) -> tuple[dict[str, Measure], Tensor]:
+def _copying(prefix: str, samples: Tensor, train: Tensor, held_out: Tensor) -> tuple[dict[str, Measure], Tensor]:
     """From one search: L2, `memorized_fraction`, `closer_to_train`; how far apart a sample's two nearest items are."""
     samples, train, held_out = (x.flatten(1) for x in (samples, train, held_out))
     (to_two, between), distinct = copying.two_nearest(samples, train), copying.count_distinct(samples, train)
@@ -99,7 +97,10 @@ def _problems(samples: Tensor, real: Tensor, spreads: list[float], between: Tens
     ends of the range one way.
     """
     (low, high), (least, most) = ((float(x.min()), float(x.max())) for x in (samples, real))
-    ratios, moved = [(high - low) / (most - least), *spreads], [(x - y) / (most - least) for x, y in ((low, least), (high, most))]
+    ratios, moved = (
+        [(high - low) / (most - least), *spreads],
+        [(x - y) / (most - least) for x, y in ((low, least), (high, most))],
+    )
     factor = 1.25 if len(spreads) > 1 else 1.5  # points have no finest scale to tell a wider spread from a scale
     problems = []
     if max(ratios) < AGREE * min(ratios) and (
@@ -112,5 +113,7 @@ def _problems(samples: Tensor, real: Tensor, spreads: list[float], between: Tens
         problems.append(f"residual noise is only {spreads[1] ** 2:.2g}: the samples are blurred or at a small scale")
     near = copying.NEAR * float((real - real.mean(0)).flatten(1).square().sum(1).mean()) ** 0.5
     if (share := float((between < near).double().mean())) > copying.CHANCE:
-        problems.append(f"{share:.0%} of the samples lie nearest to two nearly equal items of train, which hides copies from 'memorized'; drop duplicates (find_duplicates)")
+        problems.append(
+            f"{share:.0%} of the samples lie nearest to two nearly equal items of train, which hides copies from 'memorized'; drop duplicates (find_duplicates)"
+        )
     return problems

@@ -1,1 +1,0 @@
-"""To be deleted as soon as `runs` has a store of its own: it still imports this module."""
