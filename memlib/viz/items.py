@@ -1,295 +1,189 @@
-"""The items themselves: coming out of the noise, side by side, and beside their nearest neighbours."""
+"""The items themselves: coming out of the noise, side by side, in the plane, and beside their nearest neighbours."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Rectangle
 
 from memlib.samplers import Frame
 from memlib.schedules import Schedule
-from memlib.viz.style import (
-    SAMPLE,
-    TRAIN,
-    Array,
-    Kind,
-    as_array,
-    as_indices,
-    as_items,
-    looks,
-    new_axes,
-    number,
-    picture,
-    top_legend,
-)
+from memlib.viz.style import BESIDE, MEANINGS, Array, Ax, Opt, given, looks, number, numbers
 
-# a sample lies broad and pale beneath, so that a copy shows as one line along the middle of another
-_LAID_OVER = {
-    "sample": {"color": SAMPLE.colour, "linewidth": 4, "alpha": 0.5},
+THRESHOLD = 1 / 3  # of d1/d2, below which the ratio rule (Yoon 2023) calls a sample memorized
+TRAIN, SAMPLE = MEANINGS["train"].colour, MEANINGS["sample"].colour
+# A sample lies broad and pale beneath, so that a copy shows as one line along the middle of another.
+_LAYERS: dict[str, dict[str, Any]] = {
+    "sample": {"color": SAMPLE, "linewidth": 4, "alpha": 0.5},
+    "nearest": {"color": TRAIN, "linewidth": 1.1},
     "second": {"color": "0.45", "linewidth": 1.1, "linestyle": "--"},
-    "nearest": {"color": TRAIN.colour, "linewidth": 1.1},
 }
 
 
-def denoising_strip(
-    frames: Iterable[Frame],
-    *,
-    samples: Sequence[int] = (0,),
-    columns: int = 8,
-    schedule: Schedule | None = None,
-    train: Array | None = None,
-) -> Figure:
-    """x_t above the predicted x0, from pure noise (left) to the sample (right), for images, signals or 2-D points.
+def picture(image: Any) -> np.ndarray:
+    """An image (C, H, W) in [-1, 1] as (H, W, 3) in [0, 1]; what lies outside is clipped, one channel is grey."""
+    return np.broadcast_to(np.clip((np.asarray(image) + 1) / 2, 0, 1), (3, *image.shape[1:])).transpose(1, 2, 0)
 
-    Each frame has t, x (B, *D) and x0 (B, *D); `columns` of them are drawn, evenly spaced, first and last included.
-    Of images and signals the items `samples` are drawn, two rows each; of points the whole batch, over `train` (N, 2)
-    if given. Panels share the limits of x_t, which a predicted x0 may leave. `schedule` adds sigma to the titles.
-    Raises ValueError for no frames, unequal shapes, columns < 2, an unknown sample, `train` where items are no points.
+
+def denoising_strip(
+    frames: Iterable[Frame], *, samples: Sequence[int] = (0,), schedule: Schedule | None = None
+) -> Figure:
+    """x_t above the predicted x0 of the items `samples`, images or signals, from pure noise (left) to the sample.
+
+    Up to eight frames are drawn, evenly spaced. Signals share the limits of x_t, which a predicted x0 may leave. Titles
+    say t, and sigma if a `schedule` is given.
     """
-    frames = list(frames)
-    if not frames:
-        raise ValueError("frames: empty, there is nothing to draw; give what a sampler yields")
-    if columns < 2:
-        raise ValueError(f"columns = {columns}: need at least 2, for the noise and for the sample")
-    first, kind = as_items("frames[0].x", frames[0].x)
-    picked = [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, columns).round().astype(int))]
+    every = given("frames", list(frames))
+    picked = [every[i] for i in np.unique(np.linspace(0, len(every) - 1, 8).round().astype(int))]
     x, x0 = (
-        np.stack([as_array(f"frames: {part}", getattr(frame, part), first.shape) for frame in picked])
+        np.stack([_items("frames", getattr(frame, part))[list(given("samples", samples))] for frame in picked])
         for part in ("x", "x0")
     )
-    if not len(samples) or not all(0 <= i < len(first) for i in samples):
-        raise ValueError(f"samples = {list(samples)}: need at least one index, each in 0..{len(first) - 1}")
-    if train is not None and kind != "points":
-        raise ValueError(f"train: drawn under 2-D points only, but the frames hold items of kind {kind!r}")
-    backdrop = None if train is None else as_array("train", train, (None, 2))
-
-    which = [slice(None)] if kind == "points" else list(samples)
-    rows = [(name, part[:, i]) for i in which for name, part in (("$x_t$", x), ("predicted $x_0$", x0))]
-    figure, axes = _panels(len(rows), len(picked), kind)
-    limits = (x.min(), x.max())
-    for row, (name, items) in zip(axes, rows, strict=True):
-        row[0].set_ylabel(name, size=9)
-        for ax, item in zip(row, items, strict=True):
-            _draw(ax, item, kind, limits, backdrop)
+    rows, size = 2 * len(samples), (1.3 * len(picked), 2.4 * len(samples) + 0.4)
+    figure, axes = plt.subplots(rows, len(picked), figsize=size, layout="constrained", squeeze=False)
+    for (row, column), ax in np.ndenumerate(axes):
+        item = (x, x0)[row % 2][column, row // 2]
+        ax.set(xticks=[], yticks=[])
+        if item.ndim == 3:
+            ax.imshow(picture(item), interpolation="nearest")
+        else:
+            ax.plot(item.T, color=SAMPLE, linewidth=1)
+            ax.set_ylim(1.05 * x.min(), 1.05 * x.max())
     for ax, frame in zip(axes[0], picked, strict=True):
-        sigma = "" if schedule is None else f"\n\u03c3 = {number(float(schedule.sigma[frame.t]))}"
-        ax.set_title("sample" if frame.t < 0 else f"t = {frame.t}{sigma}", size=9)
+        sigma = f"\n\u03c3 = {number(float(schedule.sigma[frame.t]))}" if schedule else ""
+        ax.set_title("sample" if frame.t < 0 else f"t = {frame.t}{sigma}")
+    for row, ax in enumerate(axes[:, 0]):
+        ax.set_ylabel(("$x_t$", "predicted $x_0$")[row % 2])
     return figure
 
 
-def _panels(rows: int, columns: int, kind: Kind) -> tuple[Figure, np.ndarray]:
-    """A figure of small bare panels, (rows, columns)."""
-    width, height = {"points": (1.3, 1.3), "signal": (1.5, 1.0), "image": (1.05, 1.05)}[kind]
-    size = (width * columns + 0.3, height * rows + 0.4)
-    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
-    for ax in axes.flat:
-        ax.set(xticks=[], yticks=[])
-        ax.grid(False)
-        ax.spines[:].set_visible(kind != "image")
-    return figure, axes
-
-
-def _draw(ax: Axes, item: np.ndarray, kind: Kind, limits: tuple[float, float], under: np.ndarray | None = None) -> None:
-    """One image, one signal, or a cloud of points (N, 2) over training points `under` it."""
-    if kind == "image":
-        ax.imshow(picture(item), interpolation="nearest")
-        return
-    margin = 0.05 * (limits[1] - limits[0])
-    ax.set_ylim(limits[0] - margin, limits[1] + margin)
-    if kind == "signal":
-        ax.plot(item.T, color=SAMPLE.colour, linewidth=1)
-        return
-    ax.set(xlim=ax.get_ylim(), aspect="equal")
-    if under is not None:
-        ax.scatter(*under.T, s=3, color=TRAIN.colour, linewidth=0)
-    ax.scatter(*item.T, s=7, color=SAMPLE.colour, marker=SAMPLE.marker, linewidth=0)
-
-
-def grid(items: Array, *, label: str = "samples", columns: int = 8, ax: Axes | None = None) -> Axes:
-    """Images (N, C, H, W) or signals (N, C, L) side by side, or points (N, 2) in one plane, in the look of `label`.
-
-    Signals share one scale. Raises ValueError for another shape, NaN, or columns < 1.
-    """
-    array, kind = as_items("items", items)
-    if columns < 1:
-        raise ValueError(f"columns = {columns}: need at least 1")
-    look = looks([label])[label]
-    columns = min(columns, len(array))
-    rows = -(-len(array) // columns)
-    ax = new_axes(ax, *{"points": (4, 4), "signal": (0.8 * columns, 0.7 * rows)}.get(kind, (0.8 * columns, 0.8 * rows)))
-    if kind == "points":
-        ax.scatter(*array.T, s=10, color=look.colour, marker=look.marker, linewidth=0, label=label)
+def grid(items: Array, *, label: str = "samples", columns: int = 8, ax: Ax = None) -> Axes:
+    """Images (N, C, H, W) or signals (N, C, L) side by side, signals on one scale, or points (N, 2) in one plane."""
+    shown, look = numbers("items", items, *[None] * np.ndim(items)), looks([label])[label]
+    columns = min(columns, len(shown))
+    rows, scale = -(-len(shown) // columns), (shown.min(), shown.max())
+    ax = ax or plt.subplots(figsize=(0.8 * columns, 0.8 * rows + 0.2), layout="constrained")[1]
+    if shown.ndim == 2:
+        ax.scatter(shown[:, 0], shown[:, 1], s=10, color=look.colour, marker=look.marker, linewidth=0, label=label)
         ax.set(aspect="equal", xlabel="$x_1$", ylabel="$x_2$")
         return ax
-    ax.set(xticks=[], yticks=[])
-    ax.grid(False)
-    ax.spines[:].set_visible(False)
-    if kind == "image":
-        ax.imshow(_montage(array, rows, columns), interpolation="nearest")
-        return ax
-    low, high = array.min(), array.max()
-    across = np.linspace(0, 0.9, array.shape[2])
-    for i, signal in enumerate(array):
-        up = 0.9 * (signal - low) / max(high - low, np.finfo(float).tiny)
-        ax.plot(i % columns + across, (up - i // columns).T, color=look.colour, linewidth=1)
-    ax.set_xlabel(f"each: {array.shape[2]} samples across, {number(low)} to {number(high)} up", size=8)
+    for i, item in enumerate(_items("items", shown)):
+        _place(ax, item, i % columns, -1 - i // columns, scale, color=look.colour, linewidth=1)
+    _bare(ax, shown, columns, rows)
+    if shown.ndim == 3:
+        words = f"each: {shown.shape[2]} samples across, {number(scale[0])} to {number(scale[1])} up"
+        ax.set_xlabel(words, size=8)
     return ax
 
 
-def _montage(images: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Images (N, C, H, W) in [-1, 1] as one white-ruled picture (rows (H + 1), columns (W + 1), 3) in [0, 1]."""
-    height, width = images.shape[2:]
-    sheet = np.ones((rows, columns, height + 1, width + 1, 3))
-    for i, image in enumerate(images):
-        sheet[i // columns, i % columns, :height, :width] = picture(image)
-    return sheet.transpose(0, 2, 1, 3, 4).reshape(rows * (height + 1), columns * (width + 1), 3)
+def points(
+    train: Array, samples: Opt = None, *, name: str = "samples", nearest: Opt = None, field: Opt = None, ax: Ax = None
+) -> Axes:
+    """Training points (N, 2) and samples (B, 2) in the plane; `name` is what the samples are, and so their colour.
 
-
-def neighbour_panels(
-    samples: Array, train: Array, distances: Array, indices: Array, *, count: int = 8, threshold: float = 1 / 3
-) -> Figure:
-    """Samples beside their nearest and second-nearest training items, worst first: smallest ratio d1/d2 first.
-
-    samples (B, *D) and train (N, *D) are images or signals; distances and indices (B, k >= 2) are what
-    `metrics.nearest_neighbours` gives. Images stand in columns, signals lie over each other; `count` are shown. A thick
-    frame marks ratios below `threshold` (Yoon 2023); at distance 0 the ratio is 0, as in the metrics.
-    Raises ValueError for points, shapes that disagree, indices outside train, distances that do not rise, count < 1.
+    `nearest` (B,), the index of each sample's nearest training point, draws the line to it; `field`, positions (M, 2)
+    and vectors (M, 2), draws arrows (of the denoiser, say).
     """
-    shown, kind = as_items("samples", samples)
-    known = as_array("train", train, (None, *shown.shape[1:]))
-    if kind == "points":
-        raise ValueError("samples: 2-D points have no panels; points() joins them to their nearest neighbours")
-    if count < 1:
-        raise ValueError(f"count = {count}: need at least 1")
-    near, who, ratio = _ratios(distances, indices, len(shown), len(known))
-    worst = np.argsort(ratio, kind="stable")[:count]
-    draw = _image_columns if kind == "image" else _signal_overlays
-    return draw(shown[worst], known[who[worst]], near[worst], ratio[worst], threshold)
+    known = numbers("train", train, None, 2)
+    ax = ax or plt.subplots(figsize=(5.4, 4), layout="constrained")[1]
+    if field is not None:
+        arrows = np.hstack([numbers("field", each, None, 2) for each in field])
+        ax.quiver(*arrows.T, color="0.65", angles="xy", width=0.003, zorder=1)
+    ax.scatter(known[:, 0], known[:, 1], s=36, facecolor="white", edgecolor=TRAIN, label="train", zorder=3)
+    if samples is not None:
+        shown, look = numbers("samples", samples, None, 2), looks([name])[name]
+        ax.scatter(
+            shown[:, 0], shown[:, 1], s=14, color=look.colour, marker=look.marker, linewidth=0, label=name, zorder=4
+        )
+        if nearest is not None:
+            lines: Any = np.stack([shown, known[np.asarray(nearest)]], 1)
+            ax.add_collection(LineCollection(lines, colors="0.5", linewidths=0.8, zorder=2))
+    ax.set(aspect="equal", xlabel="$x_1$", ylabel="$x_2$")
+    ax.legend(**BESIDE)
+    return ax
 
 
 def beside_nearest(
-    samples: Array,
-    nearest: Array,
-    notes: Sequence[str],
-    *,
-    second: Array | None = None,
-    framed: Sequence[bool] = (),
-    ax: Axes | None = None,
+    samples: Array, nearest: Array, notes: Sequence[str], *, second: Opt = None, framed: Array = (), ax: Ax = None
 ) -> Axes:
-    """Samples (B, *D), images or signals, each with the training item (B, *D) next to it, in one row, `notes` below.
+    """Samples (B, *D), images or signals, each with the training item (B, *D) nearest to it, in one row, `notes` below.
 
-    Images stand above their neighbour, and above the `second` nearest where given; a signal lies broad and pale under
-    them. A frame marks those of `framed`, B booleans. Raises ValueError for points, and for shapes or numbers of notes
-    and of frames that differ.
+    Images stand above their nearest item, and above the `second` nearest if given; a signal lies broad and pale under
+    them. A frame marks those of `framed`, B booleans.
     """
-    shown, kind = as_items("samples", samples)
-    items = {"sample": shown, "nearest": as_array("nearest", nearest, shown.shape)}
-    if second is not None:
-        items["second"] = as_array("second", second, shown.shape)
-    if kind == "points" or len(notes) != len(shown) or len(framed) not in (0, len(shown)):
-        raise ValueError(
-            f"samples are {len(shown)} of kind {kind!r} with {len(notes)} notes and {len(framed)} values of framed; "
-            "need images or signals, and as many of each"
-        )
-    image = kind == "image"
-    rows = len(items) if image else 1
-    ax = new_axes(ax, 1.15 * len(shown) + 0.4, 1.2 * rows if image else 1.5)
-    low, high = min(array.min() for array in items.values()), max(array.max() for array in items.values())
-    for row, (name, array) in enumerate(items.items()):
-        bottom = 1.02 * (rows - 1 - row)
-        for i, item in enumerate(array):
-            if image:
-                ax.imshow(picture(item), extent=(i + 0.03, i + 0.97, bottom, bottom + 0.94), interpolation="nearest")
-            else:
-                up = (item - low) / max(high - low, np.finfo(float).tiny)
-                ax.plot(i + np.linspace(0.05, 0.95, item.shape[1]), up.T, **_LAID_OVER[name])
-    top = 1.02 * (rows - 1) + 0.96 if image else 1.03
-    foot = 1.02 * max(rows - 2, 0) - 0.02  # of a frame: round the sample and its nearest
-    for left in np.flatnonzero(framed) + 0.02:
-        ax.add_patch(Rectangle((left, foot), 0.96, top - 0.01 - foot, fill=False, ec=SAMPLE.colour, linewidth=2))
+    shown = _items("samples", samples)
+    layers = {"sample": shown, "nearest": numbers("nearest", nearest, *shown.shape)}
+    layers |= {} if second is None else {"second": numbers("second", second, *shown.shape)}
+    if len(notes) != len(shown) or len(framed) not in (0, len(shown)):
+        raise ValueError(f"notes and framed: need one for each of the {len(shown)} samples")
+    stacked = shown.ndim == 4
+    rows: int = len(layers) if stacked else 1
+    ax = ax or plt.subplots(figsize=(1.15 * len(shown) + 0.6, 1.2 * rows + 0.4), layout="constrained")[1]
+    scale = min(layer.min() for layer in layers.values()), max(layer.max() for layer in layers.values())
+    for row, (name, layer) in enumerate(layers.items()):
+        for i, item in enumerate(layer):
+            _place(ax, item, i, -1 - row * stacked, scale, **_LAYERS[name])
+    for left in np.flatnonzero(framed):  # round the sample and its nearest item
+        ax.add_patch(Rectangle((float(left), -1 - stacked), 1, 1 + stacked, fill=False, edgecolor=SAMPLE, linewidth=3))
+    _bare(ax, shown, len(shown), rows)
     ax.set_xticks(np.arange(len(shown)) + 0.5, notes, size=8)
-    names = ("sample", "nearest\ntraining item", "second\nnearest")[:rows]
-    ax.set_yticks([1.02 * (rows - 1 - row) + 0.5 for row in range(rows)] if image else (), names if image else ())
-    ax.set(xlim=(0, len(shown)), ylim=(-0.03, top), aspect="equal" if image else "auto")
-    if not image:
-        words = "\n".join(("sample: pale", "nearest: black", "second: dashed")[: len(items)])
-        ax.set_ylabel(words, size=8, rotation=0, ha="right", va="center")
-    ax.grid(False)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
+    if stacked:
+        ax.set_yticks(-0.5 - np.arange(rows), ("sample", "nearest\ntraining item", "second\nnearest")[:rows])
+    else:
+        words = ("sample: pale", "nearest: black", "second: dashed")[: len(layers)]
+        ax.set_ylabel("\n".join(words), size=8, rotation=0, ha="right", va="center")
     return ax
 
 
-def _ratios(distances: Array, indices: Array, count: int, known: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The first two distances (B, 2), their indices (B, 2) and the ratio d1/d2 (B,), checked."""
-    near = as_array("distances", distances, (count, None))
-    if near.shape[1] < 2:
-        raise ValueError(f"distances: need the two nearest, (B, k >= 2), got shape {near.shape}")
-    who = as_indices("indices", indices, near.shape, known)
-    if near.min() < 0 or (np.diff(near) < 0).any():
+def neighbour_panels(samples: Array, train: Array, distances: Array, indices: Array, *, count: int = 8) -> Figure:
+    """`count` samples beside their nearest and second-nearest training items, smallest ratio d1/d2 first.
+
+    distances and indices (B, k >= 2) are what `metrics.nearest_neighbours` gives. A frame marks ratios below 1/3
+    (Yoon 2023); at distance 0 the ratio is 0, as in the metrics.
+    """
+    shown, known, who = _items("samples", samples), _items("train", train), np.asarray(indices)
+    d1, d2 = numbers("distances", distances, len(shown), None).T[:2]
+    if (d1 < 0).any() or (d1 > d2).any():
         raise ValueError("distances: must be >= 0 and rise along k, nearest first")
-    d1, d2 = near[:, 0], near[:, 1]
-    return near[:, :2], who[:, :2], np.divide(d1, d2, out=np.zeros(count), where=d1 > 0)
-
-
-def _frame(ax: Axes) -> None:
-    """A thick frame that takes no room, so that a row of framed panels is as high as one without."""
-    look = {"fill": False, "edgecolor": SAMPLE.colour, "linewidth": 3}
-    ax.add_patch(Rectangle((0, 0), 1, 1, transform=ax.transAxes, clip_on=False, zorder=3, **look)).set_in_layout(False)
-
-
-def _rule(threshold: float) -> Patch:
-    text = f"framed: $d_1/d_2$ < {threshold:.3g}, memorized by the ratio rule"
-    return Patch(facecolor="none", edgecolor=SAMPLE.colour, linewidth=2.5, label=text)
-
-
-def _image_columns(
-    samples: np.ndarray, neighbours: np.ndarray, near: np.ndarray, ratio: np.ndarray, threshold: float
-) -> Figure:
-    figure, axes = _panels(3, len(samples), "image")
-    for row, name in zip(axes, ("sample", "nearest", "second"), strict=True):
-        row[0].set_ylabel(name)
-    for i, column in enumerate(axes.T):
-        for ax, image in zip(column, (samples[i], *neighbours[i]), strict=True):
-            _draw(ax, image, "image", (-1, 1))
-        column[0].set_title(f"$d_1/d_2$ = {ratio[i]:.2f}", size=8)
-        for ax, distance in zip(column[1:], near[i], strict=True):
-            ax.set_xlabel(f"d = {number(distance)}", size=8, labelpad=3)
-        if ratio[i] < threshold:
-            _frame(column[0])
-            _frame(column[1])
-    if (ratio < threshold).any():
-        top_legend(figure, [_rule(threshold)])
+    ratio = np.divide(d1, d2, out=np.zeros(len(shown)), where=d1 > 0)
+    worst = np.argsort(ratio, kind="stable")[:count]
+    rows = 2 if shown.ndim == 3 and len(worst) > 5 else 1
+    size = (min(9.6, 1.6 * len(worst) + 1), 4.4 if shown.ndim == 4 else 1.9 * rows + 0.3)
+    figure, axes = plt.subplots(rows, 1, figsize=size, layout="constrained", squeeze=False)
+    for ax, own in zip(axes[:, 0], np.array_split(worst, rows), strict=True):
+        notes = [f"$d_1/d_2$ = {ratio[i]:.2f}\n$d_1$ = {number(d1[i])}\n$d_2$ = {number(d2[i])}" for i in own]
+        near, second = known[who[own, 0]], known[who[own, 1]]
+        beside_nearest(shown[own], near, notes, second=second, framed=ratio[own] < THRESHOLD, ax=ax)
+    if (ratio[worst] < THRESHOLD).any():
+        axes[0, 0].set_title("framed: $d_1/d_2$ < 1/3, memorized by the ratio rule")
     return figure
 
 
-def _signal_overlays(
-    samples: np.ndarray, neighbours: np.ndarray, near: np.ndarray, ratio: np.ndarray, threshold: float
-) -> Figure:
-    rows = -(-len(samples) // 5)
-    columns = -(-len(samples) // rows)
-    size = (min(2.3 * columns, 9.6), 1.7 * rows + 0.5)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=size, sharex=True, sharey=True, layout="constrained", squeeze=False
-    )
-    for ax in axes.flat[len(samples) :]:
-        ax.set_visible(False)
-    for i, ax in enumerate(axes.flat[: len(samples)]):
-        for name, item in (("sample", samples[i]), ("second", neighbours[i, 1]), ("nearest", neighbours[i, 0])):
-            ax.plot(item.T, **_LAID_OVER[name])
-        ax.set_title(f"$d_1/d_2$ = {ratio[i]:.2f}  ($d_1$ = {number(near[i, 0])})", size=8)
-        if i + columns >= len(samples):
-            ax.set_xlabel("sample index")
-            ax.tick_params(labelbottom=True)
-        if ratio[i] < threshold:
-            _frame(ax)
-    sample, second, nearest = axes[0, 0].get_lines()[:: samples.shape[1]]
-    sample.set_label("sample")
-    nearest.set_label("nearest training item")
-    second.set_label("second nearest")
-    top_legend(figure, [sample, nearest, second, *([_rule(threshold)] if (ratio < threshold).any() else [])])
-    return figure
+def _items(name: str, values: Any) -> np.ndarray:
+    if np.ndim(values) not in (3, 4):
+        raise ValueError(f"{name}: need signals (N, C, L) or images (N, C, H, W), got {np.ndim(values)} dimensions")
+    return numbers(name, values, *[None] * np.ndim(values))
+
+
+def _place(ax: Axes, item: np.ndarray, left: int, low: int, scale: tuple[float, float], **look: Any) -> None:
+    """Draw an image or a signal in the unit square whose lower left corner is given."""
+    if item.ndim == 3:
+        ax.imshow(picture(item), extent=(left + 0.03, left + 0.97, low + 0.03, low + 0.97), interpolation="nearest")
+    else:
+        up = (item - scale[0]) / max(scale[1] - scale[0], np.finfo(float).tiny)
+        ax.plot(left + np.linspace(0.05, 0.95, item.shape[1]), low + 0.05 + 0.9 * up.T, **look)
+
+
+def _bare(ax: Axes, items: np.ndarray, columns: int, rows: int) -> None:
+    """Leave nothing but the items of a grid of unit squares, which have the shape of an image."""
+    aspect = items.shape[2] / items.shape[3] if items.ndim == 4 else "auto"
+    ax.set(xticks=[], yticks=[], xlim=(-0.02, columns + 0.02), ylim=(-rows - 0.02, 0.02), aspect=aspect)
+    ax.grid(False)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)

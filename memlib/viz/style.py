@@ -1,22 +1,32 @@
-"""The one look of all figures: what each colour means, the seaborn style, captions, and the checks of what is drawn."""
+"""The look of all figures: what each colour means, the style, captions, and the conversion of what is drawn."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 import torch
+from IPython import get_ipython
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-Array = torch.Tensor | np.ndarray
-Kind = Literal["points", "signal", "image"]
+from memlib.timesteps import TimestepDistribution
+
+Array = torch.Tensor | np.ndarray | Sequence[Any]
+Arrays = Mapping[str, Array]
+Controls = Mapping[str, TimestepDistribution]
+Opt = Array | None
+Ax = Axes | None
+NONE: Mapping[str, Any] = MappingProxyType({})
+NOISE_GROWS = "(more noise to the right)"
+NEVER = 0.01  # T p(t), at or below which a step counts as never trained
+BESIDE: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.02, 1)}  # a legend that covers no data
 
 
 class Look(NamedTuple):
@@ -32,10 +42,11 @@ class Look(NamedTuple):
         return {"color": self.colour, "linestyle": self.line}
 
 
-# One colour means one thing in every figure. Okabe and Ito's colour-blind safe palette; a copycat has the colour of
-# the training data because it is the training data.
-MEANINGS: dict[str, Look] = {
+# One colour means one thing in every figure (Okabe and Ito's palette, safe for the colour-blind). The memorizing
+# baseline has the colour of the training data because it is the training data; its key in records is "copycat".
+MEANINGS = {
     "train": Look("#000000", "-", "o"),
+    "memorizing baseline": Look("#000000", ":", "X"),
     "copycat": Look("#000000", ":", "X"),
     "held out": Look("#56B4E9", "--", "s"),
     "fresh": Look("#009E73", "-.", "D"),
@@ -45,49 +56,20 @@ MEANINGS: dict[str, Look] = {
     "middle noise": Look("#882255", ":", "D"),
     "high noise": Look("#CC79A7", "-.", "^"),
 }
-TRAIN, SAMPLE = MEANINGS["train"], MEANINGS["sample"]
-# Everything else, in the order of its labels (Tol's "muted" and a brown): none of them is a colour of MEANINGS.
-FALLBACK: tuple[Look, ...] = (
-    Look("#332288", "-", "o"),
-    Look("#44AA99", "--", "s"),
-    Look("#8B5A2B", "-.", "^"),
-    Look("#999933", ":", "D"),
-    Look("#332288", (0, (6, 2, 1, 2, 1, 2)), "P"),
-    Look("#44AA99", (0, (1, 3)), "X"),
-    Look("#8B5A2B", (0, (8, 2)), "v"),
-    Look("#999933", "-", "*"),
-)
+# Labels without a meaning take these in order: Tol's "muted" colours and a brown, none of them in MEANINGS.
+_LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (6, 2, 1, 2, 1, 2)), (0, (1, 3)), (0, (8, 2)), "-")
+FALLBACK = tuple(map(Look, ["#332288", "#44AA99", "#8B5A2B", "#999933"] * 2, _LINES, "os^DPXv*"))
 
 
 def use_style() -> None:
-    """Set the seaborn style for the session: call it once, at the top of a notebook."""
-    sns.set_theme(
-        context="notebook",
-        style="ticks",
-        rc={
-            "axes.prop_cycle": plt.cycler(color=[look.colour for look in FALLBACK[:4]]),  # no colour of a meaning
-            "figure.dpi": 90,
-            "savefig.dpi": 90,
-            "figure.constrained_layout.use": True,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "grid.color": "0.9",
-            "grid.linewidth": 0.7,
-            "axes.edgecolor": "0.3",
-            "axes.linewidth": 0.8,
-            "axes.labelsize": 10,
-            "axes.titlesize": 10,
-            "xtick.labelsize": 9,
-            "ytick.labelsize": 9,
-            "legend.fontsize": 9,
-            "legend.frameon": False,
-            "lines.linewidth": 1.8,
-            "lines.markersize": 5,
-            "mathtext.fontset": "dejavusans",
-            "hatch.linewidth": 0.6,
-        },
-    )
+    """Set the style of the session. Notebooks show figures at their natural width, in 180 dots per inch ("retina")."""
+    rc: dict[str, Any] = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "0.9"}
+    rc |= {"figure.constrained_layout.use": True, "legend.frameon": False, "figure.dpi": 90, "savefig.dpi": 180}
+    rc |= {"lines.markersize": 5, "grid.linewidth": 0.7}
+    rc |= {"axes.prop_cycle": plt.cycler(color=[look.colour for look in FALLBACK[:4]])}  # no colour of a meaning
+    sns.set_theme(style="ticks", font_scale=0.82, rc=rc)
+    if shell := get_ipython():
+        shell.run_line_magic("config", "InlineBackend.figure_formats = {'retina'}")
 
 
 def meaning(label: str) -> Look | None:
@@ -97,46 +79,70 @@ def meaning(label: str) -> Look | None:
 
 
 def looks(labels: Iterable[str]) -> dict[str, Look]:
-    """The look of each label: its `meaning`, else the first of FALLBACK whose line and marker no label before it has.
-
-    A meaning is given once; a second label with the same first words takes a fallback, so that the two differ.
-    """
+    """The look of each label: its meaning, given once, else the first of FALLBACK whose line and marker are free."""
     chosen: dict[str, Look] = {}
     for label in labels:
-        look = meaning(label)
+        look, taken = meaning(label), {own[1:] for own in chosen.values()}
         if look is None or look in chosen.values():
-            taken = {own[1:] for own in chosen.values()}
             look = next((own for own in FALLBACK if own[1:] not in taken), FALLBACK[len(chosen) % len(FALLBACK)])
         chosen[label] = look
     return chosen
 
 
 def caption(drawn: Figure | Axes, text: str) -> None:
-    """Write `text` (profile, seeds, hardware) small under a figure; a second call replaces the first.
-
-    Raises ValueError for an empty text: no figure goes without.
-    """
+    """Write `text` (profile, seeds, hardware) small under a figure; a second call replaces the first."""
     if not text.strip():
-        raise ValueError(f"text: a caption names profile, seeds and hardware, got {text!r}")
-    figure = drawn.figure if isinstance(drawn, Axes) else drawn
-    if figure.get_layout_engine() is None:  # the constrained layout is what keeps the caption clear of the axes
-        figure.set_layout_engine("constrained")
-    characters = int(figure.get_figwidth() * 72 / 3.9)  # a letter of 7 points is some 3.9 points wide
-    wrapped = "\n".join(textwrap.wrap(text, characters))
+        raise ValueError(f"text = {text!r}: a caption names profile, seeds and hardware")
+    figure: Any = drawn if isinstance(drawn, Figure) else drawn.figure
+    figure.set_layout_engine(figure.get_layout_engine() or "constrained")  # it keeps the caption clear of the axes
+    wrapped = textwrap.fill(text, int(figure.get_figwidth() * 72 / 3.9))  # a letter of 7 points is 3.9 points wide
     figure.supxlabel(wrapped, x=0.01, ha="left", fontsize=7, color="0.35")
 
 
-def side_legend(ax: Axes) -> None:
-    """A legend to the right of `ax`: it covers no data and leaves the place of the title free."""
-    ax.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0.0)
-
-
-def top_legend(figure: Figure, handles: list[Any]) -> None:
-    """One legend for all axes of `figure`, above them, in as many columns as its width has room for."""
-    widths = [5 * len(handle.get_label()) + 44 for handle in handles]  # points, at 9 points a letter and its symbol
-    columns = range(len(widths), 1, -1)
-    room = (n for n in columns if sum(map(max, np.array_split(widths, n))) <= 72 * figure.get_figwidth())
+def legend_above(figure: Figure, handles: Sequence[Any]) -> None:
+    """One legend above all axes of `figure`, in as many columns as its width has room for."""
+    widths = [5 * len(handle.get_label()) + 44 for handle in handles]  # points: five a letter, and the symbol
+    room = (
+        n for n in range(len(widths), 1, -1) if sum(map(max, np.array_split(widths, n))) < 72 * figure.get_figwidth()
+    )
     figure.legend(handles=handles, loc="outside upper center", ncols=next(room, 1))
+
+
+def panels(names: Sequence[str], rows: Sequence[str], width: float) -> tuple[Figure, Any]:
+    """A figure with a panel for each of `names`, which stand below it, and a row for each of `rows`, first on top."""
+    words = "\n".join(rows).split("\n")
+    size = (0.4 + 0.075 * max(map(len, words)) + width * len(names), 1.3 + 0.22 * (len(rows) + len(words)))
+    figure, axes = plt.subplots(1, len(names), figsize=size, sharey=True, layout="constrained", squeeze=False)
+    for ax, name in zip(axes[0], names, strict=True):
+        ax.set_xlabel(textwrap.fill(name, int(12 * width)))
+        ax.margins(x=0.15)
+        ax.grid(False, axis="y")
+        ax.tick_params(axis="y", length=0)
+    axes[0, 0].set(yticks=range(len(rows)), yticklabels=rows, ylim=(len(rows) - 0.5, -0.6))
+    return figure, axes[0]
+
+
+def note(ax: Axes, x: float, y: float, text: str) -> None:
+    """Small text just above the point (x, y), on a pale ground."""
+    ground = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5}
+    ax.annotate(text, (x, y), (0, 5), textcoords="offset points", ha="center", size=7.5, bbox=ground)
+
+
+def logarithmic(ax: Axes, axis: str) -> None:
+    """A logarithmic scale with a few plain numbers on it."""
+    ax.set(**{f"{axis}scale": "log"})
+    ticks = {"major_locator": _FewTicks(), "major_formatter": "{x:g}", "minor_locator": NullLocator()}
+    getattr(ax, f"{axis}axis").set(**ticks)
+
+
+class _FewTicks(LogLocator):
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        ticks = np.array([])
+        for digits in ((1, 2, 5), (1, 3), (1,)):
+            if not 2 <= len(ticks) <= 5:
+                ticks = np.outer(10.0 ** np.arange(-12, 13), digits).ravel()
+                ticks = ticks[(vmin <= ticks) & (ticks <= vmax)]
+        return ticks[:: len(ticks) // 6 + 1] if len(ticks) > 1 else MaxNLocator(3).tick_values(vmin, vmax)
 
 
 def number(value: float) -> str:
@@ -144,108 +150,18 @@ def number(value: float) -> str:
     return f"{value:.3g}".replace("-", "\u2212")
 
 
-def new_axes(ax: Axes | None, width: float, height: float) -> Axes:
-    """`ax`, or the only axes of a new figure of `width` x `height` inches."""
-    return plt.subplots(figsize=(width, height), layout="constrained")[1] if ax is None else ax
+def given(name: str, values: Any) -> Any:
+    """`values`, which must not be empty."""
+    if not len(values):
+        raise ValueError(f"{name}: empty, there is nothing to draw")
+    return values
 
 
-def logarithmic(ax: Axes, axis: str) -> None:
-    """A logarithmic scale with plain numbers on it."""
-    ax.set(**{f"{axis}scale": "log"})
-    ticks = {"major_locator": _FewTicks(), "major_formatter": "{x:g}", "minor_locator": NullLocator()}
-    getattr(ax, f"{axis}axis").set(**ticks)
-
-
-class _FewTicks(LogLocator):
-    """Two to five round numbers, so that their labels have room side by side."""
-
-    def tick_values(self, vmin: float, vmax: float) -> np.ndarray:
-        decades = 10.0 ** np.arange(np.floor(np.log10(vmin)), np.ceil(np.log10(vmax)) + 1)
-        for steps in ((1, 2, 5), (1, 3), (1,)):
-            ticks = np.outer(decades, steps).ravel()
-            ticks = ticks[(vmin <= ticks) & (ticks <= vmax)]
-            if 2 <= len(ticks) <= 5:
-                return ticks
-        if len(ticks) > 5:
-            return ticks[:: -(-len(ticks) // 5)]
-        return MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(vmin, vmax)
-
-
-@contextmanager
-def all_or_none() -> Iterator[None]:
-    """Decorates a plot that can refuse what it was given half-way: the figure it began is closed."""
-    before = set(plt.get_fignums())
-    try:
-        yield
-    except Exception:
-        for begun in set(plt.get_fignums()) - before:
-            plt.close(begun)
-        raise
-
-
-def labelled(name: str, mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """`mapping` as a dict; ValueError for an empty one."""
-    if not mapping:
-        raise ValueError(f"{name}: empty, there is nothing to draw; give at least one label")
-    return dict(mapping)
-
-
-def as_array(name: str, values: Any, shape: tuple[int | None, ...], *, gaps: bool = False) -> np.ndarray:
-    """`values` (tensor, array or nested list) as float64 of `shape`, where None is any size above 0.
-
-    NaN and infinity are refused, except that `gaps` lets NaN stand for "not measured".
-    """
-    if isinstance(values, torch.Tensor) and not values.is_complex():
-        values = values.detach().cpu().double()  # NumPy knows no bfloat16
-    try:
-        if np.iscomplexobj(values):
-            raise TypeError("complex numbers have no order")
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"{name}: expected a tensor, an array or a nested list of numbers, got {values!r:.80}"
-        ) from error
-    wanted = "(" + ", ".join("n" if size is None else str(size) for size in shape) + ")"
-    fits = array.ndim == len(shape) and all(
-        have == want or (want is None and have > 0) for have, want in zip(array.shape, shape, strict=True)
-    )
-    if not fits:
-        raise ValueError(f"{name}: expected shape {wanted} with n > 0, got {array.shape}")
-    if not (np.isfinite(array) | (gaps & np.isnan(array))).all():
+def numbers(name: str, values: Any, *shape: int | None, gaps: bool = False) -> np.ndarray:
+    """`values` as float64 of `shape`, where None is any size; `gaps` lets NaN stand for "no value"."""
+    array = np.asarray(values.detach().cpu().double() if isinstance(values, torch.Tensor) else values, dtype=float)
+    if not array.size or [n if n is None else m for n, m in zip(shape, array.shape, strict=False)] != [*shape]:
+        raise ValueError(f"{name}: need shape {shape}, where None is any size above 0, got {array.shape}")
+    if not (np.isfinite(array) | (gaps & np.isnan(array))).all() or np.isnan(array).all():
         raise ValueError(f"{name}: holds NaN or infinity, which cannot be drawn")
     return array
-
-
-def as_indices(name: str, values: Any, shape: tuple[int | None, ...], count: int) -> np.ndarray:
-    """`values` as int64 indices of `shape` into a training set of `count` items."""
-    array = as_array(name, values, shape)
-    if not ((array >= 0) & (array < count) & (array == array.round())).all():
-        raise ValueError(
-            f"{name}: need whole numbers in 0..{count - 1}, the training set, got {array.ravel()[:8].tolist()}"
-        )
-    return array.astype(np.int64)
-
-
-def as_items(name: str, values: Any) -> tuple[np.ndarray, Kind]:
-    """`values` as (N, 2) points, (N, C, L) signals or (N, C, H, W) images, C = 1 or 3, with the name of their kind."""
-    kinds: dict[int, tuple[tuple[int | None, ...], Kind]] = {
-        2: ((None, 2), "points"),
-        3: ((None, None, None), "signal"),
-        4: ((None, None, None, None), "image"),
-    }
-    try:
-        dimensions = values.ndim if isinstance(values, torch.Tensor) else np.ndim(values)
-    except ValueError as error:
-        raise TypeError(f"{name}: expected rows of equal length, got {values!r:.80}") from error
-    if dimensions not in kinds:
-        raise ValueError(f"{name}: expected (N, 2), (N, C, L) or (N, C, H, W), got {dimensions} dimensions")
-    shape, kind = kinds[dimensions]
-    array = as_array(name, values, shape)
-    if kind == "image" and array.shape[1] not in (1, 3):
-        raise ValueError(f"{name}: images have 1 or 3 channels, (N, C, H, W), got shape {array.shape}")
-    return array, kind
-
-
-def picture(image: np.ndarray) -> np.ndarray:
-    """An image (C, H, W) in [-1, 1] as (H, W, 3) in [0, 1]; what lies outside is clipped, one channel is grey."""
-    return np.broadcast_to(np.clip((image + 1) / 2, 0, 1), (3, *image.shape[1:])).transpose(1, 2, 0)
