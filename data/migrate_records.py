@@ -1,7 +1,7 @@
 """Rewrite the lines that memlib 0.2 recorded for the records of memlib 0.3: `python data/migrate_records.py FOLDER`.
 
-A configuration becomes an Experiment's description, the key its `record_key`, and "old_key" keeps the earlier one. No measure
-changes. Each line is a run's last step. Seals are dropped; archives of samples are renamed. Migrated lines stay as they are.
+A configuration becomes an Experiment's description, the key its `record_key`, and "old_key" keeps the earlier one. No
+measure changes. Checksums are dropped, archives of samples are renamed. Migrated lines stay as they are.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def recipe(old: Any) -> dict[str, Any]:
 
 def migrate(old: dict[str, Any]) -> dict[str, Any]:
     config, content = configuration(old["config"]), old["data_sha256"]
-    same = {name: old.get(name) for name in ("seconds", "fleet", "device", "precision", "commit", "versions", "hardware")}
+    made = ("seconds", "fleet", "device", "precision", "commit", "versions", "hardware")
     return {
         "key": record_key(config, content),
         "step": networks(config)[0]["training"]["steps"],
@@ -46,7 +46,7 @@ def migrate(old: dict[str, Any]) -> dict[str, Any]:
         "measures": old["metrics"],
         "references": old["floors"],
         "loss": old["loss"],
-        **same,
+        **{name: old.get(name) for name in made},
         "old_key": old["key"],
     }
 

@@ -87,7 +87,7 @@ def judge_claims(
         a for name in sorted(runs) for a in _questions(name, [own for _, own in sorted(runs[name].items())], least)
     ]
     judged = [f for f, _, _ in asked if f.says == "" and f.p is not None]
-    adjusted = dict(zip(map(id, judged), holm([f.p for f in judged]), strict=True))
+    adjusted = dict(zip(map(id, judged), holm([f.p or 0.0 for f in judged]), strict=True))
     tails = ALPHA / 2 / max(1, corrected * len(judged))
     findings = [_decide(f, adjusted.get(id(f)), sign, matters, alpha, tails) for f, sign, matters in asked]
     verdicts = [_verdict(claim, [f for f in findings if f.claim == claim]) for claim in STATEMENTS if claim != "C6"]

@@ -33,7 +33,9 @@ _PLAN: Rules = {
     "question": ("a text", lambda x: isinstance(x, str)),
     "seeds": (
         f"a number of seeds for each of some data sets; known are {', '.join(data.NAMES)}",
-        lambda x: isinstance(x, dict) and x and all(k in data.NAMES and type(n) is int and n > 0 for k, n in x.items()),
+        lambda x: (
+            isinstance(x, dict) and x != {} and all(k in data.NAMES and type(n) is int and n > 0 for k, n in x.items())
+        ),
     ),
     "controls": ("tables, each under [[controls]]", lambda x: isinstance(x, list) and {dict} == set(map(type, x))),
 }
@@ -161,13 +163,13 @@ def _configuration(dataset: str, control: str, profile: str) -> Config:
     base = {"points": budget.points, "signal": budget.signals, "image": budget.images}[data.kind_of(dataset)]
     old, length, p = base.training, one.get("length", 1), from_recipe(one["timesteps"], base.build_schedule())
     training = replace(old, steps=round(old.steps * length), cooldown=round(old.cooldown * length))
-    looks = {"timesteps": uniform(p.T), "loss_weight": p} if one.get("weighted") else {"timesteps": p}
+    looks: Config = {"timesteps": uniform(p.T), "loss_weight": p} if one.get("weighted") else {"timesteps": p}
     n_train, course = round(base.n_train * one.get("size", 1)), tuple(round(step * length) for step in base.course)
     return replace(base, dataset=dataset, n_train=n_train, training=training, course=course, **looks).to_dict()
 
 
 def _seeded(config: Config, seed: int) -> Config:
-    sides = {side: _seeded(config[side], seed) for side in ("above", "below") if is_splice(config)}
+    sides: Config = {side: _seeded(config[side], seed) for side in ("above", "below") if is_splice(config)}
     return config | (sides or {"seed": seed})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from memlib.lab.data import DATA
 from memlib.lab.experiment import Experiment
@@ -30,7 +31,7 @@ def profile(name: str) -> Profile:
     """The profile of this name, one of PROFILES."""
     if name not in PROFILES:
         raise ValueError(f"profile = {name!r}; choose one of {', '.join(map(repr, PROFILES))}")
-    parts = dict(_BUDGETS[name])
-    kinds = {kind: Experiment.from_dict({"timesteps": {"name": "uniform"}} | parts.pop(kind))
-             for kind in ("points", "signals", "images")}  # fmt: skip
-    return Profile(name, **kinds, **parts)
+    parts: dict[str, Any] = dict(_BUDGETS[name])
+    for kind in ("points", "signals", "images"):
+        parts[kind] = Experiment.from_dict({"timesteps": {"name": "uniform"}} | parts[kind])
+    return Profile(name, **parts)

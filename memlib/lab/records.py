@@ -25,7 +25,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from memlib.lab import data, plans, runs
-from memlib.lab.experiment import VERSION
+from memlib.lab.experiment import VERSION, Experiment
 from memlib.lab.files import naming, write_atomically
 from memlib.lab.provenance import provenance
 from memlib.lab.sweep import sweep
@@ -50,7 +50,9 @@ def record(
     the runs that failed, when all others but the splices are recorded.
     """
     have = {(plans.key(x["config"]), x["content"], x["version"], x["step"]) for x in read(out)}
-    content, todo, networks = {}, {}, {}
+    content: dict[tuple, str] = {}
+    todo: dict[str, plans.Config] = {}
+    networks: dict[str, Experiment] = {}
     for config in configs:
         parts = [replace(plans.experiment(part), label=plans.key(part)) for part in plans.networks(config)]
         own = () if data.kind_of(parts[0].dataset) != "points" else (parts[0].n_train, parts[0].seed)  # made for each
@@ -59,7 +61,7 @@ def record(
         if any((plans.key(config), content[split], VERSION, step) not in have for step in _steps(config)):
             todo[plans.key(config)] = config
             networks |= {part.label: part for part in parts}
-    options = {"device": device, "workers": workers, "fleet": fleet, "progress": progress}
+    options: dict[str, Any] = {"device": device, "workers": workers, "fleet": fleet, "progress": progress}
     for result in sweep(networks.values(), client, **options):
         for made in _measure(todo[result.experiment.label], result) if result.experiment.label in todo else ():
             yield _append(out, *made)
@@ -176,10 +178,10 @@ def _measure(config: plans.Config, *parts: runs.Result) -> Iterator[tuple[Record
     split = (described.dataset, described.n_train, seed, described.image_size, dataset.sha256)
     where = history["device"] if torch.cuda.is_available() else "cpu"
     for step in _steps(config):
-        denoiser, *below = (part.denoiser(where, *([step] if step < last else [])) for part in parts)
+        denoiser, *below = (part.denoiser(where, **({"step": step} if step < last else {})) for part in parts)
         samples = parts[0].samples
         if below or step < last:
-            denoiser = Spliced(denoiser, *below, config["at"]) if below else denoiser
+            denoiser = Spliced(denoiser, below[0], config["at"]) if below else denoiser
             samples = runs.draw(denoiser, described, dataset)
         asked = (described.build_schedule(), LOSS_AT)
         generator = torch.Generator().manual_seed(seed)
