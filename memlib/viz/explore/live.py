@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from memlib import Schedule, TimestepDistribution, TrainConfig, gaussian_interval, metrics, samplers
 from memlib import viz as plots
 from memlib.lab import Network, data, train_fleet
-from memlib.viz.explore.noise import Drawn, Panel, weigh, window
+from memlib.viz.explore.noise import Drawn, Panel, steps_slider, weigh, window
 
 Sides = Sequence[TimestepDistribution]
 SLICE, REDRAW = 0.03, 1.0  # seconds of training between two looks at the buttons, and between two pictures
@@ -30,15 +30,14 @@ def live_trainer(
     T, controls = noise.T, {}
     for what, starts, low, high in (("width", (2 * T, T // 2), T // 10, 2 * T), ("centre", (T // 2, 3 * T // 4), 0, T)):
         for side, start in zip("AB", starts, strict=True):  # A's on the left, above its picture
-            slider = widgets.IntSlider(start, low, high, max(1, T // 50), description=f"{side}: {what}")
-            controls[f"{what}_{side}"] = slider
+            controls[f"{what}_{side}"] = steps_slider(f"{side}: {what}", start, low, high)
     train, stop = widgets.Button(description="Train", icon="play"), widgets.Button(description="Stop", icon="stop")
     live = widgets.Checkbox(False, description="live: train at each move", indent=False, layout={"width": "auto"})
     progress = widgets.IntProgress(0, max=steps, description="not trained", layout={"flex": "1 1 200px"})
     running: list[asyncio.Task[None]] = []
 
     def sides() -> Sides:
-        ends = [(controls[f"centre_{side}"].value, max(1, controls[f"width_{side}"].value) / 2) for side in "AB"]
+        ends = [(controls[f"centre_{side}"].value, controls[f"width_{side}"].value / 2) for side in "AB"]
         return [gaussian_interval(T, centre - half, centre + half) for centre, half in ends]
 
     shown = draw_live(points, noise, sides())

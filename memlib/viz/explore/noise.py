@@ -31,7 +31,8 @@ LOG_SNR, STEP = "log-SNR (noise grows \u2192)", "timestep t (noise grows \u2192)
 VIEW = "application/vnd.jupyter.widget-view+json"
 STILL = "Run this cell to use its sliders. The next figure shows one of their positions."
 DEAD = f'[data-mime-type="{VIEW}"]:not(:has(*))'  # JupyterLab's "model not found", once the kernel is another one
-STYLE = f'<style>{DEAD} {{font-size: 0}} {DEAD}::after {{content: "{STILL}"; font-size: 13px}}</style>'
+LINE = f'{{content: "{STILL}"; visibility: visible; font-size: 13px}}'
+STYLE = f"<style>{DEAD} {{visibility: hidden; font-size: 0}} {DEAD}::after {LINE}</style>"
 
 
 class Panel(widgets.VBox):
@@ -113,10 +114,9 @@ def draw_snr(schedule: str = "linear", T: int = 1000, position: float = 0.25) ->
 def interval_explorer(schedule: Schedule | None = None, items: Tensor | np.ndarray | None = None) -> widgets.Widget:
     """Width, centre, confidence and tails of the interval, and what it trains (schedule: linear, items: a spiral)."""
     schedule = schedule or Schedule.linear()
-    T, step = schedule.T, max(1, schedule.T // 100)
     controls = {
-        "width": widgets.IntSlider(T // 2, max(1, T // 10), 2 * T, step, description="width"),
-        "centre": widgets.IntSlider(T // 4, 0, T - 1, description="centre"),
+        "width": steps_slider("width", schedule.T // 2, schedule.T // 10, 2 * schedule.T),
+        "centre": steps_slider("centre", schedule.T // 4, 0, schedule.T),
         "confidence": widgets.FloatSlider(0.95, min=0.5, max=0.99, step=0.01, description="confidence"),
         "tails": widgets.Dropdown(options=TAILS, description="tails"),
     }
@@ -168,6 +168,12 @@ def _stage(schedule: Schedule, items: Tensor | np.ndarray) -> Callable[..., Draw
         )
 
     return draw
+
+
+def steps_slider(name: str, start: int, low: int, high: int) -> widgets.IntSlider:
+    """A slider over timesteps. It starts on its grid, else the browser moves it there."""
+    step = max(1, high // 200)
+    return widgets.IntSlider(start - (start - low) % step, low, high, step, description=name)
 
 
 def weigh(ax: Axes, p: TimestepDistribution, name: str = "loss weight") -> None:

@@ -109,7 +109,7 @@ def neighbour_explorer(samples: Tensor, dataset: data.Dataset) -> widgets.Widget
     """Samples (B, *D), signals or images, in an order of your choice, and the share below a threshold of your choice,
     beside that of fresh real items. At least one sample is below the threshold with which it opens."""
     found = find_neighbours(samples, dataset)
-    start = min(1.0, max(0.33, float(found.ratio.min()) + 0.01))
+    start = round(min(1.0, max(0.33, float(found.ratio.min()) + 0.01)), 2)
     controls = {
         "order": widgets.Dropdown(options=list(found.orders), description="smallest"),
         "first": widgets.IntSlider(0, 0, len(found.samples) - SHOWN, description="from rank"),
