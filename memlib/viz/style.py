@@ -69,7 +69,7 @@ def use_style() -> None:
     rc |= {"axes.prop_cycle": plt.cycler(color=[look.colour for look in FALLBACK[:4]])}  # no colour of a meaning
     sns.set_theme(style="ticks", font_scale=0.82, rc=rc)
     if shell := get_ipython():
-        shell.run_line_magic("config", "InlineBackend.figure_formats = {'retina'}")
+        shell.run_line_magic("config", "InlineBackend.figure_formats = ['retina']")
 
 
 def meaning(label: str) -> Look | None:

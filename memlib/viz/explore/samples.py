@@ -13,7 +13,7 @@ from torch import Tensor
 from memlib import Frame, metrics, samplers
 from memlib import viz as plots
 from memlib.lab import Result, data
-from memlib.metrics.memorization import ratio_of, share_below
+from memlib.metrics import ratio_of, share_below
 from memlib.viz.explore.noise import Drawn, Panel, window
 
 SHOWN = 8  # samples beside each other, or to choose from
