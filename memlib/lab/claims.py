@@ -68,13 +68,9 @@ class Verdict:
 
 
 def judge_claims(
-    lines: Iterable[Record],
-    profile: str = "recorded",
-    *,
-    alpha: float = ALPHA,
-    least: float = 1,
-    corrected: bool = False,
-) -> list[Verdict]:
+    lines: Iterable[Record], profile: str = "recorded",
+    *, alpha: float = ALPHA, least: float = 1.0, corrected: bool = False,
+) -> list[Verdict]:  # fmt: skip
     """The verdicts on C1 to C6, for both meanings of "later".
 
     The other arguments show how much depends on the rules' constants: `alpha` is another level for support, `least`

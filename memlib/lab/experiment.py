@@ -1,4 +1,4 @@
-"""The description of a training run, and its only identity: a key of what is described, the data's content and VERSION."""
+"""The description of a training run, and its only identity: a key of the description, the data and VERSION."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from typing import Any
 
 import torch
@@ -88,9 +89,7 @@ class Experiment:
         if list(course) != sorted(set(course)) or not all(0 < step <= last for step in course):
             raise ValueError(f"course = {course}; need rising steps in 1..{last}, the steps of training")
         object.__setattr__(self, "course", course)
-        shape = {"points": (2,), "signal": (1, 8), "image": (3, 8, 8)}[data.kind_of(self.dataset)]
-        with torch.device("meta"):  # costs no memory; refuses, before any work, sizes that make no network
-            self.network.build(shape)
+        _check_network(self.network, data.kind_of(self.dataset))
 
     def __repr__(self) -> str:
         shown = (f for f in fields(self) if f.name in ("n_train", "seed") or getattr(self, f.name) != f.default)
@@ -143,6 +142,12 @@ class Experiment:
         """What the runs of one fleet have in common."""
         same = (self.dataset, self.image_size, self.timesteps.T, self.schedule, self.network, self.training)
         return *same, self.course
+
+
+@cache
+def _check_network(network: Network, kind: str) -> None:
+    """Refuse, before any work, sizes that make no network."""
+    network.build({"points": (2,), "signal": (1, 8), "image": (3, 8, 8)}[kind], seed=0)
 
 
 def log_course(steps: int, readings: int = 9, first: int = 50) -> tuple[int, ...]:
