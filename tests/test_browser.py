@@ -189,6 +189,7 @@ def test_pictures_follow_the_slider_and_the_training(lab: Lab) -> None:
     live.get_by_role("button", name="Train").click()
     live.get_by_text("Step 40", exact=False).first.wait_for(timeout=120_000)
     assert lab.trouble() == [] and lab.outside == []
+    page.keyboard.press("Control+b")  # on a phone the list of files takes all the width
     for name, explorer in (("interval", interval), ("live", live)):
         for width in (360, 1366, 1920):
             page.set_viewport_size({"width": width, "height": 768})

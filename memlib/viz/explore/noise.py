@@ -30,7 +30,8 @@ TOP = 9  # of T p(t), which is 1 for uniform sampling: one scale for all interva
 LOG_SNR, STEP = "log-SNR (noise grows \u2192)", "timestep t (noise grows \u2192)"
 VIEW = "application/vnd.jupyter.widget-view+json"
 STILL = "Run this cell to use its sliders. The next figure shows one of their positions."
-DEAD = f'[data-mime-type="{VIEW}"]:not(:has(*))'  # JupyterLab's "model not found", once the kernel is another one
+# JupyterLab's "model not found" in a notebook that is opened again with another kernel: a box without elements
+DEAD = ".jp-OutputArea-output.jupyter-widgets:not(:has(*))"
 LINE = f'{{content: "{STILL}"; visibility: visible; font-size: 13px}}'
 STYLE = f"<style>{DEAD} {{visibility: hidden; font-size: 0}} {DEAD}::after {LINE}</style>"
 
