@@ -18,10 +18,8 @@ def checked(**sets: Items) -> list[Tensor]:
             raise TypeError(f"{name} must be a tensor or an array of shape (B, *D), got {type(given).__name__}")
         x = given.detach() if isinstance(given, Tensor) else torch.from_numpy(np.ascontiguousarray(given))
         if not x.is_floating_point():
-            cure = "images of 0 to 255: x / 127.5 - 1" if x.dtype == torch.uint8 else "x.float()"
-            raise TypeError(
-                f"{name} holds {x.dtype}; convert it to the floating-point scale of the other sets ({cure})"
-            )
+            cure = "x / 127.5 - 1 for images" if x.dtype == torch.uint8 else "x.float()"
+            raise TypeError(f"{name} holds {x.dtype}; convert it to the scale of the other sets ({cure})")
         if x.ndim < 2 or not x.numel():
             problem = "has no axis for the values of an item" if x.numel() else "is empty"
             raise ValueError(f"{name} {problem}, shape {tuple(x.shape)}; need (B, *D) with at least one item")

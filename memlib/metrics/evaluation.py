@@ -17,7 +17,6 @@ from memlib.metrics.finest_scale import finest_scales
 from memlib.metrics.neighbours import nearest_neighbours
 
 Measure = Estimate | Callable[[Tensor], float]  # a function of the rows of samples is bootstrapped
-AGREE = 1.3
 SMOOTH = 0.2  # residual noise below this is warned of: the blurriest of 438 recorded networks had 0.29
 
 
@@ -64,22 +63,22 @@ def evaluate(
         measures["residual noise"] = lambda rows: float(noise[rows].mean() / level)
         measures |= _copying("smoothed ", *(x - part for x, part in zip(sets, fine, strict=True)))[0]
         spreads.append(float(noise.mean() / level) ** 0.5)
-    if problems := _problems(samples, real, spreads, between):
+    if problems := _problems(samples, train, real, spreads, between):
         warnings.warn("; ".join(problems), stacklevel=2)
     return {name: _interval(name, measure, samples, seed, resamples) for name, measure in measures.items()}
 
 
 def _interval(name: str, measure: Measure, samples: Tensor, seed: int, resamples: int) -> Estimate:
-    """With a generator that hangs on the name, so that a new measure changes no interval of another."""
+    """Each from a generator of its own, seeded by its name, so that a new measure changes no interval of another."""
     if isinstance(measure, Estimate):
         return measure
     own = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:8], "big"))
     rows = torch.arange(len(samples), device=samples.device, dtype=torch.float64)[:, None]
-    return bootstrap(lambda row: measure(row[:, 0].long()), rows, generator=own, resamples=resamples)
+    return bootstrap(lambda drawn: measure(drawn[:, 0].long()), rows, generator=own, resamples=resamples)
 
 
 def _copying(prefix: str, samples: Tensor, train: Tensor, held_out: Tensor) -> tuple[dict[str, Measure], Tensor]:
-    """From one search: L2, `memorized_fraction`, `closer_to_train`; how far apart a sample's two nearest items are."""
+    """L2, `memorized_fraction`, `closer_to_train`, by one search; the gap between each sample's two nearest items."""
     samples, train, held_out = (x.flatten(1) for x in (samples, train, held_out))
     (to_two, between), distinct = copying.two_nearest(samples, train), copying.count_distinct(samples, train)
     nearest, to_held_out = to_two[:, :1], nearest_neighbours(samples, held_out, 1)[0]
@@ -90,30 +89,24 @@ def _copying(prefix: str, samples: Tensor, train: Tensor, held_out: Tensor) -> t
     }, between
 
 
-def _problems(samples: Tensor, real: Tensor, spreads: list[float], between: Tensor) -> list[str]:
-    """What the values cannot show. `spreads`: of the samples over the data's, along components and at the finest scale.
-
-    Another scale changes the range and both spreads by one factor; blur, noise and collapse do not. A shift moves both
-    ends of the range one way.
+def _problems(samples: Tensor, train: Tensor, real: Tensor, spreads: list[float], between: Tensor) -> list[str]:
+    """Another scale changes the range, the spread and the energy at the finest scale by one factor, and a shift moves
+    both ends of the range one way; noise, blur and collapse do neither. `spreads`: the samples' over the data's.
     """
     (low, high), (least, most) = ((float(x.min()), float(x.max())) for x in (samples, real))
-    ratios, moved = (
-        [(high - low) / (most - least), *spreads],
-        [(x - y) / (most - least) for x, y in ((low, least), (high, most))],
-    )
-    factor = 1.25 if len(spreads) > 1 else 1.5  # points have no finest scale to tell a wider spread from a scale
+    width, factor = most - least, 1.25 if samples.ndim > 2 else 1.5  # of points there is less to tell it by
+    ratios, moved = [(high - low) / width, *spreads], ((low - least) / width, (high - most) / width)
+    scaled = min(ratios) > factor or max(ratios) < 1 / factor or min(moved) > 0.25 or max(moved) < -0.25
     problems = []
-    if max(ratios) < AGREE * min(ratios) and (
-        min(ratios) > factor or max(ratios) < 1 / factor or min(moved) > 0.25 or max(moved) < -0.25
-    ):
-        problems.append(
-            f"samples span [{low:.3g}, {high:.3g}] and the data [{least:.3g}, {most:.3g}]: they seem to be at another scale; convert"
-        )
-    if len(spreads) > 1 and spreads[1] ** 2 < SMOOTH:
-        problems.append(f"residual noise is only {spreads[1] ** 2:.2g}: the samples are blurred or at a small scale")
+    if scaled and max(ratios) < 1.2 * min(ratios):
+        ranges = f"samples lie in [{low:.3g}, {high:.3g}], the data in [{least:.3g}, {most:.3g}]"
+        problems.append(f"{ranges}: bring both to one scale, else copies are not seen")
+    if samples.ndim > 2 and spreads[1] ** 2 < SMOOTH:
+        problems.append(f"residual noise is only {spreads[1] ** 2:.2g}: the samples are blurred or at a smaller scale")
     near = copying.NEAR * float((real - real.mean(0)).flatten(1).square().sum(1).mean()) ** 0.5
     if (share := float((between < near).double().mean())) > copying.CHANCE:
-        problems.append(
-            f"{share:.0%} of the samples lie nearest to two nearly equal items of train, which hides copies from 'memorized'; drop duplicates (find_duplicates)"
-        )
+        items = train.flatten(1).unique(dim=0)
+        if copying.count_distinct(items, items) < len(items):
+            hidden = f"{share:.0%} of samples lie nearest to two nearly equal items of train, so that no copy is seen"
+            problems.append(f"{hidden}: drop one of each pair (find_duplicates)")
     return problems

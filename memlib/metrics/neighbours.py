@@ -45,10 +45,8 @@ def scan(a: Tensor, b: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
 def measure(a: Tensor, b: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Distances (P,) float64 between a[rows] and b[columns], by differences: equal points are at exactly 0."""
     pairs = zip(*(x.split(max(1, MEASURED // a.shape[1])) for x in (rows, columns)), strict=True)
-    exact = "donot_use_mm_for_euclid_dist"
-    return torch.cat(
-        [torch.cdist(a[i].double()[:, None], b[j].double()[:, None], 2, exact).flatten() for i, j in pairs]
-    )
+    points = ((a[i].double()[:, None], b[j].double()[:, None]) for i, j in pairs)
+    return torch.cat([torch.cdist(*two, compute_mode="donot_use_mm_for_euclid_dist").flatten() for two in points])
 
 
 def nearest_neighbours(samples: Items, train: Items, k: int = 2) -> tuple[Tensor, Tensor]:
