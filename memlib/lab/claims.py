@@ -95,20 +95,23 @@ def judge_claims(
     return [*verdicts, Verdict("C6", STATEMENTS["C6"], _overall([*by_dataset.values(), *unknown]), by_dataset, ())]
 
 
-def verdict_table(verdicts: Iterable[Verdict]) -> str:
-    """The verdicts as a Markdown table, a column per data set."""
+def verdict_table(verdicts: Iterable[Verdict], brief: bool = False) -> str:
+    """The verdicts as a Markdown table with a column per data set, or, if `brief`, one for all that count."""
     verdicts = list(verdicts)
     datasets = list(dict.fromkeys(d for v in verdicts for d in v.by_dataset))
-    rows = [["claim", "the paper says", *datasets, "verdict"]]
-    said = [[v.by_dataset.get(d, "-") for d in datasets] for v in verdicts]
-    rows += [[v.claim, v.statement, *own, f"**{v.verdict}**"] for v, own in zip(verdicts, said, strict=True)]
+    said = [{d: v.by_dataset.get(d, "-") for d in datasets} for v in verdicts]
+    if brief:
+        counted = [{d: word for d, word in own.items() if word not in ("-", "exploratory")} for own in said]
+        said = [{"data sets": ", ".join(f"{d}: {word}" for d, word in own.items())} for own in counted]
+    rows = [["claim", "the paper says", *(said[0] if said else []), "verdict"]]
+    rows += [[v.claim, v.statement, *own.values(), f"**{v.verdict}**"] for v, own in zip(verdicts, said, strict=True)]
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
 
 
 def write_verdicts(verdicts: Iterable[Verdict], path: Path) -> None:
-    """Put the table between the two marks of the Markdown file `path`."""
-    write_between(path, MARKS, verdict_table(verdicts))
+    """Put the brief table between the two marks of the Markdown file `path`."""
+    write_between(path, MARKS, verdict_table(verdicts, brief=True))
 
 
 def _by_seed(lines: Iterable[Record], profile: str) -> dict[str, dict[int, Runs]]:
