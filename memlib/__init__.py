@@ -14,28 +14,9 @@ from memlib.timesteps import (
 )
 from memlib.training import Step, TrainConfig, loss_at, train
 
+__version__ = "0.2.0"
 __all__ = [
-    "MLP",
-    "ExactDenoiser",
-    "Frame",
-    "Schedule",
-    "Spliced",
-    "Step",
-    "TimestepDistribution",
-    "TrainConfig",
-    "UNet",
-    "ddim",
-    "ddpm",
-    "dpm_solver",
-    "from_log_snr",
-    "from_weights",
-    "gaussian_interval",
-    "initial_noise",
-    "loss_at",
-    "min_snr_weight",
-    "p2_weight",
-    "sample",
-    "sample_generators",
-    "train",
-    "uniform",
-]
+    "MLP", "ExactDenoiser", "Frame", "Schedule", "Spliced", "Step", "TimestepDistribution", "TrainConfig", "UNet",
+    "__version__", "ddim", "ddpm", "dpm_solver", "from_log_snr", "from_weights", "gaussian_interval", "initial_noise",
+    "loss_at", "min_snr_weight", "p2_weight", "sample", "sample_generators", "train", "uniform",
+]  # fmt: skip
