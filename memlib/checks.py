@@ -55,7 +55,7 @@ def examples(values: Any, name: str) -> Tensor:
     """`values` as finite floating-point examples (N, *D) without gradients."""
     out = as_tensor(values, name).detach().contiguous()
     if not out.is_floating_point():
-        raise TypeError(f"{name} holds {out.dtype}; need floating-point values, such as pixels / 127.5 - 1")
+        raise TypeError(f"{name} is {out.dtype}; need floating-point values, such as pixels / 127.5 - 1")
     if out.ndim < 2 or not len(out):
         raise ValueError(f"{name} has shape {(*out.shape,)}; need examples (N, *D), N >= 1")
     if not out.isfinite().all():

@@ -273,7 +273,7 @@ def test_exact_denoiser_takes_arrays_and_refuses_what_has_no_finite_examples() -
     for bad in (torch.zeros(0, 2), torch.zeros(5), torch.tensor([[math.nan, 0.0]]), torch.tensor([[math.inf, 0.0]])):
         with pytest.raises(ValueError, match="train "):
             ExactDenoiser(bad, SCHEDULE)
-    with pytest.raises(TypeError, match=r"train holds torch\.int64"):
+    with pytest.raises(TypeError, match=r"train is torch\.int64"):
         ExactDenoiser(torch.zeros(3, 2, dtype=torch.int64), SCHEDULE)
     with pytest.raises(ValueError, match="chunk = 0"):
         ExactDenoiser(torch.zeros(3, 2), SCHEDULE, chunk=0)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+import tomllib
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from diffusers import DDPMScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import memlib
 from memlib import Schedule
 
 MAKERS = {"linear": Schedule.linear, "cosine": Schedule.cosine, "sigmoid": Schedule.sigmoid}
@@ -152,9 +155,8 @@ def test_warns_if_the_last_step_carries_signal(last: float, warned: bool) -> Non
 @pytest.mark.parametrize("form", ["tensor", "read-only", "big-endian", "reversed", "with gradient"])
 def test_any_vector_of_numbers_makes_the_same_schedule_and_shares_no_memory_with_it(form: str) -> None:
     values = Schedule.linear(50).alpha_bar
-    given = {"tensor": values.clone(), "with gradient": values.clone().requires_grad_()}.get(
-        form, values.numpy().copy()
-    )
+    tensors = {"tensor": values.clone(), "with gradient": values.clone().requires_grad_()}
+    given = tensors.get(form, values.numpy().copy())
     if form == "big-endian":
         given = given.astype(">f8")
     if form == "reversed":
@@ -172,6 +174,11 @@ def test_a_schedule_is_its_numbers() -> None:
     assert one == same == copy.deepcopy(one) == pickle.loads(pickle.dumps(one)) and len({one, same, other}) == 2
     assert one != other and one != Schedule.linear(101) and one != "linear"
     assert "\n" not in repr(one) and "T=100" in repr(one) and len(repr(one)) < 80
+
+
+def test_the_version_is_the_projects() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert memlib.__version__ == project["version"]
 
 
 # --- what would be silently wrong -------------------------------------------------------------------------------------
@@ -215,8 +222,8 @@ X, T = torch.zeros(2, 3), torch.tensor([0, 99])
 
 @pytest.mark.parametrize(
     ("x0", "t", "eps", "error", "says"),
-    [(X, T, X[:, :1], ValueError, "eps"), (X, T[:1], X, ValueError, "t has shape"), (X, T + 1, X, ValueError, "t spans"),
-     (X, T - 1, X, ValueError, "t spans"), (X.byte(), T, X, TypeError, "uint8"),
+    [(X, T, X[:, :1], ValueError, "eps"), (X, T[:1], X, ValueError, "t has shape"), (X.byte(), T, X, TypeError, "uint"),
+     (X, T - 1, X, ValueError, "t spans"), (X, T + 1, X, ValueError, "t spans"),
      *[(X, T.to(dtype), X, TypeError, "t has dtype") for dtype in (torch.float32, torch.uint8, torch.bool)]],
 )  # fmt: skip
 def test_noise_refuses_what_torch_would_broadcast_wrap_or_mask(x0, t, eps, error, says: str) -> None:
