@@ -28,11 +28,10 @@ pytestmark = [
 ]
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
+FLAGS += ["--disable-sync", "--disable-dev-shm-usage"]
 SETTINGS = {
-    # every cell in the page at once, and no dialog about kernels
+    # every cell in the page at once, no dialog about kernels, no pop-up, and nothing asked of another host
     "notebook-extension/tracker": {"windowingMode": "none", "autoStartDefaultKernel": True},
-    # no pop-up, and nothing asked of another host
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "docmanager-extension/plugin": {"autosave": False},
 }
@@ -54,7 +53,6 @@ class Lab:
         self.process, self.url, self.token, self.page = process, url, token, page
         self.outside: list[str] = []
         page.on("request", self._note)
-        page.on("dialog", lambda dialog: dialog.accept())
 
     def _note(self, request) -> None:
         if not request.url.startswith((self.url, self.url.replace("http", "ws"), "data:", "blob:")):
@@ -80,33 +78,23 @@ class Lab:
             if now != seen or not self.idle():
                 seen, since = now, time.monotonic()
 
-    def menu(self, *items: str) -> None:
-        for item in items:
-            self.page.get_by_role("menuitem", name=item, exact=True).click()
-
     def run_all(self) -> None:
         end, pressed = time.monotonic() + 240, 0.0
         while self.page.locator(".jupyter-widgets.widget-slider").count() < 6:  # of both explorers
             assert time.monotonic() < end, "not all cells ran"
             if time.monotonic() - pressed > 60 and self.idle():  # JupyterLab may drop the command
-                self.menu("Run", "Run All Cells")
+                for item in ("Run", "Run All Cells"):
+                    self.page.get_by_role("menuitem", name=item, exact=True).click()
                 pressed = time.monotonic()
             self.page.wait_for_timeout(300)
-
-    def save(self) -> None:
-        self.page.locator(PANEL).press("Control+s")
-        self.page.wait_for_timeout(2000)
 
     def trouble(self) -> list[str]:
         """The errors that a reader sees in the outputs."""
         return [text for text in self.page.locator(AREAS).all_inner_texts() if TROUBLE.search(text)]
 
-    def shoot(self, name: str, widths: tuple[int, ...] = (1366,)) -> None:
+    def shoot(self, name: str) -> None:
         SHOTS.mkdir(parents=True, exist_ok=True)
-        for width in widths:
-            self.page.set_viewport_size({"width": width, "height": 768 if width > 400 else 740})
-            self.page.wait_for_timeout(500)
-            self.page.screenshot(path=SHOTS / f"{name}-{width}.png")
+        self.page.screenshot(path=SHOTS / f"{name}.png")
 
 
 @pytest.fixture(scope="module")
@@ -193,13 +181,14 @@ def test_pictures_follow_the_slider_and_the_training(lab: Lab) -> None:
     for name, explorer in (("interval", interval), ("live", live)):
         for width in (360, 1366, 1920):
             page.set_viewport_size({"width": width, "height": 768})
+            page.wait_for_timeout(500)
             explorer.scroll_into_view_if_needed()
-            page.wait_for_timeout(300)
-            lab.shoot(name, (width,))
+            lab.shoot(f"{name}-{width}")
 
 
 def test_a_saved_notebook_opened_again_shows_no_error(lab: Lab) -> None:
-    lab.save()
+    lab.page.locator(PANEL).press("Control+s")
+    lab.page.wait_for_timeout(2000)
     lab.open("sliders.ipynb")
     still_as_text(lab)
     lab.shoot("reopened")

@@ -3,7 +3,8 @@
 import asyncio
 import dataclasses
 import time
-from functools import lru_cache
+from collections.abc import Callable, Coroutine
+from functools import lru_cache, wraps
 
 import ipywidgets as widgets
 import matplotlib
@@ -30,10 +31,6 @@ def tiny(dataset: str) -> Result:
     return run(Experiment(uniform(), dataset, 8, network=network, training=training, n_samples=12, sampler_steps=6))
 
 
-def denoising_explorer() -> widgets.Widget:
-    return explore.denoising_explorer(tiny("emoji"))
-
-
 def neighbour_explorer() -> widgets.Widget:
     dataset = data.load("emoji", 12)
     return explore.neighbour_explorer(torch.cat([dataset.train[:6], dataset.fresh[:10]]), dataset)
@@ -41,6 +38,10 @@ def neighbour_explorer() -> widgets.Widget:
 
 def control(panel: widgets.Widget, description: str) -> widgets.Widget:
     return next(w for w in panel.children[0].children if getattr(w, "description", None) == description)
+
+
+def in_a_loop(test: Callable[..., Coroutine]) -> Callable[..., None]:
+    return wraps(test)(lambda **fixtures: asyncio.run(test(**fixtures)))
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[plt.Figure]:
         (explore.snr_explorer, {"schedule": "cosine", "T": 500, "t / (T-1)": 0.6}),
         (explore.interval_explorer, {"width": 200, "centre": 600, "confidence": 0.6, "tails": "uniform"}),
         (explore.live_trainer, {"A: width": 300, "A: centre": 800, "B: width": 700, "B: centre": 100}),
-        (denoising_explorer, {"t": 1, "sample": 3}),
+        (lambda: explore.denoising_explorer(tiny("emoji")), {"t": 1, "sample": 3}),
         (neighbour_explorer, {"smallest": "L2 to nearest", "from rank": 4, "threshold": 0.99}),
     ],
 )
@@ -96,21 +97,16 @@ def test_interval_reading_is_right():
 
 def test_scales_stay_so_that_a_narrower_interval_is_seen_to_be_higher(drawn):
     panel = explore.interval_explorer()
-    scales, places = [], []
+    first, scales, places = (bytes(panel.picture.value), panel.reading.value), [], []
     for value in (500, 200, 2000, 100):
         control(panel, "width").value = value
         scales.append([ax.get_ylim() for ax in drawn[-1].axes[:3]])
         places.append([ax.get_position(original=True).bounds for ax in drawn[-1].axes])
     assert scales == [scales[0]] * 4 and places == [places[0]] * 4
+    control(panel, "width").value = 500
+    assert (bytes(panel.picture.value), panel.reading.value) == first, "nothing is left of another interval"
+    control(panel, "width").value = 100
     assert "highest 15.6" in drawn[-1].axes[0].get_title(), "a curve that is cut off says so"
-
-
-def test_nothing_is_left_of_an_earlier_interval():
-    panel = explore.interval_explorer()
-    first = bytes(panel.picture.value), panel.reading.value
-    control(panel, "width").value, control(panel, "centre").value = 100, 999
-    control(panel, "width").value, control(panel, "centre").value = 500, 250
-    assert (bytes(panel.picture.value), panel.reading.value) == first
 
 
 @pytest.mark.parametrize("shape", [(30, 2), (3, 1, 40), (5, 3, 8, 8), (4, 1, 8, 8)])
@@ -125,13 +121,10 @@ def test_explorer_and_static_picture_take_the_same_items(shape, make):
 
 @pytest.mark.parametrize("shape", [(5, 4, 8, 8), (3, 40), (7,), (2, 1, 2, 2, 2)])
 def test_explorer_and_static_picture_refuse_the_same_items(shape):
-    items = torch.zeros(shape)
-    for take in (
-        lambda: explore.interval_explorer(items=items),
-        lambda: explore.draw_interval(Schedule.linear(), items, 5, 9),
-    ):
-        with pytest.raises(ValueError, match="items"):
-            take()
+    with pytest.raises(ValueError, match="items"):
+        explore.interval_explorer(items=torch.zeros(shape))
+    with pytest.raises(ValueError, match="items"):
+        explore.draw_interval(Schedule.linear(), torch.zeros(shape), 5, 9)
     assert plt.get_fignums() == []
 
 
@@ -190,87 +183,61 @@ def test_live_picture_holds_the_data_at_any_T_and_place(T):
     assert "Fresh real points" in reading
 
 
-def test_training_shows_its_progress_redraws_and_ends():
-    async def press():
-        panel = explore.live_trainer(steps=60)
-        bar = next(w for w in panel.children[0].children if isinstance(w, widgets.IntProgress))
-        before, seen = bytes(panel.picture.value), set()
-        control(panel, "Train").click()
-        async with asyncio.timeout(60):
-            while "Step 60" not in panel.reading.value:
-                seen.add(bar.value)
-                await asyncio.sleep(0.005)
-        assert panel.picture.value != before
-        assert "memorized" in panel.reading.value
-        assert bar.value == bar.max == 60 and len(seen) > 2, "a sign of life before the picture"
-
-    asyncio.run(press())
+async def train(panel: widgets.Widget, end: str) -> set[int]:
+    """Press Train and wait for the words; the values that the progress bar took on the way."""
+    bar, seen = next(w for w in panel.children[0].children if isinstance(w, widgets.IntProgress)), set()
+    control(panel, "Train").click()
+    async with asyncio.timeout(60):
+        while end not in panel.reading.value:
+            seen.add(bar.value)
+            await asyncio.sleep(0.005)
+    return seen | {bar.value}
 
 
-def test_a_move_keeps_what_was_learnt(drawn):
-    async def press():
-        panel = explore.live_trainer(steps=3)
-        control(panel, "Train").click()
-        async with asyncio.timeout(60):
-            while "Step 3" not in panel.reading.value:
-                await asyncio.sleep(0.01)
-        learnt = [ax.collections[-1].get_offsets().tolist() for ax in drawn[-1].axes[2:]]
-        weights = [ax.lines[1].get_ydata().max() for ax in drawn[-1].axes[:2]]
-        control(panel, "A: width").value = 300
-        assert [ax.collections[-1].get_offsets().tolist() for ax in drawn[-1].axes[2:]] == learnt
-        moved = [ax.lines[1].get_ydata().max() for ax in drawn[-1].axes[:2]]
-        assert moved[0] > weights[0] and moved[1] == weights[1]
-
-    asyncio.run(press())
+@in_a_loop
+async def test_training_shows_its_progress_and_a_move_keeps_what_was_learnt(drawn):
+    panel = explore.live_trainer(steps=60)
+    before = bytes(panel.picture.value)
+    seen = await train(panel, "Step 60")
+    assert len(seen) > 2 and max(seen) == 60, "a sign of life before the picture"
+    assert panel.picture.value != before and "memorized" in panel.reading.value
+    learnt = [ax.collections[-1].get_offsets().tolist() for ax in drawn[-1].axes[2:]]
+    weights = [ax.lines[1].get_ydata().max() for ax in drawn[-1].axes[:2]]
+    control(panel, "A: width").value = 300
+    assert [ax.collections[-1].get_offsets().tolist() for ax in drawn[-1].axes[2:]] == learnt
+    moved = [ax.lines[1].get_ydata().max() for ax in drawn[-1].axes[:2]]
+    assert moved[0] > weights[0] and moved[1] == weights[1]
 
 
-def test_stop_stops_and_the_last_press_wins():
-    async def press():
-        panel = explore.live_trainer(steps=10**6)
-        control(panel, "Train").click()
-        await asyncio.sleep(0.2)
-        control(panel, "Train").click()  # ends the first
-        await asyncio.sleep(0.2)
-        assert len(asyncio.all_tasks() - {asyncio.current_task()}) == 1
+@in_a_loop
+async def test_stop_stops_the_last_press_wins_and_live_trains_at_each_move():
+    panel, here = explore.live_trainer(steps=10**6), {asyncio.current_task()}
+    for on in (False, True):  # two presses of Train, then two moves with "live" on
+        control(panel, "live: train at each move").value = on
+        for width in (200, 400):
+            control(panel, "B: width").value = width
+            if not on:
+                control(panel, "Train").click()
+            await asyncio.sleep(0.2)
+        assert len(asyncio.all_tasks() - here) == 1
         pressed = time.monotonic()
         control(panel, "Stop").click()
         await asyncio.sleep(0)
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-        assert time.monotonic() - pressed < 5  # 200 ms on a quiet machine
-
-    asyncio.run(press())
-
-
-def test_live_trains_at_each_move_and_only_then():
-    async def move():
-        panel = explore.live_trainer(steps=10**6)
-        control(panel, "B: width").value = 300
+        assert asyncio.all_tasks() == here and time.monotonic() - pressed < 5  # 200 ms on a quiet machine
+        control(panel, "live: train at each move").value = False
+        control(panel, "B: width").value = 700
         await asyncio.sleep(0)
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-        control(panel, "live: train at each move").value = True
-        for width in (200, 400):
-            control(panel, "B: width").value = width
-            await asyncio.sleep(0)
-        assert len(asyncio.all_tasks() - {asyncio.current_task()}) == 1, "the last move wins"
-        control(panel, "Stop").click()
-        await asyncio.sleep(0)
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    asyncio.run(move())
+        assert asyncio.all_tasks() == here, "without live, a move trains nothing"
 
 
-def test_an_error_in_training_is_shown(monkeypatch):
+@in_a_loop
+async def test_an_error_in_training_is_shown(monkeypatch):
     def broken(*arguments):
         raise FloatingPointError("the loss is nan")
 
-    async def press():
-        panel = explore.live_trainer()
-        monkeypatch.setattr(explore.live, "train_points", broken)
-        control(panel, "Train").click()
-        await asyncio.sleep(0.05)
-        assert "the loss is nan" in panel.reading.value
-
-    asyncio.run(press())
+    panel = explore.live_trainer()
+    monkeypatch.setattr(explore.live, "train_points", broken)
+    await train(panel, "the loss is nan")
 
 
 def test_both_sides_start_alike_and_learn_what_their_interval_says():
@@ -290,7 +257,6 @@ def test_live_reading_of_a_memorizer_is_that_of_its_samples():
     plt.close(figure)
     samples = sample(exact, schedule, (2,), 128, seed=0, steps=25)
     copied, closer = memorized_fraction(samples, points.train), closer_to_train(samples, points.train, points.held_out)
-    assert closer.low > 0.8
     assert f"A: memorized {copied.value:.0%}, closer to train {closer.value:.0%}, energy" in reading
 
 
@@ -309,7 +275,7 @@ def test_denoising_ends_in_the_runs_samples_and_commits_once(dataset):
 
 
 def test_explorers_open_where_there_is_something_to_see():
-    panel, process = denoising_explorer(), explore.follow(tiny("emoji"))
+    panel, process = explore.denoising_explorer(tiny("emoji")), explore.follow(tiny("emoji"))
     assert 0.3 < process.sigma[control(panel, "t").value] < 3
     ratio = process.distances[-1, :, 0] / process.distances[-1, :, 1]
     assert control(panel, "sample").value == int(ratio.argmin())
@@ -340,7 +306,3 @@ def test_neighbours_refuse_points_and_too_few_samples():
     for samples, given in ((dataset.fresh[:7], dataset), (spiral.train, spiral)):
         with pytest.raises(ValueError, match="samples"):
             explore.find_neighbours(samples, given)
-
-
-def test_families_name_recorded_intervals_from_narrow_to_uniform():
-    assert all(controls[-1] == "uniform" and len(controls) > 2 for controls in explore.FAMILIES.values())

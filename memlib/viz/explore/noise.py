@@ -45,7 +45,7 @@ class Panel(widgets.VBox):
         self.reading, self.picture = widgets.HTML(), widgets.Image(layout={"min_width": "600px"})
         for control in controls.values():
             control.layout.flex = f"1 1 {30 if len(controls) == 3 else 45}%"  # three beside each other, else two
-            control.layout.min_width = "280px"
+            control.layout.min_width = "200px"
             control.observe(self.move, "value")
         row = widgets.HBox([*controls.values(), *buttons], layout={"flex_flow": "row wrap"})
         super().__init__([row, self.reading, widgets.Box([self.picture], layout={"overflow": "auto"})])
