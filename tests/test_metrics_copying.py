@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
 
 from memlib.metrics import closer_to_train, memorized_fraction, nearest_neighbours, neighbour_ratio, wilson
 
@@ -81,7 +80,7 @@ def test_samples_that_repeat_one_another_count_once_in_the_interval(jitter):
         assert got == wilson(16, 16, distinct=1)
     four = train[:4].repeat(4, 1) + jitter * gauss(16, seed=3)
     assert memorized_fraction(four, train) == wilson(16, 16, distinct=4)
-    assert memorized_fraction(torch.cat([train, train[:1]]), train) == wilson(17, 17), "one chance repeat changes nothing"
+    assert memorized_fraction(torch.cat([train, train[:1]]), train) == wilson(17, 17), "chance changes nothing"
 
 
 @pytest.mark.parametrize("n", [64, 512, 4096])
@@ -110,25 +109,6 @@ def test_ratio_is_bounded_and_free_of_scale_shift_and_order(seed, dim, scale):
     np.testing.assert_allclose(neighbour_ratio(samples * scale, train * scale), ratio, rtol=1e-9)
     np.testing.assert_allclose(neighbour_ratio(samples + scale, train + scale), ratio, rtol=1e-6)
     assert torch.equal(neighbour_ratio(samples, train[torch.randperm(9, generator=g)]), ratio)
-
-
-@settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 10**6), low=st.floats(0.05, 0.5), more=st.floats(0, 0.5))
-def test_a_higher_threshold_calls_no_fewer_memorized(seed, low, more):
-    g = seeded(seed)
-    samples, train = torch.randn(30, 2, generator=g), torch.randn(12, 2, generator=g)
-    assert memorized_fraction(samples, train, low).value <= memorized_fraction(samples, train, low + more).value
-
-
-def test_the_interval_is_that_of_the_count():
-    samples, train = spiral(100, 1), spiral(32, 0)
-    d = distances(samples, train).sort(1).values
-    count = int((d[:, 0] / d[:, 1] < 1 / 3).sum())
-    assert 5 < count < 60
-    interval = binomtest(count, 100).proportion_ci(0.9, method="wilson")
-    got = memorized_fraction(samples, train, confidence=0.9)
-    assert got.value == count / 100
-    assert (got.low, got.high) == pytest.approx((interval.low, interval.high), abs=1e-12)
 
 
 def test_closer_to_train_for_copies_of_either_set_and_fresh_data():

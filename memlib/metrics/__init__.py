@@ -1,14 +1,17 @@
 """What was copied, how well the samples fit, and how sure one can be of either: `evaluate` calls all measures.
 
-Every function takes tensors or arrays of shape (B, *D), flattens what follows the first axis, measures in float64, and
-refuses NaN, infinity, empty sets and sets whose items differ in shape. Nothing here draws without a generator.
-To add a measure, write its function and one line in `evaluate`.
+All take tensors or arrays (B, *D) and measure in float64. To add a measure, write it and one line in `evaluate`.
 """
 
 from memlib.metrics.alignment import PCA, energy_distance, pca_jensen_shannon, pca_wasserstein, sliced_wasserstein
-from memlib.metrics.copying import closer_to_train, memorized_fraction, neighbour_ratio  # isort: split
-
-from memlib.metrics.copying import ratio_of, share_below, share_closer
+from memlib.metrics.copying import (  # fmt: skip
+    closer_to_train,
+    memorized_fraction,
+    neighbour_ratio,
+    ratio_of,
+    share_below,
+    share_closer,
+)
 from memlib.metrics.estimates import Estimate, bootstrap, wilson
 from memlib.metrics.evaluation import evaluate
 from memlib.metrics.finest_scale import finest_scale, residual_noise, without_finest_scale

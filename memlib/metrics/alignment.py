@@ -1,8 +1,5 @@
-"""How well samples fit real data: distances between two sets, in full or along the principal components of real data.
-
-Samples that only repeat training items are nearest to the training set. So read each value beside the same distance to
-held-out data, and beside the memorizing baseline's and fresh data's, at equal sizes: these distances fall with size.
-"""
+"""Distances between two sets, in full or along principal components of real data. Copies are nearest to the training
+set: so compare with held-out data, the memorizing baseline and fresh data, all at equal sizes (they fall with size)."""
 
 from __future__ import annotations
 
@@ -63,8 +60,8 @@ def pca_wasserstein(
 ) -> float:
     """Mean over principal components of the 1-D Wasserstein-1 distance, each in the reference's standard deviations.
 
-    Sets (B, *D) and (N, *D) of any sizes. `reference`: the real data that the components are fitted on, or a `PCA`
-    already fitted; by default `real`. Sets that are to be compared need the *same* reference.
+    `reference`: the real data that the components are fitted on, or a `PCA` already fitted; by default `real`. Sets
+    that are to be compared need the *same* reference.
     """
     a, b, std = _along(reference, components, samples=samples, real=real)
     return wasserstein_rows(a, b, std)(torch.arange(len(a), device=a.device))
@@ -110,7 +107,7 @@ def jensen_shannon(a: Tensor, b: Tensor, bins: int = 20, joint: bool = False) ->
         p, q = (x.bincount(minlength=bins ** (1 + joint)).double() / len(x) for x in pair)
         middle = (p + q) / 2
         # xlogy is 0 where p is; where p is not, neither is middle.
-        terms = sum(torch.special.xlogy(x, torch.where(x > 0, x / middle, 1.0)).sum() for x in (p, q))
+        terms = torch.stack([torch.special.xlogy(x, torch.where(x > 0, x / middle, 1.0)).sum() for x in (p, q)]).sum()
         found.append((terms / (2 * math.log(2))).clamp(0, 1).sqrt())
     return float(torch.stack(found).mean())
 

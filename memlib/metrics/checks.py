@@ -11,12 +11,12 @@ LARGEST = 1e150  # a square, and a sum of squares, must not overflow
 
 
 def checked(**sets: Items) -> list[Tensor]:
-    """The sets as tensors (B, *D) without a gradient, in float32 at least; errors call a set by its name."""
+    """The sets (B, *D) as tensors without gradients, in float32 at least. Train and held_out must be equally many."""
     tensors: list[Tensor] = []
     for name, given in sets.items():
         if not isinstance(given, Tensor | np.ndarray):
             raise TypeError(f"{name} must be a tensor or an array of shape (B, *D), got {type(given).__name__}")
-        x = given.detach() if isinstance(given, Tensor) else torch.from_numpy(np.ascontiguousarray(given))
+        x = torch.from_numpy(np.ascontiguousarray(given)) if isinstance(given, np.ndarray) else given.detach()
         if not x.is_floating_point():
             cure = "x / 127.5 - 1 for images" if x.dtype == torch.uint8 else "x.float()"
             raise TypeError(f"{name} holds {x.dtype}; convert it to the scale of the other sets ({cure})")
@@ -32,6 +32,9 @@ def checked(**sets: Items) -> list[Tensor]:
             raise ValueError(f"{name} holds {bad} value(s) that are NaN or infinite; drop these items")
         if x.dtype == torch.float64 and (peak := float(x.abs().max())) > LARGEST:
             raise ValueError(f"{name} holds {peak:g}, whose square is not finite; scale it to at most {LARGEST:g}")
+    if {"train", "held_out"} <= sets.keys() and len(sets["train"]) != len(sets["held_out"]):
+        sizes = f"held_out has {len(sets['held_out'])} items and train {len(sets['train'])}"
+        raise ValueError(f"{sizes}; make them equally many, for the larger set is nearer by chance")
     return tensors
 
 

@@ -1,8 +1,4 @@
-"""How much of the training set the samples repeat: a lower value is less memorization.
-
-No value stands alone. The same measure on fresh real data gives its null; samples that are merely poor look as if they
-memorized nothing, so read a measure of quality beside it.
-"""
+"""How much of the training set the samples repeat. Fresh real data give the null; poor samples look un-memorized."""
 
 from __future__ import annotations
 
@@ -21,9 +17,8 @@ CHANCE = 0.1  # share of nearly equal items up to which nothing is made of them
 def neighbour_ratio(samples: Items, train: Items) -> Tensor:
     """d1 / d2 of each sample: distance to the nearest over that to the second nearest training item, (B,) in [0, 1].
 
-    0 is an exact copy, near 1 a sample that no training item claims. Training items that are exactly equal count as
-    one. A sample near two that are only *nearly* equal gives a ratio near 1: so near-duplicates hide memorization, and
-    `train` should be without them (`find_duplicates`).
+    0 is an exact copy, near 1 a sample that no training item claims. Exactly equal training items count as one; nearly
+    equal ones hide copies, whose ratio is then near 1: drop them first (`find_duplicates`).
     """
     samples, train = (x.flatten(1) for x in checked(samples=samples, train=train))
     return ratio_of(two_nearest(samples, train)[0])
@@ -46,8 +41,8 @@ def ratio_of(distances: Tensor) -> Tensor:
 def memorized_fraction(samples: Items, train: Items, threshold: float = 1 / 3, confidence: float = 0.95) -> Estimate:
     """Share of samples (B, *D) with d1 / d2 < threshold, with its Wilson interval (Yoon et al. 2023; Gu 2310.02664).
 
-    It has a null: of the order of threshold^d of honest samples fall below the threshold in d intrinsic dimensions.
-    Report it for fresh real data too. Samples that repeat one another widen the interval (`count_distinct`).
+    It has a null, about threshold^d in d intrinsic dimensions: report it for fresh real data too. Samples that repeat
+    one another widen the interval (`count_distinct`).
     """
     samples, train = (x.flatten(1) for x in checked(samples=samples, train=train))
     return share_below(ratio_of(two_nearest(samples, train)[0]), threshold, confidence, count_distinct(samples, train))
@@ -65,21 +60,12 @@ def share_below(
 def closer_to_train(samples: Items, train: Items, held_out: Items, confidence: float = 0.95) -> Estimate:
     """Share of samples nearer to `train` than to `held_out`, two sets of equal size, with its Wilson interval.
 
-    After Meehan et al. (2004.05675). A tie counts one half, so that exchanging the two sets gives one minus the share.
-    Fresh real data give the null, near 1/2 only on average over splits. Samples that repeat one another widen the
-    interval (`count_distinct`).
+    After Meehan et al. (2004.05675). A tie counts one half. Fresh real data give the null, near 1/2 only on average
+    over splits. Samples that repeat one another widen the interval (`count_distinct`).
     """
     samples, train, held_out = (x.flatten(1) for x in checked(samples=samples, train=train, held_out=held_out))
-    check_equally_many(train, held_out)
     to_train, to_held_out = (nearest_neighbours(samples, real, 1)[0] for real in (train, held_out))
     return share_closer(to_train, to_held_out, confidence, count_distinct(samples, train))
-
-
-def check_equally_many(train: Tensor, held_out: Tensor) -> None:
-    """Raise unless the two sets are equally large."""
-    if len(train) != len(held_out):
-        sizes = f"held_out has {len(held_out)} items and train {len(train)}"
-        raise ValueError(f"{sizes}; make them equally many, for the larger set is nearer by chance")
 
 
 def share_closer(to_train: Tensor, held_out: Tensor, confidence: float = 0.95, distinct: int | None = None) -> Estimate:
@@ -89,11 +75,8 @@ def share_closer(to_train: Tensor, held_out: Tensor, confidence: float = 0.95, d
 
 
 def count_distinct(samples: Tensor, train: Tensor) -> int:
-    """How many flat samples are not nearly equal (`NEAR`) to an earlier one.
-
-    All of them count where at most a tenth (`CHANCE`) are, or where as many pairs again lie within three times that
-    distance: those are coincidences of many samples in few dimensions.
-    """
+    """How many flat samples are not nearly equal (`NEAR`) to an earlier one; all, where few (`CHANCE`) are, or where as
+    many pairs again lie within three times that distance: coincidences of many samples in few dimensions."""
     limit = NEAR**2 * (train - train.mean(0)).square().sum(1).mean()
     new = close = around = 0
     for start, quick, _ in scan(samples, samples):

@@ -36,37 +36,28 @@ def wilson(successes: float, n: int, confidence: float = 0.95, distinct: int | N
     """
     if not 0 <= successes <= n or n < 1:
         raise ValueError(f"successes = {successes}, n = {n}; need n of 1 or more and successes from 0 to n")
-    z, share, trials = _quantile(confidence), successes / n, distinct or n
+    check_between("confidence", confidence, 0, 1)
+    z, share, trials = -NormalDist().inv_cdf((1 - confidence) / 2), successes / n, distinct or n
     centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
     half = z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
     # At the ends centre and half are equal on paper only; rounding would leave 1e-17 where 0 is meant.
     return Estimate(share, 0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half)
 
 
-def normal_mean(values: Tensor, confidence: float = 0.95, distinct: int | None = None) -> Estimate:
-    """Mean of n values, n at least 2, with the interval mean +- z s / sqrt(n). `distinct`: as in `wilson`."""
-    half = _quantile(confidence) * float(values.std()) / math.sqrt(distinct or len(values))
+def normal_mean(values: Tensor, distinct: int | None = None) -> Estimate:
+    """Mean of n values, n at least 2, with its 95 % interval, mean +- z s / sqrt(n). `distinct`: as in `wilson`."""
+    half = -NormalDist().inv_cdf((1 - 0.95) / 2) * float(values.std()) / math.sqrt(distinct or len(values))
     return Estimate(mean := float(values.mean()), mean - half, mean + half)
 
 
-def _quantile(confidence: float) -> float:
-    check_between("confidence", confidence, 0, 1)
-    return -NormalDist().inv_cdf((1 - confidence) / 2)
-
-
 def bootstrap(
-    distance: Callable[[Tensor], float],
-    samples: Items,
-    *,
-    generator: torch.Generator,
-    resamples: int = 200,
+    distance: Callable[[Tensor], float], samples: Items, *, generator: torch.Generator, resamples: int = 200,
     confidence: float = 0.95,
-) -> Estimate:
+) -> Estimate:  # fmt: skip
     """`distance(samples)` with a bootstrap interval over the generated samples (B, *D).
 
-    Only the samples are drawn again: drawing the real data again would make duplicates in it. Resampling repeats
-    samples and so lifts plug-in distances; therefore the spread of the resamples about *their* mean is laid about the
-    value: value + quantile - mean. The interval holds at this sample size: compare at equal size.
+    Only the samples are drawn again: real data drawn again would hold duplicates. Resampling repeats samples, which
+    lifts distances, so the interval is value + quantile - mean of the resamples. Compare at equal sample size.
     """
     (x,) = checked(samples=samples)
     check_items("samples", x, 2, "a bootstrap draws among several")

@@ -25,18 +25,15 @@ def evaluate(
 ) -> dict[str, Estimate]:
     """Memorization and quality of `samples` (B, *D) against equally large `train` and `held_out` sets (N, *D).
 
-    Compare with fresh real items (the null), the training set itself (the memorizing baseline) and, for a network, with
-    uniform sampling. Principal components are those of both real sets together. Signals and images also have "residual
-    noise", 1 for real items, and the values with the finest scale removed from every set. Distances are bootstrapped
-    over the samples, each with its own generator, seeded by one draw of `generator` and the measure's name.
+    Compare with fresh real items (the null), the training set (the memorizing baseline) and, for a network, uniform
+    sampling. Principal components are those of both real sets together; signals and images are also measured with the
+    finest scale removed. Each distance is bootstrapped by a generator seeded by one draw of `generator` and its name.
 
-    Training items that are exactly equal count as one in "memorized", samples that repeat one another as one in the
-    width of an interval (`count_distinct`). One warning says what the values cannot show: samples at another scale than
-    the data or far too smooth (residual noise below 0.2), near-duplicates in `train`, which hide copies.
+    Exactly equal training items count as one in "memorized", repeated samples as one in the width of its interval. One
+    warning says what no value shows: another scale, too little residual noise (below 0.2), near-duplicates in `train`.
     """
     samples, train, held_out = sets = checked(samples=samples, train=train, held_out=held_out)
     check_items("samples", samples, 2, "their spread gives the intervals")
-    copying.check_equally_many(train, held_out)
     real = torch.cat([train, held_out])
     if (real == real[0]).all():
         raise ValueError("train and held_out hold one and the same item many times; check the data")
@@ -94,11 +91,11 @@ def _problems(samples: Tensor, train: Tensor, real: Tensor, spreads: list[float]
     both ends of the range one way; noise, blur and collapse do neither. `spreads`: the samples' over the data's.
     """
     (low, high), (least, most) = ((float(x.min()), float(x.max())) for x in (samples, real))
-    width, factor = most - least, 1.25 if samples.ndim > 2 else 1.5  # of points there is less to tell it by
+    width = most - least
     ratios, moved = [(high - low) / width, *spreads], ((low - least) / width, (high - most) / width)
-    scaled = min(ratios) > factor or max(ratios) < 1 / factor or min(moved) > 0.25 or max(moved) < -0.25
+    scaled = min(ratios) > 1.5 or max(ratios) < 1 / 1.5 or min(moved) > 0.25 or max(moved) < -0.25
     problems = []
-    if scaled and max(ratios) < 1.2 * min(ratios):
+    if scaled and max(ratios) < 1.3 * min(ratios):
         ranges = f"samples lie in [{low:.3g}, {high:.3g}], the data in [{least:.3g}, {most:.3g}]"
         problems.append(f"{ranges}: bring both to one scale, else copies are not seen")
     if samples.ndim > 2 and spreads[1] ** 2 < SMOOTH:

@@ -1,8 +1,4 @@
-"""The finest scale of a signal or an image, where an unfinished denoiser leaves residual noise.
-
-Residual noise makes samples look far from the training set although they are no less memorized. So read every distance
-beside `residual_noise`, and again on sets `without_finest_scale`.
-"""
+"""The finest scale of a signal or image, where an unfinished denoiser leaves noise that hides copies from distances."""
 
 from __future__ import annotations
 
@@ -39,17 +35,13 @@ def finest_scales(cutoff: float = 0.5, **sets: Items) -> list[Tensor]:
                 raise ValueError(f"cutoff = {cutoff} leaves no frequency of signals of {length} values; lower it")
             fine = torch.fft.irfft(torch.fft.rfft(torch.cat([x, x.flip(-1)], -1)) * kept, n=2 * length)[..., :length]
         else:
-            down, across = (_blur(n, x) for n in x.shape[-2:])
+            taps = torch.tensor([1, 4, 6, 4, 1]).to(x) / 16
+            points = (torch.eye(n).to(x)[None] for n in x.shape[-2:])
+            # (n, n): row i is a picture of one bright point i, blurred
+            down, across = (F.pad(each, (2, 2), mode="reflect")[0].unfold(1, 5, 1) @ taps for each in points)
             fine = x - down.T @ (x @ across)  # as matrices several times faster than as a convolution
         bands.append(fine.to(given.dtype))
     return bands
-
-
-def _blur(n: int, like: Tensor) -> Tensor:
-    """(n, n): row i is a picture of one bright point i, blurred."""
-    taps = torch.tensor([1, 4, 6, 4, 1], dtype=like.dtype, device=like.device) / 16
-    points = torch.eye(n, dtype=like.dtype, device=like.device)
-    return F.pad(points[None], (2, 2), mode="reflect")[0].unfold(1, 5, 1) @ taps
 
 
 def without_finest_scale(x: Items, cutoff: float = 0.5) -> Tensor:

@@ -21,9 +21,8 @@ MEASURED = 2**17  # elements gathered at once: 1 MB in float64, still in cache w
 def scan(a: Tensor, b: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Chunks of `a` (n, D) against all of `b` (m, D): (first row, quick squared distances (c, m), slack (c, 1)).
 
-    The true value lies within `slack` of `quick`, unless that is NaN (an overflow): so rule a pair *out* by
-    `quick > bound + slack`. Why: a dot product of D terms errs by at most D u / (1 - D u) times the norms' product
-    (Higham, Accuracy and Stability, sec. 3.1), the formula by that share of (|a| + |b|)^2; the rest adds under 10 u.
+    The true value is within `slack` of `quick`, unless that is NaN (overflow): rule a pair *out* by `quick > bound +
+    slack`. A dot product errs by D u / (1 - D u) of the norms' product at most (Higham, Accuracy and Stability, 3.1).
     """
     # TF32 or bfloat16 products would break the bound.
     dtype = torch.float32 if torch.get_float32_matmul_precision() == "highest" else torch.float64
