@@ -4,8 +4,16 @@ from memlib.models import MLP, ExactDenoiser, Spliced, UNet
 from memlib.samplers import Frame, ddim, ddpm, dpm_solver, initial_noise, sample, sample_generators
 from memlib.schedules import Schedule
 from memlib.timesteps import (
-    TimestepDistribution, from_log_snr, from_recipe, from_weights, gaussian_interval, interpolated, log_snr_interval,
-    min_snr_weight, p2_weight, uniform,
+    TimestepDistribution,
+    from_log_snr,
+    from_recipe,
+    from_weights,
+    gaussian_interval,
+    interpolated,
+    log_snr_interval,
+    min_snr_weight,
+    p2_weight,
+    uniform,
 )  # fmt: skip
 from memlib.training import Step, TrainConfig, loss_at, train
 
