@@ -20,7 +20,7 @@ from memlib.lab import records as results
 from memlib.lab.data import load
 from memlib.lab.plans import key, read_plan
 from memlib.lab.records import RESULTS, is_broken, read, read_samples, record, summary, table
-from memlib.metrics.judge import judge
+from memlib.metrics import evaluate as judge
 from memlib.models import Spliced
 from memlib.training import TrainConfig, loss_at
 

@@ -16,7 +16,7 @@ import torch
 from memlib import sample
 from memlib.lab import run
 from memlib.lab.profiles import profile
-from memlib.metrics.judge import judge
+from memlib.metrics import evaluate as judge
 from memlib.training import TrainConfig
 from tests.benchmarks.measure import ratio, rounds, table
 from tests.benchmarks.steps import peer

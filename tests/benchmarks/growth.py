@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from memlib import ExactDenoiser, Schedule, TrainConfig, UNet, metrics, train, uniform
-from memlib.metrics.judge import judge
+from memlib.metrics import evaluate as judge
 from tests.benchmarks.measure import alone, exponent, matmul_rate, peak, seconds, table
 from tests.benchmarks.metrics import images
 
@@ -103,7 +103,6 @@ CURVES: dict[tuple[str, str], dict[str, tuple[Callable[[int, str], Action], list
         "`pca_wasserstein`": (_of_sets(metrics.pca_wasserstein), MILLION),
         "`ExactDenoiser`, built and called once": (_of_sets(_denoised), MILLION),
         "`energy_distance`": (_of_sets(metrics.energy_distance), MYRIAD),
-        "`prdc`": (_of_sets(metrics.prdc), MYRIAD),
         "`judge`": (_of_sets(_judged), MYRIAD),
     },
     (f"Image side: 3 channels, {BATCH} images at a time or sets of {ITEMS}", "pixels"): {

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from memlib import metrics
-from memlib.metrics.judge import judge
+from memlib.metrics import evaluate as judge
 from tests.benchmarks.measure import ratio, rounds, table
 
 ITEMS = 2000  # in each set of the battery

@@ -14,7 +14,7 @@ from memlib import ExactDenoiser, Schedule, ddpm, dpm_solver, initial_noise, sam
 from memlib.lab.data import load
 from memlib.lab.profiles import profile
 from memlib.metrics import Estimate, bootstrap
-from memlib.metrics.judge import _energy
+from memlib.metrics.alignment import energy_rows as _energy
 from tests.benchmarks.measure import ratio, rounds, table
 from tests.benchmarks.steps import IMAGES, SIGNALS, Side, everybody, random_data
 

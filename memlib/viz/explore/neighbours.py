@@ -12,8 +12,14 @@ from torch import Tensor
 
 from memlib import viz as plots
 from memlib.lab.data import Dataset
-from memlib.metrics import finest_scale, nearest_neighbours, neighbour_ratio, without_finest_scale
-from memlib.metrics import ratio_of, share_below
+from memlib.metrics import (
+    finest_scale,
+    nearest_neighbours,
+    neighbour_ratio,
+    ratio_of,
+    share_below,
+    without_finest_scale,
+)
 from memlib.viz.explore.panel import SAMPLE, Panel
 
 SHOWN = 8

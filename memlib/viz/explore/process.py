@@ -15,8 +15,7 @@ from memlib import samplers
 from memlib import viz as plots
 from memlib.lab.data import Dataset
 from memlib.lab.runs import Result
-from memlib.metrics import nearest_neighbours
-from memlib.metrics import ratio_of
+from memlib.metrics import nearest_neighbours, ratio_of
 from memlib.viz.explore.panel import DATA, SAMPLE, Panel
 
 SHOWN = 8  # samples to choose from

@@ -21,8 +21,7 @@ from memlib.lab import data
 from memlib.lab.claims import HIGH, LOW, WIDTHS
 from memlib.lab.plans import Config, describe, distribution, is_splice
 from memlib.lab.records import RESULTS, Line, read_samples, table
-from memlib.metrics import nearest_neighbours
-from memlib.metrics import ratio_of
+from memlib.metrics import nearest_neighbours, ratio_of
 from memlib.schedules import Schedule
 from memlib.viz.explore.panel import INTERVAL, Panel
 from memlib.viz.sweeps import NEVER
