@@ -68,9 +68,11 @@ def closer_to_train(samples: Items, train: Items, held_out: Items, confidence: f
     return share_closer(to_train, to_held_out, confidence, count_distinct(samples, train))
 
 
-def share_closer(to_train: Tensor, held_out: Tensor, confidence: float = 0.95, distinct: int | None = None) -> Estimate:
+def share_closer(
+    to_train: Tensor, to_held_out: Tensor, confidence: float = 0.95, distinct: int | None = None
+) -> Estimate:
     """`closer_to_train` of the distances to the nearest item of each set, of equal shape."""
-    closer = int((to_train < held_out).sum()) + int((to_train == held_out).sum()) / 2
+    closer = int((to_train < to_held_out).sum()) + int((to_train == to_held_out).sum()) / 2
     return wilson(closer, len(to_train), confidence, distinct)
 
 
