@@ -28,7 +28,7 @@ pytestmark = [
 ]
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-FLAGS += ["--disable-sync", "--disable-dev-shm-usage"]
+FLAGS += ["--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
 SETTINGS = {
     # every cell in the page at once, no dialog about kernels, no pop-up, and nothing asked of another host
     "notebook-extension/tracker": {"windowingMode": "none", "autoStartDefaultKernel": True},

@@ -66,7 +66,7 @@ class Panel(widgets.VBox):
         if len(self.places) != len(figure.axes):
             figure.draw_without_rendering()
             self.places = [ax.get_position(original=True) for ax in figure.axes]
-        figure.set(layout_engine="none", dpi=180)
+        figure.set(layout_engine="none", dpi=144)
         for ax, place in zip(figure.axes, self.places, strict=True):
             ax.set_position(place)
         canvas, file = FigureCanvasAgg(figure), io.BytesIO()
@@ -149,6 +149,8 @@ def _stage(schedule: Schedule, items: Tensor | np.ndarray) -> Callable[..., Draw
     stairs = [bands.stairs(*_shares(schedule, even), color=c, linewidth=1.8) for c in (UNIFORM, INTERVAL)][1]
     for ax, title, top in ((density, "density over log-SNR", TOP * dense.max()), (bands, "share of draws (%)", 100)):
         ax.set(xlabel=LOG_SNR, title=title, xlim=log_snr[[0, -1]].tolist(), ylim=(0, float(top)))
+    for ax in (weight, density, bands):
+        ax.locator_params(nbins=5)
     figure.legend(handles=weight.lines[:2], loc="outside upper center", ncols=2)
 
     def draw(width: float, centre: float, confidence: float, tails: str) -> Drawn:
