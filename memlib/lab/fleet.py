@@ -86,7 +86,8 @@ def train_fleet(
             raise ValueError(f"{name} holds {len(values)}, models {len(models)}; need one for each, and at least one")
     if state is not None and (missing := {"weights", "averages", "optimizer", "generators", "step"} - set(state)):
         raise ValueError(f"state lacks {sorted(missing)}; need what FleetStep.state() returns")
-    data, weights, owners = [], [], {}
+    data, weights = [], []
+    owners: dict[tuple[str, int], int] = {}
     for k, (model, x0, own, weight) in enumerate(zip(models, x0s, timesteps, loss_weights, strict=True)):
         try:
             x0, weight = checked(model, x0, schedule, own, device, weight)
@@ -146,19 +147,20 @@ def _train(models, x0s, schedule, timesteps, config, generators, state, loss_wei
         optimizer.param_groups[0]["lr"] = rate
         optimizer.zero_grad()
         loss.sum().backward()
+        assert weights.grad is not None
         norm = weights.grad.norm(dim=1)
         weights.grad *= (config.grad_clip / (norm + 1e-6)).clamp(max=1)[:, None]  # as clip_grad_norm_ does
         optimizer.step()
         averages.lerp_(weights.detach(), share)
         return loss.detach(), losses.detach(), norm
 
-    update = captured(update, device)
+    fast = captured(update, device)
     for step in range(start, config.steps):
         members = zip(x0s, timesteps, generators, strict=True)
         draws = zip(*(draw(x0, own, config.batch_size, generator) for x0, own, generator in members), strict=True)
         index, t, eps = map(torch.stack, draws)
         numbers = config.learning_rate_at(step), 1 - config.ema_decay_at(step)
-        loss, losses, norm = update(*(send(x, device) for x in (index + firsts.to(index), t, eps)), *numbers)
+        loss, losses, norm = fast(*(send(x, device) for x in (index + firsts.to(index), t, eps)), *numbers)
         if config.is_checked(step) and not (finite := (loss + norm).isfinite()).all():
             k = int(finite.int().argmin())
             found = f"the loss is {loss[k].item()}, the gradient's norm {norm[k].item()} at step {step + 1}"

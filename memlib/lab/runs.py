@@ -32,7 +32,8 @@ CHECKPOINT_SECONDS = 30
 BANDS = 10  # equal bands of t in which the history holds the loss, low noise first
 READINGS = 50  # of the loss over a run
 
-_alone = threading.RLock()  # a network's first weights come from torch's global generator
+_alone = threading.RLock()  # networks are initialised from torch's global generator: one thread at a time
+Members = dict[Path, tuple[Experiment, data.Dataset]]  # by the file of the run
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +58,7 @@ class Result:
             own = Experiment.from_dict(kept["experiment"])
             return cls(own, path, kept["samples"], kept["history"], tuple(kept["weights"]))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} holds no run ({type(error).__name__}: {error}); delete it") from error
+            raise ValueError(f"{path} holds no run ({error!r})") from error
 
     def denoiser(self, device: str | torch.device = "cpu", step: int | None = None) -> nn.Module:
         """The network with the averaged weights that it had after `step`, one of `steps` (by default the last)."""
@@ -69,7 +70,7 @@ class Result:
 
     def samples_at(self, step: int, n: int | None = None, device: str | torch.device = "cpu") -> Tensor:
         """(n, *D) samples of the network as it was after `step`, from the same noise as `samples`."""
-        own = replace(self.experiment, n_samples=self.experiment.n_samples if n is None else n)
+        own = replace(self.experiment, n_samples=n or self.experiment.n_samples)
         return draw(self.denoiser(device, step), own, own.load_data(), device)
 
 
@@ -111,30 +112,40 @@ def run_fleet(
     """
     if any(experiment.alike() != experiments[0].alike() for experiment in experiments):
         raise ValueError("experiments differ in data set, image size, T, schedule, network, training or course")
-    paths, members = [], {}
+    folder, device, paths = runs_folder(), check_device(device), []
+    members: Members = {}
     for experiment in experiments:
         dataset = experiment.load_data()
-        paths.append(runs_folder() / f"{experiment.key(dataset.sha256)}.pt")
+        paths.append(folder / f"{experiment.key(dataset.sha256)}.pt")
         members[paths[-1]] = experiment, dataset
-    runs_folder().mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     name = hashlib.sha256("".join(path.stem for path in sorted(members)).encode()).hexdigest()[:16]
-    checkpoint = runs_folder() / f"{name}.checkpoint"
-    found: dict[Path, Result] = {}
-    with ExitStack() as locks:
+    checkpoint = folder / f"{name}.checkpoint"
+    found: dict[Path, Result | None] = {}
+    with ExitStack() as stack:
         for path in sorted(members):  # all who ask take the locks in this order, so that no two wait for each other
-            result = _stored(path)
-            if result is None:
-                locks.enter_context(FileLock(path.with_suffix(".lock")))
-                result = _stored(path, locked=True)  # another process may have made it meanwhile
-            if result is not None:
-                found[path] = result
-        if left := sorted(set(members) - set(found)):
-            with _alone:
-                _make(members, left, checkpoint, device, on_step)
-            found |= {path: Result.load(path) for path in left}
+            found[path] = _stored(path)
+            if found[path] is None:
+                stack.enter_context(FileLock(path.with_suffix(".lock")))
+                found[path] = _stored(path, locked=True)  # another process may have made it meanwhile
+        if left := [path for path, result in found.items() if result is None]:
+            stack.enter_context(_alone)
+            stack.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(1)  # two OpenMP threads on a shared machine are slower, and change the last digits
+            saved = _saved(checkpoint, {path.stem for path in left}, device)
+            trained = left if saved is None else [folder / f"{member}.pt" for member in saved["members"]]
+            try:
+                made = _train({path: members[path] for path in trained}, checkpoint, saved, device, on_step)
+            except FloatingPointError:  # from its checkpoint it would diverge again
+                checkpoint.unlink(missing_ok=True)
+                raise
+            for path in left:
+                _write(path, made[path])
+                found[path] = Result.load(path)
         with suppress(OSError):
             checkpoint.unlink()
-    return [replace(found[path], experiment=own) for own, path in zip(experiments, paths, strict=True)]
+    kept = [result for path in paths if (result := found[path])]
+    return [replace(result, experiment=own) for own, result in zip(experiments, kept, strict=True)]
 
 
 def _stored(path: Path, locked: bool = False) -> Result | None:
@@ -143,24 +154,36 @@ def _stored(path: Path, locked: bool = False) -> Result | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        if locked:  # else another process may be writing it anew
-            warnings.warn(f"{error}; the run is made again", stacklevel=3)
+        if locked:  # else another process may be making it anew
+            warnings.warn(f"{error}; the run is made again", stacklevel=4)
             path.unlink()
         return None
 
 
+def _saved(checkpoint: Path, left: set[str], device: torch.device) -> dict[str, Any] | None:
+    """A checkpoint's content, unless it is of other runs or of another device. It may be of more runs than are left: a
+    fleet that was killed while it wrote its files is trained to its end again, together, to the same bits."""
+    try:
+        saved = _read(checkpoint)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        warnings.warn(f"{error}; training begins anew", stacklevel=4)
+        return None
+    return saved if saved["device"] == device.type and left <= set(saved["members"]) else None
+
+
 def _read(path: Path) -> Any:
-    """What torch.save wrote. Raises ValueError for a damaged file: torch does not compare the checksums that it wrote,
-    and a flipped bit in a weight would go unseen."""
+    """What torch.save wrote. Raises ValueError for a damaged file: torch compares no checksum, and would not see a
+    flipped bit in a weight."""
     content = io.BytesIO(path.read_bytes())
     try:
-        with zipfile.ZipFile(content) as archive:
-            if member := archive.testzip():
-                raise ValueError(f"the checksum of {member} does not fit")
+        if member := zipfile.ZipFile(content).testzip():
+            raise ValueError(f"the checksum of {member} does not fit")
         content.seek(0)
         return torch.load(content, map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds, as any byte may be wrong
-        raise ValueError(f"{path} is damaged ({type(error).__name__}: {str(error).partition('. ')[0]})") from error
+        raise ValueError(f"{path} is damaged ({str(error).partition('. ')[0]})") from error
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
@@ -169,65 +192,30 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     write_atomically(path, packed.getvalue())
 
 
-Members = dict[Path, tuple[Experiment, data.Dataset]]
-
-
-def _make(
-    members: Members, left: list[Path], checkpoint: Path, device: str | torch.device, on_step: Callable[[int], None]
-) -> None:
-    """Train and sample what is `left` of `members`, and write a file for each."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # two OpenMP threads on a shared machine are slower, and change the last digits
-    try:
-        paths, saved = left, None
-        if checkpoint.exists():
-            try:
-                saved = _read(checkpoint)
-            except ValueError as error:
-                warnings.warn(f"{error}; training begins anew", stacklevel=4)
-            else:
-                known = {path.stem: path for path in members}
-                # a fleet that was killed while it wrote its files goes on as a whole, so that it ends with the same bits
-                if saved["device"] == torch.device(device).type and {p.stem for p in left} <= set(saved["members"]):
-                    paths = [known[name] for name in saved["members"]]
-                else:
-                    saved = None
-        made = _train({path: members[path] for path in paths}, checkpoint, saved, device, on_step)
-        for path in left:
-            _write(path, made[path])
-    except FloatingPointError:  # from its checkpoint it would diverge again
-        checkpoint.unlink(missing_ok=True)
-        raise
-    finally:
-        torch.set_num_threads(threads)
-
-
 def _train(
-    members: Members, checkpoint: Path, saved: Any, device: str | torch.device, on_step: Callable[[int], None]
+    members: Members, checkpoint: Path, saved: Any, device: torch.device, on_step: Callable[[int], None]
 ) -> dict[Path, dict[str, Any]]:
     """The content of each member's file; on a CPU a single one is trained by `train`."""
     experiments, datasets = zip(*members.values(), strict=True)
-    first, size, device = experiments[0], len(experiments), check_device(device)
+    first, size = experiments[0], len(experiments)
     alone, last = size == 1 and device.type == "cpu", first.training.steps
     if saved is None:
         saved = {"members": [path.stem for path in members], "device": device.type, "state": None, "seconds": 0.0}
         saved |= {"step": [], "loss": [], "sums": torch.zeros(2, size, BANDS), "weights": [{} for _ in members]}
     networks = [e.network.build(tuple(d.train.shape[1:]), e.seed) for e, d in members.values()]
+    x0s, timesteps = [dataset.train for dataset in datasets], [e.timesteps for e in experiments]
     generators = [torch.Generator().manual_seed(experiment.seed) for experiment in experiments]
     weights = [None if e.loss_weight is None else e.loss_weight.effective_weight() for e in experiments]
-    common = {"schedule": first.build_schedule(), "config": first.training, "device": device, "state": saved["state"]}
+    common: dict[str, Any] = {"config": first.training, "device": device, "state": saved["state"]}
+    steps: Any
     if alone:
-        steps = training.train(
-            networks[0], datasets[0].train, timesteps=first.timesteps, generator=generators[0],
-            loss_weight=weights[0], **common,
-        )  # fmt: skip
+        common |= {"generator": generators[0], "loss_weight": weights[0]}
+        steps = training.train(networks[0], x0s[0], first.build_schedule(), timesteps[0], **common)
     else:
-        steps = fleet.train_fleet(
-            networks, [dataset.train for dataset in datasets], timesteps=[e.timesteps for e in experiments],
-            generators=generators, loss_weights=weights, **common,
-        )  # fmt: skip
+        common |= {"generators": generators, "loss_weights": weights}
+        steps = fleet.train_fleet(networks, x0s, first.build_schedule(), timesteps, **common)
 
-    every = max(1, last // READINGS)
+    every, emas, seconds = max(1, last // READINGS), networks, 0.0
     total, count = sums = saved["sums"].to(device)  # since the last reading: of the losses, and how many they were
     started = written = time.monotonic()
     for step in steps:
@@ -235,29 +223,25 @@ def _train(
         total.scatter_add_(1, band, step.losses.float().reshape(size, -1))
         count.scatter_add_(1, band, torch.ones_like(band, dtype=count.dtype))
         if step.step % every == 0 or step.step == last:
-            saved["step"].append(step.step)
             means = zip((total / count).tolist(), count.tolist(), strict=True)
             saved["loss"].append([[m if n else None for m, n in zip(*row, strict=True)] for row in means])
+            saved["step"].append(step.step)
             sums.zero_()
         emas = [step.ema] if alone else step.emas
         if step.step in (*first.course, last):
             for kept, ema in zip(saved["weights"], emas, strict=True):
                 kept[step.step] = {name: tensor.to("cpu", copy=True) for name, tensor in ema.state_dict().items()}
+        seconds = saved["seconds"] + time.monotonic() - started
         due = time.monotonic() - written > CHECKPOINT_SECONDS and step.step < last
         if due or (size > 1 and step.step == last - 1):  # the last one, for a kill between two members' files
-            seconds = saved["seconds"] + time.monotonic() - started
             _write(checkpoint, saved | {"state": step.state(), "sums": sums, "seconds": seconds})
             written = time.monotonic()
         on_step(step.step)
-    seconds = (saved["seconds"] + time.monotonic() - started) / size
-    precision = first.training.precision_on(device)
-    history = {"step": saved["step"], "seconds": seconds, "fleet": size, "device": str(device)}
-    history |= {"precision": precision, "torch": str(torch.__version__)}
+    history = {"step": saved["step"], "fleet": size, "seconds": seconds / size, "device": str(device)}
+    history |= {"precision": first.training.precision_on(device), "torch": str(torch.__version__)}
     made = {}
-    for k, (path, (experiment, dataset)) in enumerate(members.items()):
-        made[path] = {
-            "experiment": experiment.to_dict(), "content": dataset.sha256, "weights": saved["weights"][k],
-            "history": history | {"loss": [row[k] for row in saved["loss"]]},
-            "samples": draw(emas[k], experiment, dataset, device),
-        }  # fmt: skip
+    for k, (path, (own, dataset)) in enumerate(members.items()):
+        made[path] = {"experiment": own.to_dict(), "content": dataset.sha256, "weights": saved["weights"][k]}
+        made[path] |= {"history": history | {"loss": [row[k] for row in saved["loss"]]}}
+        made[path] |= {"samples": draw(emas[k], own, dataset, device)}
     return made

@@ -12,9 +12,10 @@ import tempfile
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ TELL_SECONDS = 0.5  # between a worker's words on how far it is
 
 Group = tuple[int, ...]  # runs that are trained together, by their place in the sweep
 Tell = Callable[[Sequence[int], int], None]  # a group has done so many steps
-Finished = Iterator[tuple[Group, Callable[[], list[str]]]]  # and what returns its files, or raises as its run did
+Finished = Generator[tuple[Group, Callable[[], list[str]]], None, None]  # and what returns its files or raises
 
 
 class SweepError(RuntimeError):
@@ -49,13 +50,13 @@ def sweep(
 ) -> Iterator[Result]:
     """Run all `experiments`, yield each Result as it is finished, and show one bar over all their training steps.
 
-    The runs go to the workers of `client`, a `dask.distributed.Client`. They need memlib and, at the same paths, the
-    caller's folder of runs and MEMLIB_DATA; start each with one thread. Without a client, workers are started on this
-    machine: on the CPU one per core (or `workers`), on a GPU one. A single one is this process itself; several are
-    processes of their own, so a script must call `sweep` under `if __name__ == "__main__":`.
+    The runs go to the workers of `client`, a `dask.distributed.Client`; they need memlib and, at the same paths, the
+    caller's folder of runs and MEMLIB_DATA; start each with one thread. Without a client they go to `workers` on this
+    machine: by default one per core, for a GPU one. A single one is this process; several are processes of their own,
+    so a script must call `sweep` under `if __name__ == "__main__":`.
 
     Runs that are alike are trained up to `fleet` at once (`run_fleet`), by default where that is faster: points and
-    signals, and on a GPU images too, but each alone on a client, whose size is not known. 1 trains each alone.
+    signals, and on a GPU images, but each alone on a client, whose size is not known. 1 trains each alone.
 
     If a worker is killed, its run goes on elsewhere from the last checkpoint; if the sweep is killed, its workers exit.
     One failed run does not lose the others: a fleet that failed is run again one by one, and SweepError at the end
@@ -73,7 +74,7 @@ def sweep(
     groups = _groups(todo, kind, 1 if client is not None and fleet is None else fleet, workers)
     done, failures = [0] * len(todo), []
     with ExitStack() as stack:
-        total = sum(experiment.training.steps for experiment in todo)
+        total = sum(own.training.steps for own in todo)
         bar = stack.enter_context(tqdm(total=total, desc=f"{len(todo)} runs", unit="step", disable=not progress))
 
         def tell(group: Sequence[int], step: int) -> None:
@@ -82,6 +83,7 @@ def sweep(
             bar.update(sum(done) - bar.n)
 
         if client is None and workers > 1 and len(groups) > 1:
+            _check_main()
             client = stack.enter_context(_local(min(workers, len(groups))))
         bar.set_postfix(failed=0)
         while groups:
@@ -101,7 +103,7 @@ def sweep(
                     bar.set_postfix(failed=len(failures))
                     kept = []
                 tell(group, todo[group[0]].training.steps)
-                for i, result in zip(group, kept):
+                for i, result in zip(group, kept, strict=False):
                     yield replace(result, experiment=todo[i])  # with this call's label
             groups = again
     if failures:
@@ -109,8 +111,7 @@ def sweep(
 
 
 def _groups(todo: Sequence[Experiment], kind: str, fleet: int | None, workers: int) -> list[Group]:
-    """Those alike together, in groups of about equal size, as many as keep all workers, on this kind of device, busy to
-    the end."""
+    """Those alike together, in groups of about equal size that keep all workers busy to the end."""
     alike: dict[tuple, list[int]] = {}
     for i, experiment in enumerate(todo):
         alike.setdefault(experiment.alike(), []).append(i)
@@ -126,7 +127,7 @@ def _groups(todo: Sequence[Experiment], kind: str, fleet: int | None, workers: i
 def _in_turn(todo: Sequence[Experiment], groups: Sequence[Group], device: str, tell: Tell, client: None) -> Finished:
     for group in groups:
         runs = [todo[i] for i in group]
-        yield group, lambda: [r.path for r in run_fleet(runs, device=device, on_step=lambda step: tell(group, step))]
+        yield group, partial(_paths, runs, device, partial(tell, group))
 
 
 def _on_client(todo: Sequence[Experiment], groups: Sequence[Group], device: str, tell: Tell, client: Any) -> Finished:
@@ -168,33 +169,40 @@ def _work(topic: str, group: Group, plain: list[dict[str, Any]], device: str, en
             told = time.monotonic()
             get_worker().log_event(topic, (group, step))
 
-    return [str(r.path) for r in run_fleet([Experiment.from_dict(p) for p in plain], device=device, on_step=on_step)]
+    return _paths([Experiment.from_dict(own) for own in plain], device, on_step)
+
+
+def _paths(runs: list[Experiment], device: str, on_step: Callable[[int], None]) -> list[str]:
+    return [str(result.path) for result in run_fleet(runs, device=device, on_step=on_step)]
 
 
 @contextmanager
 def _local(workers: int) -> Iterator[Any]:
     """A client of so many single-threaded processes on this machine."""
-    _check_main_guard()
-    import dask
+    from dask import config
     from distributed import Client, LocalCluster
 
     with tempfile.TemporaryDirectory(prefix="memlib-") as scratch:
-        quiet = {"distributed.worker.profile.enabled": False, "distributed.admin.log-format": ""}
-        with dask.config.set(quiet), LocalCluster(
-            n_workers=workers, threads_per_worker=1, memory_limit=None, dashboard_address=None,
-            silence_logs=logging.CRITICAL, local_directory=scratch,
-        ) as cluster, Client(cluster) as client:  # fmt: skip
+        own = {"temporary-directory": scratch, "distributed.worker.profile.enabled": False}
+        common: dict[str, Any] = {"threads_per_worker": 1, "memory_limit": None, "silence_logs": logging.CRITICAL}
+        common |= {"dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}
+        with (
+            config.set(own),
+            LocalCluster(n_workers=workers, **common) as cluster,
+            Client(cluster) as client,
+        ):
             yield client
 
 
-def _check_main_guard() -> None:
-    """Each worker imports the caller's script: unless the guard is there, it would start a sweep of its own."""
-    frame, script = sys._getframe(), getattr(sys.modules["__main__"], "__file__", None)
-    while frame and not (frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "__main__"):
-        frame = frame.f_back
-    if not frame or not script or not Path(script).is_file():
+def _check_main() -> None:
+    """Each worker imports the caller's script: without the main guard, it would start a sweep of its own."""
+    main = vars(sys.modules["__main__"])
+    script = Path(main.get("__file__") or "")
+    if not script.is_file():
+        main.pop("__file__", None)  # "<stdin>", which a worker would look for
         return
-    for node in ast.parse(Path(script).read_bytes()).body:
-        names = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
-        if node.lineno <= frame.f_lineno <= node.end_lineno and "__name__" not in names:
-            raise RuntimeError(f'{script}, line {frame.f_lineno}: call sweep under `if __name__ == "__main__":`')
+    called = [line for frame, line in traceback.walk_stack(None) if frame.f_globals is main]
+    for node in ast.parse(script.read_bytes()).body if called else ():
+        guarded = "__name__" in {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+        if node.lineno <= called[-1] <= (node.end_lineno or 0) and not guarded:
+            raise RuntimeError(f'{script}, line {called[-1]}: call sweep under `if __name__ == "__main__":`')
