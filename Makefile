@@ -1,4 +1,4 @@
-# Two commands: `make reproduce` (the notebooks under `quick`, a report in results/) and `make test`.
+# Two commands: `make reproduce` (the notebooks under `quick`, and the site over them in results/) and `make test`.
 # All else: coverage, test-faults, lab, book, bench, mutants, notebooks, pins, lint, clean, distclean.
 PYTHON      ?= python3
 VENV        ?= .venv
@@ -9,11 +9,10 @@ CONSTRAINTS ?= constraints.txt
 TORCH_INDEX ?=
 PROFILE     ?= quick
 OUT         ?= results
-# for reproduce and notebooks: NOTEBOOK="00_start_here 02_timestep_sampling", SET="seed=1 width=300"
+# for reproduce and notebooks: NOTEBOOK="00_start_here 02_timestep_sampling"
 NOTEBOOK    ?=
+# pairs, separated by spaces; a value may hold spaces, but no word with "=" in it: SET="plan=width out=my folder/anew"
 SET         ?=
-# for book: a folder of executed notebooks, for one results
-FROM        ?= notebooks
 # what `make test` leaves out; .ci/run leaves out nothing
 SKIP        ?= browser
 ARGS        ?=
@@ -54,16 +53,19 @@ $(STAMP): pyproject.toml $(CONSTRAINTS) $(HASHES)
 	$(PY) -m pip check
 	@touch $@
 
+# by the environment, so that no shell splits them
+reproduce: export OUT := $(OUT)
+reproduce: export SET := $(SET)
 reproduce: $(STAMP)
-	$(PY) -m memlib reproduce --profile $(PROFILE) --out $(OUT) $(ONLY) $(foreach pair,$(SET),--set $(pair))
+	$(PY) -m memlib reproduce --profile $(PROFILE) --out "$$OUT" $(ONLY) $(if $(SET),--set "$$SET")
 
-# unit tests, and every notebook twice under `smoke`: cell by cell (nbval) and through papermill (tests/test_notebooks.py)
+# unit tests, and every notebook twice under `smoke`: once by nbval, once by papermill (tests/test_notebooks.py)
 test: $(STAMP)
 	$(PY) tests/smoke_notebooks.py build/nbval
 	$(PY) -m pytest tests build/nbval -n 2 --dist loadfile $(if $(SKIP),-m "not $(SKIP)") \
 	  --nbval-lax --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with tests/nbval_sanitize.cfg $(ARGS)
 
-# the branches of memlib that unit tests take, at least 95 % of them: notebooks, the book, kills and planted bugs not counted
+# the branches of memlib that unit tests take, at least 95 %: notebooks, the site, kills and planted bugs do not count
 coverage: $(STAMP)
 	$(PY) -m coverage erase
 	$(PY) -m coverage run -m pytest tests -n 2 --dist loadfile -m "not browser" \
@@ -74,17 +76,17 @@ coverage: $(STAMP)
 
 # kills, full disks, flipped bytes, bad arguments, rounding: with ten times the kills and the calls (tests/README.md)
 test-faults: $(STAMP)
-	FAULTS=long $(PY) -m pytest $(foreach name,properties numerics faults,tests/test_$(name).py) -n 2 --dist loadfile $(ARGS)
+	FAULTS=long $(PY) -m pytest $(foreach name,numerics faults,tests/test_$(name).py) -n 2 --dist loadfile $(ARGS)
 
-# on this machine only, with the token that it prints; no news and no update check are fetched
+# on this machine only, with the token that it prints; it asks nothing about news and fetches no updates (docs/lab)
 lab: $(STAMP)
 	$(PY) -m jupyterlab --ip=127.0.0.1 --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
-	  --LabApp.news_url= --LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate \
+	  --LabApp.app_settings_dir="$(CURDIR)/docs/lab" --LabApp.news_url= --LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate \
 	  --LabApp.extension_manager=readonly $(if $(ROOT_USER),--allow-root) $(ARGS)
 
-# a static site over the executed notebooks of FROM, in build/book; nothing is executed
+# the site over the committed notebooks, in build/book; nothing is executed
 book: $(STAMP)
-	$(PY) docs/book.py $(FROM)
+	$(PY) docs/build.py
 
 bench: $(STAMP)
 	$(PY) -m tests.benchmarks $(ARGS)
@@ -115,6 +117,8 @@ build/oldest.txt: pyproject.toml | build/uv
 lint: $(STAMP)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(PY) -m basedpyright --pythonpath $(PY)
 
 clean:
 	rm -rf results build .pytest_cache .ruff_cache .hypothesis

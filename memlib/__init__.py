@@ -1,40 +1,26 @@
 """How the choice of training timesteps controls memorization in diffusion models."""
 
-from memlib.models import MLP, ExactDenoiser, UNet
+from memlib.models import MLP, ExactDenoiser, Spliced, UNet
 from memlib.samplers import Frame, ddim, ddpm, dpm_solver, initial_noise, sample, sample_generators
 from memlib.schedules import Schedule
 from memlib.timesteps import (
     TimestepDistribution,
     from_log_snr,
+    from_recipe,
     from_weights,
     gaussian_interval,
+    interpolated,
+    log_snr_interval,
     min_snr_weight,
     p2_weight,
     uniform,
-)
+)  # fmt: skip
 from memlib.training import Step, TrainConfig, loss_at, train
 
+__version__ = "0.2.0"
 __all__ = [
-    "MLP",
-    "ExactDenoiser",
-    "Frame",
-    "Schedule",
-    "Step",
-    "TimestepDistribution",
-    "TrainConfig",
-    "UNet",
-    "ddim",
-    "ddpm",
-    "dpm_solver",
-    "from_log_snr",
-    "from_weights",
-    "gaussian_interval",
-    "initial_noise",
-    "loss_at",
-    "min_snr_weight",
-    "p2_weight",
-    "sample",
-    "sample_generators",
-    "train",
-    "uniform",
-]
+    "MLP", "ExactDenoiser", "Frame", "Schedule", "Spliced", "Step", "TimestepDistribution", "TrainConfig", "UNet",
+    "__version__", "ddim", "ddpm", "dpm_solver", "from_log_snr", "from_recipe", "from_weights", "gaussian_interval",
+    "initial_noise", "interpolated", "log_snr_interval", "loss_at", "min_snr_weight", "p2_weight", "sample",
+    "sample_generators", "train", "uniform",
+]  # fmt: skip

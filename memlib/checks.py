@@ -1,27 +1,98 @@
-"""The few checks that several modules share."""
+"""The boundary: how numbers, data and models of any origin enter memlib."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from numbers import Integral
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-INDICES = (torch.int32, torch.int64)  # of what indexes: torch takes bytes and bools for a mask
+Denoiser = nn.Module | Callable[[Tensor, Tensor], Tensor]  # model(x_t (B, *D), t (B,)) -> predicted noise (B, *D)
 
 
 def check_count(value: int, name: str, least: int) -> None:
-    """Raise unless `value` is an integer from `least` to 2**63 - 1: TypeError for another type, else ValueError."""
+    """Raise TypeError unless `value` is an integer, ValueError unless it is at least `least`."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} = {value!r}; need an integer")
-    if value < least:
-        raise ValueError(f"{name} = {value}; need at least {least}")
-    if value >= 2**63:
-        raise ValueError(f"{name} = {value}; need less than 2**63")
+    if not least <= value < 2**63:
+        raise ValueError(f"{name} = {value}; need at least {least} and less than 2**63")
 
 
-def check_batch(x: Tensor, t: Tensor, like: Tensor | None = None) -> None:
-    """Raise TypeError or ValueError unless x (B, *D) is of `like`'s dtype (any, where it is autocast) and t is (B,)."""
-    cast = like is None or x.dtype == like.dtype or torch.is_autocast_enabled(x.device.type)
-    if not (x.is_floating_point() and cast):
-        raise TypeError(f"x has dtype {x.dtype}; need {'floating-point numbers' if like is None else like.dtype}")
+def check_batch(x: Tensor, t: Tensor, T: int | None = None) -> None:
+    """Raise unless x (B, *D) is floating-point and t (B,) holds a timestep for each row; given T, one of 0..T-1."""
+    if not x.is_floating_point() or (T is not None and t.dtype not in (torch.int32, torch.int64)):
+        raise TypeError(f"x has dtype {x.dtype}, t has dtype {t.dtype}; need floating-point data, int64 timesteps")
     if t.shape != x.shape[:1]:
-        raise ValueError(f"t has shape {tuple(t.shape)}; need a timestep for each of the {len(x)} examples in x")
+        raise ValueError(f"x has shape {(*x.shape,)}, t has shape {(*t.shape,)}; need a timestep for each row of x")
+    if T is not None and len(t) and not (t.min() >= 0 and t.max() < T):
+        raise ValueError(f"t spans [{t.min().item()}, {t.max().item()}]; timesteps lie in 0..{T - 1}")
+
+
+def as_tensor(values: Any, name: str) -> Tensor:
+    """A tensor as it is; of anything else, a copy of what NumPy makes of it, in this machine's byte order."""
+    if isinstance(values, Tensor):
+        return values
+    try:
+        array = np.asarray(values)
+        return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} is a {type(values).__name__}; need a tensor or an array of numbers") from error
+
+
+def vector(values: Any, name: str) -> Tensor:
+    """`values` as a finite (n,) float64 tensor on the CPU that shares no memory with them."""
+    out = as_tensor(values, name).detach().cpu().to(torch.float64, copy=True)
+    if out.ndim != 1 or not len(out) or not out.isfinite().all():
+        raise ValueError(f"{name} has shape {(*out.shape,)} or holds NaN or infinity; need (n,) finite numbers")
+    return out
+
+
+def examples(values: Any, name: str) -> Tensor:
+    """`values` as finite floating-point examples (N, *D) without gradients."""
+    out = as_tensor(values, name).detach().contiguous()
+    if not out.is_floating_point():
+        raise TypeError(f"{name} is {out.dtype}; need floating-point values, such as pixels / 127.5 - 1")
+    if out.ndim < 2 or not len(out):
+        raise ValueError(f"{name} has shape {(*out.shape,)}; need examples (N, *D), N >= 1")
+    if not out.isfinite().all():
+        raise ValueError(f"{name} holds NaN or infinity; every value must be finite")
+    return out
+
+
+def home(model: Denoiser) -> tuple[torch.device | None, torch.dtype | None]:
+    """The device and the precision in which a model computes; None where it holds no tensor that tells."""
+    module = model if isinstance(model, nn.Module) else nn.Module()  # a function holds nothing
+    first = next((p for p in module.parameters() if p.is_floating_point()), None)
+    held = next(module.buffers(), None) if first is None else first
+    return None if held is None else held.device, None if first is None else first.dtype
+
+
+def call_model(model: Denoiser, x: Tensor, t: Tensor) -> Tensor:
+    """The noise (B, *D) predicted for x (B, *D) at t (B,): what it returns, or the `.sample` in that (diffusers)."""
+    output = model(x, t)
+    eps = getattr(output, "sample", output)
+    if not isinstance(eps, Tensor):
+        cure = "wrap it in a module that returns the predicted noise as a tensor of x's shape"
+        raise TypeError(f"the model, a {type(model).__name__}, returns a {type(output).__name__}; {cure}")
+    if eps.shape != x.shape:  # it would broadcast
+        shapes = f"x {(*x.shape,)} into {(*eps.shape,)}"
+        raise ValueError(f"the model, a {type(model).__name__}, turns {shapes}; need x's shape")
+    return eps
+
+
+@contextmanager
+def evaluating(model: Denoiser) -> Iterator[None]:
+    """No gradients, and evaluation mode; afterwards every submodule has its own mode again."""
+    training = [part for part in model.modules() if part.training] if isinstance(model, nn.Module) else []
+    for part in training:
+        part.training = False
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part in training:
+            part.training = True

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from memlib.checks import INDICES, check_batch, check_count
+from memlib.checks import call_model, check_batch, check_count, examples
 from memlib.schedules import Schedule
 
 
@@ -23,18 +24,15 @@ def time_features(t: Tensor, width: int) -> Tensor:
 class MLP(nn.Module):
     """A residual perceptron for points (B, dim) of about unit scale: `depth` hidden layers of `width` units, each told
     the timestep. Each coordinate is also given as `frequencies` sines and cosines of period 4, 2, 1, ..., without which
-    a small network cannot tell neighbouring points apart (Tancik et al. 2006.10739).
+    a small network cannot tell neighbouring points apart (Tancik et al. 2006.10739)."""
 
-    Raises ValueError or TypeError for sizes that make no network and, when called, for x of another shape.
-    """
+    frequencies: Tensor
 
     def __init__(self, dim: int = 2, width: int = 128, depth: int = 4, frequencies: int = 4) -> None:
         super().__init__()
-        sizes = {"dim": (dim, 1), "width": (width, 2), "depth": (depth, 1), "frequencies": (frequencies, 0)}
-        for name, (value, least) in sizes.items():
-            check_count(value, name, least)
-        if width % 2:
-            raise ValueError(f"width = {width}; need an even number, half sines and half cosines of the timestep")
+        if width % 2 or min(dim, width, depth, frequencies + 1) < 1:
+            given = f"dim = {dim}, width = {width}, depth = {depth}, frequencies = {frequencies}"
+            raise ValueError(f"{given}; need positive integers, an even width (sines and cosines), frequencies >= 0")
         self.dim, self.width = dim, width
         self.register_buffer("frequencies", math.pi / 2 * 2.0 ** torch.arange(frequencies), persistent=False)
         self.time = nn.Linear(width, width)
@@ -43,11 +41,11 @@ class MLP(nn.Module):
         self.last = nn.Linear(width, dim)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        check_batch(x, t)
         if x.ndim != 2 or x.shape[1] != self.dim:
-            raise ValueError(f"x has shape {tuple(x.shape)}; this MLP takes (B, {self.dim})")
-        check_batch(x, t, self.last.weight)
-        angles = (x[:, :, None] * self.frequencies).flatten(1)
-        time = self.time(time_features(t, self.width).to(x))
+            raise ValueError(f"x has shape {(*x.shape,)}; this MLP takes (B, {self.dim})")
+        angles = (x[:, :, None] * self.frequencies).flatten(1)  # (B, dim * frequencies)
+        time = self.time(time_features(t, self.width).to(x))  # (B, width)
         h = self.first(torch.cat([x, angles.sin(), angles.cos()], 1))
         for layer in self.hidden:
             h = h + layer(F.silu(h + time))
@@ -61,33 +59,23 @@ class UNet(nn.Module):
     `width`; blocks: residual blocks per level; attention: self-attention at the lowest resolution; unshuffle: r > 1
     folds r^ndim neighbouring values into channels at the stem, r^ndim times fewer positions for all that follows.
     After Ho et al. 2006.11239, with the time embedding as scale and shift (Nichol & Dhariwal 2102.09672).
-    Raises ValueError or TypeError for sizes that make no network and, when called, for x of another rank or channels.
     """
 
     def __init__(
-        self,
-        ndim: int,
-        channels: int,
-        width: int = 32,
-        multipliers: tuple[int, ...] = (1, 2, 2),
-        blocks: int = 1,
-        attention: bool = False,
-        unshuffle: int = 1,
-    ) -> None:
+        self, ndim: int, channels: int, width: int = 32, multipliers: tuple[int, ...] = (1, 2, 2), blocks: int = 1,
+        attention: bool = False, unshuffle: int = 1,
+    ) -> None:  # fmt: skip
         super().__init__()
-        if ndim not in (1, 2):
-            raise ValueError(f"ndim = {ndim!r}; 1 for signals, 2 for images")
-        for name, value in {"channels": channels, "blocks": blocks, "unshuffle": unshuffle}.items():
-            check_count(value, name, 1)
-        check_count(width, "width", 8)
-        if width % 8:
-            raise ValueError(f"width = {width}; need a multiple of 8, the number of normalisation groups")
-        if not multipliers or any(m < 1 for m in multipliers):
-            raise ValueError(f"multipliers = {multipliers}; need at least one level, each >= 1")
+        least = min(channels, width, blocks, unshuffle, len(multipliers), *multipliers)
+        if ndim not in (1, 2) or width % 8 or least < 1:
+            given = f"ndim = {ndim}, channels = {channels}, width = {width}, multipliers = {multipliers}"
+            needed = "need ndim 1 or 2, a width that 8 divides, at least one level, all >= 1"
+            raise ValueError(f"{given}, blocks = {blocks}, unshuffle = {unshuffle}; {needed}")
         self.ndim, self.channels, self.width, self.unshuffle = ndim, channels, width, unshuffle
         conv = nn.Conv1d if ndim == 1 else nn.Conv2d
         folded, time = unshuffle**ndim, 4 * width
         sizes = [width * m for m in multipliers]
+        self.multiple = unshuffle * 2 ** (len(sizes) - 1)  # x is padded to a multiple of it
 
         self.time = nn.Sequential(nn.Linear(width, time), nn.SiLU(), nn.Linear(time, time), nn.SiLU())
         self.stem = conv(channels * folded, width, 3, padding=1)
@@ -109,22 +97,22 @@ class UNet(nn.Module):
                 self.up.append(ResidualBlock(conv, current + skips.pop(), size, time))
                 current = size
             if level:
-                self.up.append(Upsample(conv, current))
+                double = nn.Upsample(scale_factor=2.0, mode="nearest")
+                self.up.append(nn.Sequential(double, conv(current, current, 3, padding=1)))
         # The head works at full resolution on few channels and sees x again, so that an unshuffle stem leaves no grid.
         self.head = nn.Sequential(nn.GroupNorm(8, current), nn.SiLU(), conv(current, 8 * folded, 3, padding=1))
         self.last = conv(8 + channels, channels, 3, padding=1)
-        nn.init.zeros_(self.last.weight)  # predicts zero noise at first: the loss starts at 1
-        nn.init.zeros_(self.last.bias)
-        self.multiple = unshuffle * 2 ** (len(sizes) - 1)
+        for parameter in self.last.parameters():  # predicts zero noise at first: the loss starts at 1
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        check_batch(x, t)
         if x.ndim != self.ndim + 2 or x.shape[1] != self.channels or 0 in x.shape[2:]:
             form = "(B, C, L)" if self.ndim == 1 else "(B, C, H, W)"
-            raise ValueError(f"x has shape {tuple(x.shape)}; this UNet takes {form} with C = {self.channels}")
-        check_batch(x, t, self.last.weight)
+            raise ValueError(f"x has shape {(*x.shape,)}; this UNet takes {form} with C = {self.channels}")
         padding = [p for n in reversed(x.shape[2:]) for p in (0, -n % self.multiple)]
         padded = F.pad(x, padding, mode="replicate") if any(padding) else x
-        time = self.time(time_features(t, self.width).to(x))
+        time = self.time(time_features(t, self.width).to(x))  # (B, 4 width)
         h = self.stem(fold(padded, self.unshuffle))
         skips = [h]
         for layer in self.down:
@@ -141,7 +129,7 @@ class UNet(nn.Module):
 class ResidualBlock(nn.Module):
     """Norm, SiLU, convolution, twice, with the time embedding as scale and shift between; plus the input."""
 
-    def __init__(self, conv: type[nn.Module], before: int, after: int, time: int) -> None:
+    def __init__(self, conv: type[nn.Conv1d | nn.Conv2d], before: int, after: int, time: int) -> None:
         super().__init__()
         self.norm1, self.conv1 = nn.GroupNorm(8, before), conv(before, after, 3, padding=1)
         self.norm2, self.conv2 = nn.GroupNorm(8, after), conv(after, after, 3, padding=1)
@@ -158,7 +146,7 @@ class ResidualBlock(nn.Module):
 class SelfAttention(nn.Module):
     """Self-attention over all positions, four heads, residual."""
 
-    def __init__(self, conv: type[nn.Module], channels: int) -> None:
+    def __init__(self, conv: type[nn.Conv1d | nn.Conv2d], channels: int) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(8, channels)
         self.qkv, self.out = conv(channels, 3 * channels, 1), conv(channels, channels, 1)
@@ -166,35 +154,20 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(self.norm(x)).reshape(len(x), 3, 4, x.shape[1] // 4, -1).transpose(3, 4).unbind(1)
         # written out: on a GPU the gradient of F.scaled_dot_product_attention fails under vmap and autocast
-        logits = q @ k.mT * q.shape[-1] ** -0.5
+        logits = q @ k.mT * q.shape[-1] ** -0.5  # (B, 4, positions, positions)
         weights = logits.to(torch.promote_types(q.dtype, torch.float32)).softmax(-1)
         mixed = (weights.to(v.dtype) @ v).to(x.dtype)
         return x + self.out(mixed.transpose(2, 3).reshape(x.shape))
 
 
-class Upsample(nn.Module):
-    """Nearest-neighbour doubling, then a convolution."""
-
-    def __init__(self, conv: type[nn.Module], channels: int) -> None:
-        super().__init__()
-        self.conv = conv(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-
-
 def fold(x: Tensor, r: int) -> Tensor:
     """Neighbouring values to channels: (B, C, L) -> (B, C r, L/r) or (B, C, H, W) -> (B, C r^2, H/r, W/r)."""
-    if x.ndim == 4:
-        return F.pixel_unshuffle(x, r)
-    return x.unflatten(2, (-1, r)).movedim(3, 2).flatten(1, 2)
+    return F.pixel_unshuffle(x, r) if x.ndim == 4 else x.unflatten(2, (-1, r)).movedim(3, 2).flatten(1, 2)
 
 
 def unfold(x: Tensor, r: int) -> Tensor:
     """The inverse of `fold`."""
-    if x.ndim == 4:
-        return F.pixel_shuffle(x, r)
-    return x.unflatten(1, (-1, r)).movedim(2, 3).flatten(2, 3)
+    return F.pixel_shuffle(x, r) if x.ndim == 4 else x.unflatten(1, (-1, r)).movedim(2, 3).flatten(2, 3)
 
 
 class ExactDenoiser(nn.Module):
@@ -202,23 +175,17 @@ class ExactDenoiser(nn.Module):
 
     D(x_t) = sum_i softmax_i(-|x_t - sqrt(alpha_bar) x_i|^2 / (2 (1 - alpha_bar))) x_i and
     eps = (x_t - sqrt(alpha_bar) D) / sqrt(1 - alpha_bar) (Karras et al. 2206.00364 eq. 57; Gu et al. 2310.02664).
-    Log-sum-exp in float64, over chunks of the training set; sampled with a deterministic sampler it returns copies.
-
-    train: (N, *D), N >= 1. Raises ValueError if empty or not finite, and for x of another shape or a t outside 0..T-1,
-    TypeError for a `train` or x that is not floating-point and a t that is neither int64 nor int32.
+    Log-sum-exp in float64, over chunks of the training set (N, *D); a deterministic sampler then returns copies.
     """
+
+    train_set: Tensor
+    alpha_bar: Tensor
 
     def __init__(self, train: Tensor, schedule: Schedule, chunk: int = 4096) -> None:
         super().__init__()
-        if train.ndim < 2 or len(train) == 0:
-            raise ValueError(f"train has shape {tuple(train.shape)}; need (N, *D) with N >= 1")
-        if not train.is_floating_point():
-            raise TypeError(f"train has dtype {train.dtype}; need floating-point examples")
-        if not train.isfinite().all():
-            raise ValueError("train holds NaN or infinity; every value must be finite")
         check_count(chunk, "chunk", 1)
         self.chunk = int(chunk)  # torch splits by none of NumPy's integers
-        self.register_buffer("train_set", train.detach().clone())
+        self.register_buffer("train_set", examples(train, "train").clone())
         self.register_buffer("alpha_bar", schedule.alpha_bar.clone())
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
@@ -236,15 +203,11 @@ class ExactDenoiser(nn.Module):
         """(B, N) float64: the posterior probability of each training example given x_t; rows sum to 1."""
         return torch.cat([logits for logits, _ in self._logits(x, t)], 1).softmax(1)
 
-    def _logits(self, x: Tensor, t: Tensor):
-        """Chunks (B, n) of -|x_t - sqrt(alpha_bar) x_i|^2 / (2 (1 - alpha_bar)), but for what all i share, and x_i."""
+    def _logits(self, x: Tensor, t: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Chunks (B, n) of -|x_t - sqrt(alpha_bar) x_i|^2 / (2 (1 - alpha_bar)), less what all i share, and x_i."""
+        check_batch(x, t, len(self.alpha_bar))
         if x.shape[1:] != self.train_set.shape[1:]:
-            raise ValueError(f"x has shape {tuple(x.shape)}; the examples have {tuple(self.train_set.shape[1:])}")
-        check_batch(x, t)
-        if t.dtype not in INDICES:
-            raise TypeError(f"t has dtype {t.dtype}; need int64 timesteps")
-        if ((t < 0) | (t >= len(self.alpha_bar))).any():
-            raise ValueError(f"t spans {t.min()}..{t.max()}; the schedule's timesteps are 0..{len(self.alpha_bar) - 1}")
+            raise ValueError(f"x has shape {(*x.shape,)}; the examples have {(*self.train_set.shape[1:],)}")
         alpha_bar = self.alpha_bar[t][:, None]
         x = x.flatten(1).double()
         for part in self.train_set.split(self.chunk):
@@ -265,12 +228,9 @@ class ExactDenoiser(nn.Module):
 
 
 class Spliced(nn.Module):
-    """Two denoisers as one: `above` from timestep `at` up (more noise), `below` under it.
-
-    Sampled from, it tells what was learnt in a band of noise from what the last steps leave behind: train one network
-    on an interval, the other uniformly, and see whose memorization the samples show. Raises TypeError or ValueError
-    unless `at` is an integer >= 0.
-    """
+    """Two denoisers as one: `above` from timestep `at` up (more noise), `below` under it. Its samples show what was
+    learnt in a band of noise: train one network on an interval, the other uniformly, and see whose memorization they
+    have."""
 
     def __init__(self, above: nn.Module, below: nn.Module, at: int) -> None:
         super().__init__()
@@ -281,5 +241,6 @@ class Spliced(nn.Module):
         check_batch(x, t)
         high = t >= self.at
         if high.all() or not high.any():  # always so in sampling, where a batch has one timestep
-            return (self.above if high.all() else self.below)(x, t)
-        return torch.where(high.reshape(-1, *[1] * (x.ndim - 1)), self.above(x, t), self.below(x, t))
+            return call_model(self.above if high.all() else self.below, x, t)
+        chosen = high.reshape(-1, *[1] * (x.ndim - 1))
+        return torch.where(chosen, call_model(self.above, x, t), call_model(self.below, x, t))

@@ -1,16 +1,19 @@
-"""Where training looks: a probability vector over timesteps.
+"""Where training looks: one probability vector over timesteps. This is the paper's method.
 
-The paper's method is one vector. Training draws from it, plots draw it, tests integrate it; nothing in memlib needs to
-know how it was made. Because E_{t~p}[L_t] = E_{t~U}[T p(t) L_t], drawing from p *is* uniform drawing with the loss
-weight T p(t): correcting with 1/(T p(t)) would cancel the method, and where p is zero the network is never trained.
+Training draws from it, plots show it, tests integrate it; nothing in memlib needs to know how it was made. Because
+E_{t~p}[L_t] = E_{t~U}[T p(t) L_t], drawing from p *is* uniform drawing with the loss weight T p(t). Correcting with
+1/(T p(t)) would cancel the method, and where p is zero the network is never trained.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.special import ndtr
@@ -19,16 +22,18 @@ from memlib.checks import check_count
 from memlib.schedules import Schedule, vector
 
 TAILS = ("proportional", "uniform", "interval", "clip")
+Recipe = dict[str, Any]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TimestepDistribution:
-    """A probability vector over the timesteps 0..T-1: pmf (T,) float64, >= 0, sums to 1 within 1e-9.
+    """A probability vector over the timesteps 0..T-1: pmf (T,) float64, >= 0, with sum 1 to within 1e-9.
 
-    Raises TypeError if `pmf` is no sequence of numbers and ValueError if it is not such a vector.
+    `recipe` names the function of this module that made it, with its arguments; None for any other vector.
     """
 
     pmf: Tensor
+    recipe: Recipe | None = None
 
     def __post_init__(self) -> None:
         pmf = vector(self.pmf, "pmf")
@@ -45,17 +50,28 @@ class TimestepDistribution:
         """Number of timesteps."""
         return len(self.pmf)
 
+    def __repr__(self) -> str:
+        if self.recipe is None:
+            return f"TimestepDistribution(T={self.T}, t={self.interval()[0]}..{self.interval()[1]})"
+        return describe(self.recipe, self.T)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TimestepDistribution) and torch.equal(self.pmf, other.pmf)
+
+    def __hash__(self) -> int:
+        return hash(self.pmf.numpy().tobytes())
+
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """(n,) int64 timesteps, independent, on the generator's device, by inversion of the cumulative sum."""
         check_count(n, "n", 0)
         cdf = self.pmf.cumsum(0).to(generator.device)
-        # scaled by the sum as accumulated, so that rounding can neither reach index T nor a final step of probability 0
+        # scaled by the accumulated sum: rounding can then reach neither index T nor a last step of probability 0
         u = torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64) * cdf[-1]
         return torch.searchsorted(cdf, u, right=True)
 
     def interval(self, confidence: float = 0.95) -> tuple[int, int]:
-        """The central interval: the timesteps at the quantiles (1 -/+ confidence)/2; ValueError outside (0, 1)."""
-        check_confidence(confidence)
+        """The central interval: the timesteps at the quantiles (1 -/+ confidence)/2."""
+        _check_confidence(confidence)
         cdf = self.pmf.cumsum(0)
         quantiles = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64) * cdf[-1]
         low, high = torch.searchsorted(cdf, quantiles).tolist()
@@ -66,19 +82,15 @@ class TimestepDistribution:
         return self.T * self.pmf
 
     def log_snr_density(self, schedule: Schedule) -> tuple[Tensor, Tensor]:
-        """log-SNR (T,) of each timestep and the density over it, p(t) / |d log-SNR / dt| (change of variables).
-
-        The derivative is taken by central differences. Raises ValueError where the schedule has another T or a zero
-        terminal SNR, whose log is infinite.
-        """
-        log_snr = finite_log_snr(schedule, self.T)
-        return log_snr, self.pmf / log_snr_step(log_snr)
+        """log-SNR (T,) of each timestep and the density over it, p(t) / |d log-SNR / dt| by central differences."""
+        log_snr = _finite_log_snr(schedule, self.T)
+        return log_snr, self.pmf / _log_snr_step(log_snr)
 
 
 def uniform(T: int = 1000) -> TimestepDistribution:
     """Every timestep equally likely: the baseline, and the wide limit of `gaussian_interval`."""
     check_count(T, "T", 2)
-    return TimestepDistribution(torch.full((T,), 1 / T, dtype=torch.float64))
+    return TimestepDistribution(torch.full((T,), 1 / T, dtype=torch.float64), {"name": "uniform"})
 
 
 def gaussian_interval(
@@ -87,55 +99,69 @@ def gaussian_interval(
     """A Gaussian over t of which [low, high] is the central `confidence` interval (Vu et al. 2601.21348).
 
     Mean (low + high)/2, standard deviation (high - low)/(2 z); p(t) is its mass over [t - 1/2, t + 1/2]. `low` and
-    `high` are timesteps, real-valued, and may leave 0..T-1 as long as the interval touches it; give them in other units
-    as `schedule.t_at_sigma(...)` or `schedule.t_at_snr(...)`. What the paper does with the mass cut off is open:
+    `high` are real-valued timesteps and may leave 0..T-1 as long as the interval touches it. The paper leaves open what
+    happens to the mass outside:
 
-    - "proportional" (default): cut to 0..T-1 and renormalised; uniform in the wide limit
-    - "uniform": the mass cut off is spread evenly over 0..T-1
-    - "interval": all mass of the steps outside [low, high] is spread evenly over the steps inside
-    - "clip": what falls below 0 is put on 0 and what falls above T-1 on T-1; kept to show what goes wrong
-
-    Raises ValueError for low >= high, an interval wholly outside 0..T-1, a confidence outside (0, 1), unknown tails and
-    T < 2.
+    - "proportional" (default): the Gaussian is cut to 0..T-1 and renormalised; uniform in the wide limit
+    - "uniform": the mass outside is spread evenly over 0..T-1
+    - "interval": all mass outside [low, high] is spread evenly over the timesteps inside
+    - "clip": mass below 0 goes to 0, mass above T-1 to T-1; kept only to show what goes wrong
     """
     check_count(T, "T", 2)
-    check_confidence(confidence)
+    _check_confidence(confidence)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"low = {low}, high = {high}; need finite low < high: the interval's width must be positive")
     if high < 0 or low > T - 1:
-        raise ValueError(f"the interval [{low}, {high}] lies wholly outside the timesteps 0..{T - 1}")
-    if not math.isfinite((high - low) / z_value(confidence)):
-        raise ValueError(f"low = {low}, high = {high}, confidence = {confidence}; the interval is too wide")
+        raise ValueError(f"the interval [{low}, {high}] (low, high) lies outside the timesteps 0..{T - 1}")
     if tails not in TAILS:
         raise ValueError(f"tails = {tails!r}; choose one of {', '.join(map(repr, TAILS))}")
+    low, high, z = float(low), float(high), math.sqrt(2) * torch.special.erfinv(_double(confidence)).item()
+    mean, std = (low + high) / 2, (high - low) / (2 * z)
+    if not math.isfinite(std):
+        raise ValueError(f"low = {low}, high = {high}, confidence = {confidence}; the interval is too wide")
 
-    low, high, t = float(low), float(high), torch.arange(T, dtype=torch.float64)
-    mean, std = (low + high) / 2, (high - low) / (2 * z_value(confidence))
+    t = torch.arange(T, dtype=torch.float64)
     a, b = (t - 0.5 - mean) / std, (t + 0.5 - mean) / std
     if std < 1e4:  # the mass of a bin, taken on the side of the mean where ndtr does not cancel
         mass = torch.where(a > 0, ndtr(-a) - ndtr(-b), ndtr(b) - ndtr(a))
     else:  # a bin so narrow that the difference cancels but the midpoint rule is exact to 1e-9
         mass = torch.exp(-0.5 * ((t - mean) / std) ** 2) / (std * math.sqrt(2 * math.pi))
     below, above = ndtr(a[0]), ndtr(-b[-1])
-
-    if tails == "proportional":
-        pmf = mass
-    elif tails == "uniform":
-        pmf = mass + (below + above) / T
+    if tails == "uniform":
+        mass = mass + (below + above) / T
     elif tails == "clip":
-        pmf = mass.clone()
-        pmf[0] += below
-        pmf[-1] += above
-    else:
+        mass[0] += below
+        mass[-1] += above
+    elif tails == "interval":
         inside = (t >= low) & (t <= high)
         if not inside.any():
-            raise ValueError(f"no whole timestep of 0..{T - 1} lies in [{low}, {high}]; tails='interval' needs one")
+            raise ValueError(f"no timestep of 0..{T - 1} lies in [{low}, {high}]; tails='interval' needs one")
         kept = mass * inside
-        pmf = kept + inside * (1 - kept.sum()) / inside.sum()
-    return TimestepDistribution(pmf / pmf.sum())
+        mass = kept + inside * (1 - kept.sum()) / inside.sum()
+    options = {"confidence": confidence} if confidence != 0.95 else {}
+    options |= {"tails": tails} if tails != "proportional" else {}
+    return TimestepDistribution(mass / mass.sum(), {"name": "gaussian_interval", "low": low, "high": high} | options)
 
 
-def from_weights(weights: Tensor) -> TimestepDistribution:
+def log_snr_interval(schedule: Schedule, low: float, high: float) -> TimestepDistribution:
+    """`gaussian_interval` between the timesteps of two values of log-SNR: equal widths in noise, not in t."""
+    if not low < high:
+        raise ValueError(f"low = {low}, high = {high}; need log-SNR low < high")
+    first, last = (schedule.t_at_snr(math.exp(s)) for s in (high, low))
+    recipe = {"name": "log_snr_interval", "low": float(low), "high": float(high)}
+    return TimestepDistribution(gaussian_interval(schedule.T, first, last).pmf, recipe)
+
+
+def interpolated(T: int, at: Sequence[float], weights: Sequence[float]) -> TimestepDistribution:
+    """p(t) proportional to `weights` given at the rising timesteps `at`, linear between them and level beyond."""
+    if len(at) != len(weights) or not (np.diff(at) > 0).all():
+        raise ValueError(f"at = {list(at)}; need rising timesteps, one for each of the {len(weights)} weights")
+    pmf = from_weights(torch.from_numpy(np.interp(np.arange(T), at, weights))).pmf
+    recipe = {"name": "interpolated", "at": [float(x) for x in at], "weights": [float(x) for x in weights]}
+    return TimestepDistribution(pmf, recipe)
+
+
+def from_weights(weights: Tensor | Sequence[float]) -> TimestepDistribution:
     """p(t) proportional to `weights` (T,), finite, >= 0: e.g. 1/L_t, which equalises the contributions to the loss."""
     weights = vector(weights, "weights")
     if weights.min() < 0 or weights.max() <= 0:
@@ -148,16 +174,42 @@ def from_log_snr(schedule: Schedule, density: Callable[[Tensor], Tensor]) -> Tim
     """p(t) proportional to density(log-SNR_t) |d log-SNR / dt|: carries a density over noise levels to timesteps.
 
     For example `lambda s: (-s.abs() / b).exp()` is the Laplace density of Hang et al. 2407.03297, and
-    `lambda s: (-0.5 * ((-s / 2 + 1.2) / 1.2) ** 2).exp()` the log-normal noise level of Karras et al. 2206.00364
-    (for data in [-1, 1], as theirs). Raises ValueError at a zero terminal SNR and for values that are no density,
-    TypeError if `density` is no function of log-SNR (T,) -> (T,).
+    `lambda s: (-0.5 * ((-s / 2 + 1.2) / 1.2) ** 2).exp()` the log-normal noise level of Karras et al. 2206.00364.
     """
-    log_snr = finite_log_snr(schedule, schedule.T)
+    log_snr = _finite_log_snr(schedule, schedule.T)
     values = vector(density(log_snr), "what density returns")
-    if values.shape != log_snr.shape or values.min() < 0 or values.max() <= 0:
-        span = f"{len(values)} values from {values.min():g} to {values.max():g}"
-        raise ValueError(f"density returns {span}; need one per timestep, T = {schedule.T}, all >= 0 and one above 0")
-    return from_weights(values * log_snr_step(log_snr))
+    if values.shape != log_snr.shape:
+        raise ValueError(f"density returns {len(values)} values; need one per timestep, T = {schedule.T}")
+    return from_weights(values * _log_snr_step(log_snr))
+
+
+def from_recipe(recipe: Recipe | Sequence[float], schedule: Schedule) -> TimestepDistribution:
+    """The distribution that a recipe describes, over the schedule's timesteps; a list of numbers is the vector."""
+    if not isinstance(recipe, Mapping):
+        return TimestepDistribution(vector(recipe, "timesteps"))
+    arguments = dict(recipe)
+    function = RECIPES.get(arguments.pop("name", None))
+    if function is None:
+        raise ValueError(f"timesteps = {recipe!r}; need a name, one of {', '.join(RECIPES)}")
+    known = list(inspect.signature(function).parameters)[1:]
+    if unknown := set(arguments) - set(known):
+        raise ValueError(f"timesteps = {recipe!r}; unknown {sorted(unknown)}, {function.__name__} takes {known}")
+    try:
+        return function(schedule if function is log_snr_interval else schedule.T, **arguments)
+    except TypeError as error:
+        raise ValueError(f"timesteps = {recipe!r}; {error}") from error
+
+
+RECIPES: dict[Any, Callable[..., TimestepDistribution]] = {
+    function.__name__: function for function in (uniform, gaussian_interval, log_snr_interval, interpolated)
+}
+
+
+def describe(recipe: Recipe, T: int | None = None) -> str:
+    """A recipe as one line of Python, such as `gaussian_interval(1000, low=0, high=500)`."""
+    first = "schedule" if recipe["name"] == "log_snr_interval" else T
+    said = [f"{k}={v:g}" if isinstance(v, float) else f"{k}={v!r}" for k, v in recipe.items() if k != "name"]
+    return f"{recipe['name']}({', '.join([*([str(first)] if first else []), *said])})"
 
 
 def min_snr_weight(schedule: Schedule, gamma: float = 5.0) -> Tensor:
@@ -174,17 +226,16 @@ def p2_weight(schedule: Schedule, k: float = 1.0, gamma: float = 1.0) -> Tensor:
     return (float(k) + schedule.snr) ** -float(gamma)
 
 
-def z_value(confidence: float) -> float:
-    """The two-sided standard normal quantile: 1.959964 at 95 %."""
-    return math.sqrt(2) * torch.special.erfinv(torch.tensor(confidence, dtype=torch.float64)).item()
+def _double(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64)
 
 
-def check_confidence(confidence: float) -> None:
+def _check_confidence(confidence: float) -> None:
     if not 0 < confidence < 1:
         raise ValueError(f"confidence = {confidence}; need a share strictly between 0 and 1, such as 0.95")
 
 
-def finite_log_snr(schedule: Schedule, T: int) -> Tensor:
+def _finite_log_snr(schedule: Schedule, T: int) -> Tensor:
     if schedule.T != T:
         raise ValueError(f"the schedule has T = {schedule.T}, the distribution T = {T}; they must be equal")
     if schedule.alpha_bar[-1] == 0:
@@ -192,6 +243,6 @@ def finite_log_snr(schedule: Schedule, T: int) -> Tensor:
     return schedule.log_snr
 
 
-def log_snr_step(log_snr: Tensor) -> Tensor:
+def _log_snr_step(log_snr: Tensor) -> Tensor:
     """|d log-SNR / dt| by central differences, one-sided at the ends."""
     return torch.gradient(log_snr)[0].abs()

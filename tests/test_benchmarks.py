@@ -1,35 +1,12 @@
-"""The benchmarks' own tools, the command with its device, and what is promised of `import memlib`."""
+"""The benchmarks' own tools, and the command with its device."""
 
-import subprocess
-import sys
-from pathlib import Path
+from __future__ import annotations
 
 import pytest
 import torch
 
 from tests.benchmarks import __main__ as command
-from tests.benchmarks import measure, neighbours, sampling
-from tests.benchmarks.headlines import HEADLINES, MARKS, README, headlines
-from tests.benchmarks.steps import SIGNALS, everybody, random_data
-
-ROOT = Path(__file__).resolve().parents[1]
-HEAVY = ("IPython", "diffusers", "distributed", "ipywidgets", "matplotlib", "pandas", "scipy", "seaborn", "sklearn")
-
-
-def loaded_by(code: str) -> list[str]:
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    return done.stdout.split()
-
-
-def test_importing_memlib_adds_a_fifth_of_a_second_to_torch() -> None:
-    """Of the processor's time, which a busy machine does not stretch as it does the clock's; the best of three."""
-    code = "import torch, time; start = time.process_time(); import memlib; print(time.process_time() - start)"
-    assert min(float(loaded_by(code)[0]) for _ in range(3)) < 0.2
-
-
-def test_heavy_packages_are_imported_only_where_they_are_used() -> None:
-    modules = loaded_by("import memlib, memlib.metrics, sys; print(*sys.modules)")
-    assert not set(HEAVY) & set(modules)
+from tests.benchmarks import measure, parts, steps
 
 
 def test_rounds_take_turns_and_a_ratio_is_that_of_each_round() -> None:
@@ -40,56 +17,25 @@ def test_rounds_take_turns_and_a_ratio_is_that_of_each_round() -> None:
     assert measure.ratio([2.0, 30.0, 8.0], [1.0, 10.0, 2.0]) == 3
 
 
-def test_an_exponent_is_the_slope_in_logarithms() -> None:
-    assert measure.exponent([10, 100, 1000], [3e-2, 3.0, 3e2]) == pytest.approx(2)
-    assert measure.exponent([2, 4, 8], [5.0, 5.0, 5.0]) == pytest.approx(0)
-
-
-def test_extra_memory_is_that_of_what_a_call_holds_at_once() -> None:
-    code = "import torch; from tests.benchmarks.measure import extra_memory as e; print(e(lambda: torch.ones(2**25)))"
-    assert float(loaded_by(code)[0]) == pytest.approx(128, abs=8)  # MB
-
-
-def test_every_way_to_find_neighbours_finds_the_same() -> None:
-    samples, train = neighbours._points(50, "cpu")
-    expected = torch.cdist(samples.double(), train.double()).topk(neighbours.K, largest=False)
-    for name, find in neighbours.SIDES.items():
-        try:
-            distances, indices = find(samples, train)
-        except ImportError:  # a peer that need not be here
-            continue
-        assert torch.equal(indices.long(), expected.indices), name
-        assert torch.allclose(distances.double(), expected.values, rtol=1e-4), name
-
-
-def test_each_side_samples_with_its_own_sampler() -> None:
-    shape = (8, *SIGNALS[1:])
-    samplers = set()
-    for side in everybody(shape, random_data(shape, "cpu"))[0]:
+def test_the_sides_have_equally_many_parameters_and_their_own_samplers() -> None:
+    shape = (8, *steps.SIGNALS[1:])
+    sides = steps.everybody(shape, "cpu")
+    sizes = [sum(p.numel() for p in side.network.parameters()) for side in sides]
+    assert len(sides) == 3 and max(sizes) < 1.05 * min(sizes)
+    for side in sides:
         side.network.forward = lambda x, t: x / 2  # quick
-        samplers.add(draw := sampling._sampler(side))
-        drawn = draw(side, "cpu")
-        assert drawn.shape == shape and drawn.abs().max() <= 1, side.name
-    assert len(samplers) >= 2  # diffusers is always here
+        assert (drawn := side.draw("cpu")).shape == shape and drawn.abs().max() <= 1, side.name
 
 
-@pytest.mark.parametrize("device", ["cpu", "cpu:0"])
-def test_the_command_measures_on_the_device_it_is_given(device, capsys, monkeypatch) -> None:
-    """With too few rounds to be written down."""
+@pytest.mark.parametrize("name", ["neighbours", "denoiser", "evaluation"])
+def test_a_benchmark_runs_on_the_cpu_by_name_and_few_rounds_are_not_written(name, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(parts, "PICTURES", 64)
+    monkeypatch.setattr(parts, "EVALUATED", 16)
     before = command.RESULTS.read_bytes()
-    seen = []
-    monkeypatch.setitem(command.BENCHMARKS, "drawing", lambda repeats, device: iter([seen.append(device) or "!"]))
-    assert command.main(["--repeats", "1", "--device", device, "drawing"]) == 0
-    assert seen == [device] and f"on {device}" in capsys.readouterr().out
-    assert command.RESULTS.read_bytes() == before
-
-
-@pytest.mark.parametrize("name", ["neighbours", "denoiser"])
-def test_a_benchmark_runs_on_the_cpu_by_name(name, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(sampling, "EXAMPLES", 64)
-    monkeypatch.setattr(neighbours, "SIZE", 32)
     assert command.main(["--repeats", "1", "--device", "cpu", name]) == 0
-    assert "| --- |" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "| --- |" in said and "on cpu" in said
+    assert command.RESULTS.read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -97,7 +43,7 @@ def test_a_benchmark_runs_on_the_cpu_by_name(name, capsys, monkeypatch) -> None:
     [
         (["--device", "abacus"], "abacus"),
         (["--device", "cuda"] if not torch.cuda.is_available() else ["--device", "cuda:99"], "cuda"),
-        (["juggling"], "unknown juggling"),
+        (["juggling"], "names among training"),
         (["--repeats", "0"], "--repeats >= 1"),
     ],
 )
@@ -107,27 +53,20 @@ def test_the_command_refuses_by_name(arguments, words, capsys) -> None:
     assert words in capsys.readouterr().err
 
 
-def test_a_section_is_written_in_its_place_and_the_others_stay() -> None:
-    page = command._with(
-        "# old\n\n## training\n\nfast\n\n## sliders\n\nsmooth\n", "neighbours", "## neighbours\n\nnear"
-    )
-    order = [page.index(word) for word in ("fast", "near", "smooth")]
-    assert order == sorted(order)
+def test_a_section_is_written_in_its_place_and_the_table_of_speed_follows(tmp_path, monkeypatch) -> None:
+    results, page = tmp_path / "RESULTS.md", tmp_path / "support.md"
+    results.write_text("# Results\n\n## old\n\nfast\n\n## neighbours\n\nslow\n\n## sliders\n\nsmooth\n")
+    page.write_text("Speed\n<!-- speed -->\n<!-- end of speed -->\nmore\n")
+    for name, path in {"RESULTS": results, "PAGE": page}.items():
+        monkeypatch.setattr(command, name, path)
+    lines = measure.table(["", "s", "time, of torch's"], [("memlib", "1.0", "7.77")])
+    monkeypatch.setitem(command.BENCHMARKS, "neighbours", lambda repeats, device: iter(lines))
+    assert command.main(["neighbours"]) == 0
+    text = results.read_text()
+    assert text.index("fast") < text.index("7.77") < text.index("smooth") and "slow" not in text
+    assert "| `torch.cdist` and `topk` | 7.77 of its time |" in page.read_text()
 
 
-def test_the_readmes_table_of_speed_is_that_of_the_recorded_results() -> None:
-    shown = README.read_text(encoding="utf-8").partition(MARKS[0])[2].partition(MARKS[1])[0]
-    assert shown.strip() == headlines(command.RESULTS.read_text(encoding="utf-8")), (
-        "python -m tests.benchmarks writes it"
-    )
-
-
-def test_a_headline_is_read_from_the_row_and_column_it_names() -> None:
-    what, beside, words, section, first, column = HEADLINES[-1]
-    page = command.RESULTS.read_text(encoding="utf-8")
-    row = f"| {what} | {beside} | {words.format('7.77')} |"
-    start = page.index(f"\n## {section}\n")
-    line = next(line for line in page[start:].splitlines() if line.startswith(f"| {' | '.join(first)} |"))
-    assert row in headlines(page.replace(line, " | ".join([*line.split(" | ")[:-1], "7.77 |"])))
-    with pytest.raises(ValueError, match=f"no {column!r} of {first[0]!r} in the section {section!r}"):
-        headlines(page[:start])
+def test_the_sites_table_of_speed_is_that_of_the_recorded_results() -> None:
+    shown = command.PAGE.read_text(encoding="utf-8").partition(command.MARKS[0])[2].partition(command.MARKS[1])[0]
+    assert shown.strip() == command.headlines(command.RESULTS.read_text(encoding="utf-8"))

@@ -1,15 +1,13 @@
-"""The book: every page is there and offline; in a real browser its formulas, search and navigation work from files."""
+"""The site: every page is there, offline and complete; in a real browser it reads from files, formulas and all."""
 
 from __future__ import annotations
 
 import functools
-import itertools
 import re
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import nbformat
 import pytest
@@ -17,41 +15,27 @@ from nbformat import v4
 from test_browser import CHROMIUM, FLAGS, SHOTS
 
 from memlib.notebooks import find_notebooks
-from memlib.report import WIDGET_VIEW
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Locator
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = [path.stem for path in find_notebooks()]
-SOURCES = {path.stem: "\n".join(cell.source for cell in nbformat.read(path, 4).cells) for path in find_notebooks()}
-EXPLORERS = {name: len(re.findall(r"explore\.(?:\w+_explorer|live_trainer)\(", text)) for name, text in SOURCES.items()}
-PAGES = ["index", *NAMES, "README"]  # in reading order
+DOCS = [path.stem for path in sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*DOCS, *NAMES, "terms"]
 FORMULA = re.compile(r"\$\$.+?\$\$|\$[^$]+\$|\\begin\{(\w+)\}.+?\\end\{\1\}", re.S)
 CODE = re.compile(r"```.*?```|`[^`]*`", re.S)
 FETCHED = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src"}
-INLINE = ("math", "code", "pre", "script", "style")
 
 
 class Page(HTMLParser):
-    """The elements of a page with their attributes, and its text outside of code and formulas."""
+    """The elements of a page with their attributes."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text, self._inside = "", 0
         self.html = path.read_text(encoding="utf-8")
         self.feed(self.html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
-        self._inside += tag in INLINE
-
-    def handle_endtag(self, tag: str) -> None:
-        self._inside -= tag in INLINE
-
-    def handle_data(self, data: str) -> None:
-        self.text += "" if self._inside else data
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for found, attributes in self.elements if found == tag]
@@ -63,118 +47,94 @@ def read(path: Path) -> Page:
 
 
 def build(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "docs/book.py", *map(str, arguments)]
+    command = [sys.executable, "docs/build.py", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
-def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("site") / "book"
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("my site ü")
     done = build(ROOT / "notebooks", out)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and done.stderr == "", f"Sphinx warns: {done.stderr}"
     return out
 
 
-def write(folder: Path, *cells: nbformat.NotebookNode) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    metadata = {"language_info": {"name": "python", "pygments_lexer": "ipython3"}}
-    nb = v4.new_notebook(cells=[v4.new_markdown_cell("# Made for a test"), *cells], metadata=metadata)
-    nbformat.write(nb, folder / "00_made.ipynb")
-    return folder
-
-
-def cell(**mime: object) -> nbformat.NotebookNode:
-    return v4.new_code_cell("1", outputs=[v4.new_output("display_data", mime)])
-
-
-def test_notebooks_stand_in_order(book) -> None:
-    assert {path.stem for path in book.glob("*.html")} == {*PAGES, "search"}
-    links = [a["href"] for a in read(book / "index.html").all("a") if a.get("class") == "reference internal"]
-    assert list(dict.fromkeys(link for link in links if "#" not in link))[-len(PAGES) + 1 :] == [
-        f"{name}.html" for name in PAGES[1:]
-    ]
-    for name, following in itertools.pairwise(PAGES):
-        found = {link["rel"]: link["href"] for link in read(book / f"{name}.html").all("link")}
-        assert found["next"] == f"{following}.html"
+def test_the_front_page_says_what_ran_and_leads_to_every_page(site) -> None:
+    assert {path.stem for path in site.glob("*.html")} >= {*PAGES, "search"}
+    page = read(site / "index.html")
+    cards = [a["href"] for a in page.all("a") if a.get("class") == "card"]
+    assert cards == [f"{name}.html" for name in NAMES]
+    assert "none failed" in page.html and "profile quick" in page.html and "torch 2" in page.html
+    assert "not reproduced" in page.html, "the verdicts"
+    assert {f"{name}.html" for name in PAGES} - {"index.html"} <= {a.get("href") for a in page.all("a")}
 
 
 @pytest.mark.parametrize("name", [*PAGES, "search"])
-def test_page_fetches_nothing_from_elsewhere_and_describes_its_pictures(book, name) -> None:
-    page = read(book / f"{name}.html")
+def test_a_page_fetches_nothing_from_elsewhere_and_its_links_lead_somewhere(site, name) -> None:
+    page = read(site / f"{name}.html")
     for tag, attribute in FETCHED.items():
         for element in page.all(tag):
             assert not re.match(r"(https?:)?//", element.get(attribute) or ""), element
     assert not re.search(r"unpkg|jsdelivr|require\.js|vnd\.jupyter\.widget", page.html, re.I)
-    assert all((image.get("alt") or "").strip() for image in page.all("img"))
-
-
-@pytest.mark.parametrize("name", PAGES[1:])
-def test_every_formula_is_drawn(book, name) -> None:
-    path = ROOT / "notebooks" / f"{name}.ipynb"
-    cells = (
-        nbformat.read(path, 4).cells if path.exists() else [v4.new_markdown_cell(path.with_suffix(".md").read_text())]
-    )
-    texts = [CODE.sub("", cell.source) for cell in cells if cell.cell_type == "markdown"]
-    page = read(book / f"{name}.html")
-    assert len(page.all("math")) == sum(len(FORMULA.findall(text)) for text in texts)
-    assert "<code>\\" not in page.html and "$" not in page.text
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_links_lead_to_pages_and_parts_that_exist(book, name) -> None:
-    for link in (a["href"] for a in read(book / f"{name}.html").all("a") if a.get("href")):
+    assert all("alt" in image for image in page.all("img"))
+    for link in (a["href"] for a in page.all("a") if a.get("href")):
         if not re.match(r"https?:", link):
             file, _, part = link.partition("#")
-            page = read(book / (file or f"{name}.html"))
-            assert not part or any(attributes.get("id") == part for _, attributes in page.elements), link
+            target = read(site / (file or f"{name}.html"))
+            assert not part or any(attributes.get("id") == part for _, attributes in target.elements), link
 
 
-def test_controls_and_links_are_shown_as_a_page_can(tmp_path) -> None:
-    view = {WIDGET_VIEW: {"model_id": "0" * 32, "version_major": 2, "version_minor": 0}}
+@pytest.mark.parametrize("name", [*NAMES, "terms"])
+def test_every_formula_is_drawn(site, name) -> None:
+    path = ROOT / "notebooks" / f"{name}.ipynb"
+    text = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
+    if path.exists():
+        text = "\n\n".join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown")
+    page = read(site / f"{name}.html")
+    assert len(page.all("math")) == len(FORMULA.findall(CODE.sub("", text)))
+    assert "<code>\\" not in page.html, "a formula that could not be converted"
+
+
+def test_controls_links_and_folds_are_shown_as_a_page_can(tmp_path) -> None:
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "0" * 32, "version_major": 2, "version_minor": 0}}
+
+    def cell(tag: str = "", **mime: object):
+        outputs = [v4.new_output("display_data", mime)] if mime else []
+        return v4.new_code_cell("1", outputs=outputs, metadata={"tags": [tag] if tag else []})
+
     alone = cell(**view, **{"text/plain": "IntSlider(value=1)"})
     bar = cell(**view, **{"text/plain": "training 3 networks:   0%|          | 0/9 [00:00<?, ?step/s]"})
     still = cell(**view, **{"text/plain": "IntSlider(value=2)", "text/html": '<input type="range" id="still">'})
-    text = "[the claims](08_claims.ipynb), [plans](../data/README.md#x), [terms](README.md), [paper](https://arxiv.org)"
-    folder, out = write(tmp_path / "made", alone, bar, still, v4.new_markdown_cell(text)), tmp_path / "book"
-    done = build(folder, out)
-    assert done.returncode == 0, done.stderr
-    page = Page(out / "00_made.html")
+    folds = [cell(tag, **{"text/plain": tag}) for tag in ("solution", "prediction", "setup", "plot")]
+    text = "# Made <b>bold</b>\n\n[the claims](08_claims.ipynb), [plans](../data/README.md#x), [terms](README.md), "
+    text += "[paper](https://arxiv.org), [docs](../docs/findings.md), $\\left($"
+    metadata = {"language_info": {"name": "python"}, "memlib": {"seconds": 90.0, "error": "cell 1: <i>\nbad"}}
+    nb = v4.new_notebook(cells=[v4.new_markdown_cell(text), alone, bar, still, *folds], metadata=metadata)
+    nbformat.write(nb, tmp_path / "00_made.failed.ipynb")
+    assert build(tmp_path, tmp_path).returncode == 0
+    page = Page(tmp_path / "00_made.html")
     assert page.html.count("A control that needs a running kernel") == 1
     assert [element["id"] for element in page.all("input") if element.get("type") == "range"] == ["still"]
-    assert "IntSlider" not in page.html and "training 3 networks" not in page.html and WIDGET_VIEW not in page.html
-    links = {a["href"] for a in page.all("a") if a.get("href")}
-    assert "the claims, plans, terms, paper" in page.text, "what is not in the book is text"
-    assert {"README.html", "https://arxiv.org"} <= links and not any("claims" in x or "data" in x for x in links)
+    assert "IntSlider" not in page.html and "training 3 networks" not in page.html
+    links = {a.get("href") for a in page.all("a")}
+    assert "the claims, plans, " in page.html and {"terms.html", "findings.html", "https://arxiv.org"} <= links
+    classes = " ".join(attributes.get("class") or "" for _, attributes in page.elements).split()
+    assert [classes.count(f"tag_hide-{kind}") for kind in ("cell", "output", "input")] == [1, 1, 2]
+    assert "Show one solution" in page.html and "<code>\\left(" in page.html
+    index = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "1 failed" in index and "cell 1: &lt;i&gt; bad" in index and "Made &lt;b&gt;bold" in index
 
-    done = build(write(folder, v4.new_markdown_cell("[wrong](no_such_file.md)")), out)
-    assert done.returncode == 1 and "no_such_file.md" in done.stderr
-    assert Page(out / "00_made.html").html == page.html, "the earlier book stays"
-
-
-def test_what_cannot_be_built_is_named(tmp_path) -> None:
-    done = build(tmp_path, tmp_path / "book")
-    assert done.returncode == 1 and f"no executed notebook in {tmp_path}" in done.stderr
-    (tmp_path / "mine.txt").write_text("kept")
-    done = build(ROOT / "notebooks", tmp_path)
-    assert done.returncode == 1 and "holds no book" in done.stderr and (tmp_path / "mine.txt").exists()
-
-
-def move(explorer: Locator) -> None:
-    """Each key press shows another picture and other words; its far end, another one than where it stood."""
-    slider, shown = explorer.get_by_role("slider"), explorer.locator("figure:visible")
-    seen = [(shown.locator("img").get_attribute("src"), shown.inner_text())]
-    for key in ("Home", "ArrowRight", "End"):
-        slider.press(key)
-        assert shown.count() == 1
-        assert explorer.locator("output").inner_text() == shown.get_attribute("data-value")
-        seen.append((shown.locator("img").get_attribute("src"), shown.inner_text()))
-    assert len(set(seen)) >= 3, "the slider moves the picture"
+    before = {path: path.read_bytes() for path in tmp_path.glob("*.html")}
+    (tmp_path / "empty").mkdir()
+    done = build(tmp_path / "empty", tmp_path)
+    assert done.returncode == 1 and f"no executed notebook in {tmp_path / 'empty'}" in done.stderr
+    assert before == {path: path.read_bytes() for path in tmp_path.glob("*.html")}, "an earlier site stays"
 
 
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (set CHROMIUM, or install it)")
 @pytest.mark.parametrize("width", [1280, 390])
-def test_reads_from_files_in_a_browser(book, width) -> None:
+def test_reads_from_files_in_a_browser(site, width) -> None:
     from playwright.sync_api import sync_playwright
 
     SHOTS.mkdir(parents=True, exist_ok=True)
@@ -186,28 +146,15 @@ def test_reads_from_files_in_a_browser(book, width) -> None:
         page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         for name in PAGES:
-            page.goto((book / f"{name}.html").as_uri())
-            # nothing reaches out of the page but what a box of its own scrolls
-            assert page.evaluate("document.body.scrollWidth") <= width, name
-            assert page.evaluate("(window.scrollTo(500, 0), window.scrollX)") == 0, name
+            page.goto((site / f"{name}.html").as_uri())
+            assert page.evaluate("document.body.scrollWidth") <= width, f"{name}: what is wide scrolls in its own box"
             assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)"), name
             sizes = page.locator("article math").evaluate_all("all => all.map(x => x.getBoundingClientRect().width)")
-            assert all(size > 0 for size in sizes) and (sizes or name == "index"), name
-            assert page.locator(".explorer").count() == EXPLORERS.get(name, 0), name
-            for explorer in page.locator(".explorer").all():
-                move(explorer)
-            page.screenshot(path=SHOTS / f"book-{name}-{width}.png", full_page=True)
-
-        page.goto((book / "index.html").as_uri())
-        for _ in range(20):
-            page.keyboard.press("Tab")
-            if page.evaluate("document.activeElement.getAttribute('href')") == f"{NAMES[0]}.html":
-                break
-        page.wait_for_function("document.activeElement.getBoundingClientRect().left >= 0")  # the drawer slides in
-        page.keyboard.press("Enter")
-        page.wait_for_url(f"**/{NAMES[0]}.html")
-
-        page.goto((book / "search.html").as_uri() + "?q=copycat")
+            assert all(size > 0 for size in sizes) and (sizes or name in DOCS), name
+            if sizes:
+                assert page.evaluate("document.fonts.ready.then(() => document.fonts.check('1em \"STIX Two Math\"'))")
+            page.screenshot(path=SHOTS / f"site-{name}-{width}.png", full_page=True)
+        page.goto((site / "search.html").as_uri() + "?q=copycat")
         page.locator("#search-results li a", has_text="The exact memorizer").first.wait_for(timeout=20_000)
         browser.close()
     assert not [url for url in asked if not url.startswith(("file:", "data:"))]

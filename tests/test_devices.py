@@ -12,9 +12,10 @@ import torch
 from test_fleet import CONFIG, SCHEDULE, T, alone, examples, fleet, members
 from torch import Tensor
 
-from memlib.devices import WARM, captured, check_device, send
+from memlib.devices import check_device
 from memlib.lab import train_fleet
 from memlib.lab.experiment import Experiment
+from memlib.lab.graphs import WARM, captured, send
 from memlib.lab.profiles import profile
 from memlib.lab.runs import run, run_fleet
 

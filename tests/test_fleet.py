@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -30,6 +31,24 @@ class Normed(MLP):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         return self.norm(super().forward(x, t))
+
+
+class Odd(MLP):
+    """Does in its forward pass what `odd` says."""
+
+    def __init__(self, odd: str, dim: int = 2) -> None:
+        super().__init__(dim, 16)
+        self.odd = odd
+        self.register_buffer("count", torch.zeros(()))
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        if self.odd == "item":
+            x = x + x.mean().item()
+        if self.odd == "branch" and x.mean() > 0:
+            x = x + 1
+        if self.odd == "counts":
+            self.count += 1
+        return nn.functional.dropout(super().forward(x, t), 0.5 * (self.odd == "dropout"), self.training)
 
 
 def network(kind: str, seed: int) -> nn.Module:
@@ -188,6 +207,38 @@ def test_who_diverges_is_named() -> None:
         fleet(own)
 
 
+@pytest.mark.parametrize("odd", ["item", "branch", "counts"])
+def test_what_only_train_can_train_is_refused_by_name(odd: str) -> None:
+    own = members("points") | {"models": [Odd(odd) for _ in range(3)]}
+    with pytest.raises(ValueError, match=r"member 0: .*Odd.*`train`"):
+        train_fleet(schedule=SCHEDULE, config=CONFIG, **own)
+
+
+def test_dropout_is_trained_with_other_masks_for_each_member() -> None:
+    torch.manual_seed(0)
+    before, first = torch.random.get_rng_state(), Odd("dropout")
+    own = members("points", 2) | {"models": [first, copy.deepcopy(first)], "loss_weights": None}
+    for name in ("x0s", "timesteps", "generators"):
+        own[name] = [members("points", 1)[name][0] for _ in range(2)]
+    torch.random.set_rng_state(before)
+    steps = train_fleet(schedule=SCHEDULE, config=CONFIG, **own)
+    assert torch.equal(torch.random.get_rng_state(), before), "the check leaves torch's generator alone"
+    for step in steps:
+        assert not torch.equal(*step.losses), "both have the same masks"
+        for model in step.models:
+            model.eval()  # by a caller who samples from it
+    assert all(model.training is False for model in step.models) and step.step == CONFIG.steps
+    assert (step.loss < 1.5).all()
+
+
+def share(own: dict, name: str) -> None:
+    """Member 2 has what member 0 has."""
+    if name == "parameter":
+        own["models"][2].first.weight = own["models"][0].first.weight
+    else:
+        own[name][2] = own[name][0]
+
+
 @pytest.mark.parametrize(
     ("spoil", "error", "says"),
     [
@@ -201,8 +252,12 @@ def test_who_diverges_is_named() -> None:
         (lambda own: own["timesteps"].__setitem__(2, uniform(50)), ValueError, "member 2: the schedule has T"),
         (lambda own: own["models"][1].first.requires_grad_(False), ValueError, "member 1: first.* is frozen"),
         (lambda own: own["models"][0].first.requires_grad_(False), ValueError, "member 0: first.* is frozen"),
-        (lambda own: own["models"].__setitem__(1, Normed(2)), ValueError, "member 1: norm keeps running statistics"),
-        (lambda own: own.update(state={"weights": 1}), ValueError, r"state lacks .*FleetStep\.state"),
+        (lambda own: own["models"].__setitem__(1, Normed(2)), ValueError, "member 1: its network"),
+        (lambda own: own["models"].__setitem__(0, Normed(2)), ValueError, "member 0: norm keeps running statistics"),
+        (lambda own: setattr(own["models"][1], "scale", 2.0), ValueError, "member 1: its network"),
+        (lambda own: share(own, "models"), ValueError, "member 2: .*first.weight.* shared.*`train`"),
+        (lambda own: share(own, "parameter"), ValueError, "member 2: first.weight is shared.*`train`"),
+        (lambda own: share(own, "generators"), ValueError, "member 2: generator is shared"),
         (lambda own: [values.clear() for values in own.values()], ValueError, "x0s holds 0, models 0"),
     ],
 )

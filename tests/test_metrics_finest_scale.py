@@ -81,47 +81,18 @@ def test_residual_noise_is_one_for_real_data_and_grows_with_noise(shape):
     assert residual_noise(without_finest_scale(noisy), real) < 0.5
 
 
-def test_the_light_denoising_brings_noisy_copies_back():
-    real = smooth((20, 1, 140))
-    noisy = real + 0.3 * noise(20, 1, 140, seed=7)
-    raw = (noisy - real).square().mean()
-    light = (without_finest_scale(noisy) - without_finest_scale(real)).square().mean()
-    assert float(light / raw) == pytest.approx(0.5, abs=0.05)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_shape_and_dtype_are_kept(dtype):
-    for shape in ((2, 1, 30), (2, 3, 6, 5)):
-        x = noise(*shape, dtype=dtype)
-        for part in (finest_scale(x), without_finest_scale(x)):
-            assert part.shape == shape
-            assert part.dtype == dtype
-
-
-@pytest.mark.parametrize("call", [finest_scale, without_finest_scale, lambda x: residual_noise(x, x)])
-@pytest.mark.parametrize(
-    ("x", "message"),
-    [
-        (noise(5, 2), "no finest scale in x of shape .5, 2.: points have none"),
-        (noise(5, 1, 2, 8), "at least 3 x 3"),
-        (noise(5, 1, 1), "signals of 1 values"),
-        (noise(0, 1, 8), "is empty"),
-        (noise(2, 1, 8) / 0, "16 value"),
-    ],
-)
-def test_what_has_no_finest_scale_is_refused(call, x, message):
-    with pytest.raises(ValueError, match=message):
-        call(x)
+@pytest.mark.parametrize("x", [noise(5, 2), noise(5, 1, 2, 8), noise(5, 1, 1), noise(0, 1, 8), noise(2, 1, 8) / 0])
+def test_what_has_no_finest_scale_is_refused_by_name(x):
+    for call, name in ((finest_scale, "x"), (without_finest_scale, "x"), (lambda x: residual_noise(x, x), "samples")):
+        with pytest.raises(ValueError, match=rf"^{name} "):
+            call(x)
 
 
 def test_other_bad_input():
     x = noise(2, 1, 8)
-    for cutoff in (0, 1, math.nan):
-        with pytest.raises(ValueError, match="cutoff must lie strictly between 0 and 1"):
+    for cutoff in (0, 1, math.nan, 0.95):
+        with pytest.raises(ValueError, match="cutoff"):
             finest_scale(x, cutoff)
-    with pytest.raises(ValueError, match="lower the cutoff"):
-        finest_scale(x, 0.95)
-    with pytest.raises(ValueError, match="real has no energy at the finest scale"):
-        residual_noise(x, torch.zeros(2, 1, 8))
-    with pytest.raises(ValueError, match="items of shape"):
-        residual_noise(x, noise(2, 1, 9))
+    for real in (torch.zeros(2, 1, 8).double(), noise(2, 1, 9)):
+        with pytest.raises(ValueError, match="real"):
+            residual_noise(x, real)

@@ -95,20 +95,6 @@ def test_the_bound_on_the_quick_formula_holds(dim, norm):
     assert slack.max() < 1e-3 * (a - b.mean(0)).square().sum(1).max() * 4, "a bound this wide would rule nothing out"
 
 
-def test_few_pairs_are_measured_when_the_data_are_spread_out(monkeypatch):
-    g = seeded()
-    samples, train = torch.randn(200, 3072, generator=g), torch.randn(300, 3072, generator=g)
-    measured = []
-
-    def counting(a, b, rows, columns, measure=neighbours.measure):
-        measured.append(len(rows))
-        return measure(a, b, rows, columns)
-
-    monkeypatch.setattr(neighbours, "measure", counting)
-    nearest_neighbours(samples, train, 2)
-    assert 400 <= sum(measured) < 600  # of 60,000: two of each sample, and few that the bound could not rule out
-
-
 @pytest.mark.parametrize("chunk", [1, 100, 1000])
 def test_the_result_does_not_depend_on_the_chunk(chunk, monkeypatch):
     samples, train = near_copies(dim=50)
@@ -143,18 +129,6 @@ def test_reduced_precision_in_force_elsewhere_changes_nothing():
         assert torch.equal(got[1], expected[1])
 
 
-@pytest.mark.parametrize("setting", ["high", "medium", RuntimeError("legacy and new switches were mixed")])
-def test_the_product_is_float64_unless_float32_is_really_float32(setting, monkeypatch):
-    def precision():
-        if isinstance(setting, RuntimeError):
-            raise setting
-        return setting
-
-    monkeypatch.setattr(torch, "get_float32_matmul_precision", precision)
-    ((_, quick, _),) = scan(torch.randn(3, 4, generator=seeded()), torch.zeros(2, 4))
-    assert quick.dtype == torch.float64
-
-
 def test_half_precision_items_are_measured_as_they_are():
     g = seeded()
     samples, train = (torch.randn(n, 64, generator=g).to(torch.bfloat16) for n in (8, 20))
@@ -181,31 +155,35 @@ def test_gradients_are_left_out():
     assert not nearest_neighbours(samples, torch.zeros(2, 4))[0].requires_grad
 
 
-def test_counts_may_be_numpy_integers():
-    samples, train = torch.zeros(3, 2), torch.arange(8.0).reshape(4, 2)
-    assert nearest_neighbours(samples, train, np.int64(2))[1].tolist() == [[0, 1]] * 3
-
-
 @pytest.mark.parametrize(
-    ("samples", "train", "k", "error", "message"),
+    ("samples", "train", "error", "named"),
     [
-        (torch.zeros(3, 2), torch.zeros(1, 2), 2, ValueError, "train has 1 item.*k = 2.*at least 2"),
-        (torch.zeros(0, 2), torch.zeros(4, 2), 2, ValueError, "samples is empty"),
-        (torch.zeros(3, 2), torch.zeros(0, 2), 1, ValueError, "train is empty"),
-        (torch.tensor([[0.0, torch.nan]]), torch.zeros(4, 2), 2, ValueError, "samples holds 1 value.*NaN"),
-        (torch.zeros(3, 2), torch.tensor([[torch.inf, -torch.inf]] * 2), 2, ValueError, "train holds 4 value"),
-        (torch.zeros(3, 2), torch.zeros(4, 3), 2, ValueError, r"train has items of shape \(3,\).*\(2,\)"),
-        (torch.zeros(3, 4), torch.zeros(4, 2, 2), 2, ValueError, "must be equal"),
-        (torch.zeros(3), torch.zeros(4), 2, ValueError, r"samples must have shape \(B, \*D\), got \(3,\)"),
-        (np.zeros((3, 2)), torch.zeros(4, 2), 2, TypeError, "samples must be a torch.Tensor.*ndarray"),
-        (torch.zeros(3, 2), torch.zeros(4, 2, dtype=torch.uint8), 2, TypeError, "train.*floating.*uint8"),
-        (torch.zeros(3, 2), torch.zeros(4, 2), 0, ValueError, "k = 0; need at least 1"),
-        (torch.zeros(3, 2), torch.zeros(4, 2), 2.0, TypeError, "k = 2.0; need an integer"),
+        (torch.zeros(3, 2), torch.zeros(1, 2), ValueError, "train has 1 item"),
+        (torch.zeros(0, 2), torch.zeros(4, 2), ValueError, "samples is empty"),
+        (torch.zeros(3, 2), torch.zeros(0, 2), ValueError, "train is empty"),
+        (torch.tensor([[0.0, torch.nan]]), torch.zeros(4, 2), ValueError, "samples holds 1 value"),
+        (torch.zeros(3, 2), torch.tensor([[torch.inf, -torch.inf]] * 2), ValueError, "train holds 4 value"),
+        (torch.zeros(3, 2), torch.zeros(4, 3), ValueError, r"train.*\(3,\).*samples.*\(2,\)"),
+        (torch.zeros(3, 4), torch.zeros(4, 2, 2), ValueError, "train"),
+        (torch.zeros(3, 2), torch.zeros(4, 2, device="meta"), ValueError, "meta"),
+        (torch.zeros(3), torch.zeros(4), ValueError, "samples"),
+        ([[0.0, 0.0]], torch.zeros(4, 2), TypeError, "samples.*list"),
+        (torch.zeros(3, 2), torch.zeros(4, 2, dtype=torch.uint8), TypeError, "train.*uint8.*127.5"),
+        (np.zeros((3, 2), int), np.zeros((4, 2)), TypeError, "samples.*int64.*float"),
     ],
 )
-def test_bad_input_is_named(samples, train, k, error, message):
-    with pytest.raises(error, match=message):
-        nearest_neighbours(samples, train, k)
+def test_bad_input_is_named(samples, train, error, named):
+    with pytest.raises(error, match=named):
+        nearest_neighbours(samples, train, 2)
+
+
+def test_arrays_half_precision_and_strided_views_are_measured_like_tensors():
+    x = torch.randn(9, 4, generator=seeded())
+    for other in (x.numpy(), x.numpy().astype(np.float64)[::-1][::-1], x.T.contiguous().T):
+        for got, expected in zip(nearest_neighbours(other, x), nearest_neighbours(x, x), strict=True):
+            assert torch.equal(got, expected)
+    assert torch.equal(nearest_neighbours(x.half(), x.half())[0], nearest_neighbours(x.half().float(), x.half())[0])
+    assert nearest_neighbours(x.numpy().astype(np.float16), x.half())[0][:, 0].max() == 0
 
 
 def test_large_but_finite_values_are_not_taken_for_infinite():
@@ -262,7 +240,7 @@ def test_duplicates_against_brute_force_and_over_chunks(monkeypatch):
 
 
 def test_duplicates_refuse_bad_input():
-    with pytest.raises(ValueError, match=r"threshold must be 0 or more.*-1"):
+    with pytest.raises(ValueError, match="threshold"):
         find_duplicates(images(), -1)
     with pytest.raises(ValueError, match="items holds 1 value"):
         find_duplicates(torch.tensor([[torch.nan], [0.0]]), 0.1)

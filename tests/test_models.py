@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from scipy.special import softmax
 from torch import nn
 
-from memlib import MLP, ExactDenoiser, Schedule, UNet, sample
-from memlib.models import ResidualBlock, SelfAttention, Spliced, fold, time_features, unfold
+from memlib import MLP, ExactDenoiser, Schedule, Spliced, UNet, sample
+from memlib.models import ResidualBlock, SelfAttention, fold, time_features, unfold
 
 
 def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -37,10 +37,7 @@ NETWORKS = {
     "1-d, one sample": (lambda: UNet(1, 1, width=8), (1, 1)),
     "2-d, 31 x 37": (lambda: UNet(2, 3, width=8), (3, 31, 37)),
     "2-d, 32 x 32, unshuffle, attention": (lambda: UNet(2, 3, width=8, unshuffle=2, attention=True), (3, 32, 32)),
-    "2-d, 5 x 3, unshuffle 3, two blocks": (
-        lambda: UNet(2, 1, width=16, multipliers=(1, 3), blocks=2, unshuffle=3),
-        (1, 5, 3),
-    ),
+    "2-d, 5 x 3, unshuffle 3": (lambda: UNet(2, 1, width=16, multipliers=(1, 3), blocks=2, unshuffle=3), (1, 5, 3)),
 }
 
 
@@ -51,29 +48,22 @@ def network(request) -> tuple[nn.Module, tuple[int, ...]]:
 
 
 @torch.no_grad()
-def test_noise_has_the_shape_of_the_data(network) -> None:
-    model, shape = network
-    out = model(normal(3, *shape), torch.tensor([0, 500, 999]))
-    assert out.shape == (3, *shape)
-    assert out.isfinite().all()
-    assert out.abs().max() > 0.01
-
-
-@torch.no_grad()
-def test_rows_do_not_depend_on_their_batch(network) -> None:
+def test_each_row_gets_noise_of_its_shape_that_depends_on_its_own_x_and_t_alone(network) -> None:
     model, shape = network
     x, t = normal(4, *shape), torch.tensor([3, 250, 600, 999])
     together = model(x, t)
+    assert together.shape == x.shape and together.isfinite().all() and together.abs().max() > 0.01
     alone = torch.cat([model(x[i : i + 1], t[i : i + 1]) for i in range(4)])
     np.testing.assert_allclose(alone, together, atol=2e-5)
+    assert (model(x, t.flip(0)) - together).abs().max() > 1e-3, "the timestep matters"
 
 
-@torch.no_grad()
-def test_the_timestep_matters(network) -> None:
-    model, shape = network
-    x = normal(1, *shape)
-    low, high = model(x, torch.tensor([10])), model(x, torch.tensor([900]))
-    assert (low - high).abs().max() > 1e-3
+@pytest.mark.parametrize("make", [lambda: MLP(2, width=8, depth=1), lambda: UNet(1, 1, width=8, multipliers=(1, 1))])
+def test_compiles_into_one_graph(make) -> None:
+    model = randomised(make())
+    x, t = normal(2, 2) if isinstance(model, MLP) else normal(2, 1, 3), torch.tensor([0, 999])
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    np.testing.assert_allclose(compiled(x, t).detach(), model(x, t).detach(), atol=1e-6)
 
 
 def test_every_weight_learns(network) -> None:
@@ -102,27 +92,18 @@ def test_other_sizes_are_padded_by_their_last_value_and_cropped(ndim, size, padd
 def test_time_features_by_hand() -> None:
     expected = [[0, 0, 1, 1], [math.sin(3), math.sin(0.03), math.cos(3), math.cos(0.03)]]
     np.testing.assert_allclose(time_features(torch.tensor([0, 3]), 4), expected, atol=1e-6)
-
-
-def test_time_features_tell_all_timesteps_apart() -> None:
     features = time_features(torch.arange(1000), 32)
-    distances = torch.cdist(features, features) + 9 * torch.eye(1000)
-    assert distances.min() > 0.1
-
-
-def test_fold_takes_neighbours_to_channels() -> None:
-    assert fold(torch.arange(6.0).reshape(1, 1, 6), 2).tolist() == [[[0, 2, 4], [1, 3, 5]]]
-    square = fold(torch.arange(16.0).reshape(1, 1, 4, 4), 2)
-    assert square[0, :, 0, 0].tolist() == [0, 1, 4, 5]
+    assert (torch.cdist(features, features) + 9 * torch.eye(1000)).min() > 0.1, "all timesteps differ"
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 12), (2, 3, 12, 6)])
 @pytest.mark.parametrize("r", [1, 2, 3])
-def test_unfold_undoes_fold(shape, r) -> None:
-    x = normal(*shape)
-    folded = fold(x, r)
+def test_fold_takes_neighbours_to_channels_and_unfold_undoes_it(shape, r) -> None:
+    assert fold(torch.arange(6.0).reshape(1, 1, 6), 2).tolist() == [[[0, 2, 4], [1, 3, 5]]]
+    assert fold(torch.arange(16.0).reshape(1, 1, 4, 4), 2)[0, :, 0, 0].tolist() == [0, 1, 4, 5]
+    folded = fold(normal(*shape), r)
     assert folded.shape == (2, 3 * r ** (len(shape) - 2), *(n // r for n in shape[2:]))
-    assert torch.equal(unfold(folded, r), x)
+    assert torch.equal(unfold(folded, r), normal(*shape))
 
 
 @torch.no_grad()
@@ -165,50 +146,30 @@ def test_bfloat16_is_close_to_float32() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "error", "says"),
-    [
-        (lambda: MLP(width=0), ValueError, "width = 0"),
-        (lambda: MLP(width=-8), ValueError, "width = -8"),
-        (lambda: MLP(width=33), ValueError, "width = 33"),
-        (lambda: MLP(dim=0), ValueError, "dim = 0"),
-        (lambda: MLP(depth=0), ValueError, "depth = 0"),
-        (lambda: MLP(frequencies=-1), ValueError, "frequencies = -1"),
-        (lambda: MLP(width=12.5), TypeError, "width = 12.5"),
-        (lambda: UNet(3, 1), ValueError, "ndim = 3"),
-        (lambda: UNet(1, 0), ValueError, "channels = 0"),
-        (lambda: UNet(1, 1, width=0), ValueError, "width = 0"),
-        (lambda: UNet(1, 1, width=-8), ValueError, "width = -8"),
-        (lambda: UNet(1, 1, width=12), ValueError, "width = 12"),
-        (lambda: UNet(1, 1, width="wide"), TypeError, "width = 'wide'"),
-        (lambda: UNet(1, 1, multipliers=()), ValueError, "multipliers = ()"),
-        (lambda: UNet(1, 1, multipliers=(1, 0)), ValueError, "multipliers = (1, 0)"),
-        (lambda: UNet(1, 1, blocks=0), ValueError, "blocks = 0"),
-        (lambda: UNet(1, 1, unshuffle=0), ValueError, "unshuffle = 0"),
-    ],
-)
-def test_refuses_sizes_that_make_no_network(make, error, says) -> None:
-    with pytest.raises(error) as caught:
-        make()
-    assert says in str(caught.value)
+    ("make", "sizes"),
+    [*[(MLP, sizes) for sizes in ({"width": 0}, {"width": -8}, {"width": 33}, {"width": 12.5}, {"dim": 0}, {"depth": 0},
+                                  {"frequencies": -1})],
+     *[(UNet, {"ndim": 1, "channels": 1} | sizes) for sizes in ({"ndim": 3}, {"channels": 0}, {"width": 0},
+       {"width": -8}, {"width": 12}, {"blocks": 0}, {"multipliers": ()}, {"multipliers": (1, 0)}, {"unshuffle": 0})]],
+)  # fmt: skip
+def test_refuses_sizes_that_make_no_network(make, sizes: dict) -> None:
+    with pytest.raises(ValueError) as caught:
+        make(**sizes)
+    assert all(f"{name} = {value}" in str(caught.value) for name, value in sizes.items())
 
 
 @pytest.mark.parametrize(
     ("model", "shape"),
-    [
-        (MLP(2), (4, 3)),
-        (MLP(2), (4, 2, 1)),
-        (UNet(1, 1, width=8), (4, 2, 140)),
-        (UNet(1, 1, width=8), (4, 140)),
-        (UNet(2, 3, width=8), (4, 1, 32, 32)),
-        (UNet(2, 3, width=8), (4, 3, 32)),
-        (ExactDenoiser(torch.zeros(5, 2), Schedule.linear()), (4, 3)),
-        (ExactDenoiser(torch.zeros(5, 1, 4), Schedule.linear()), (4, 4)),
-    ],
-)
-def test_refuses_x_of_another_shape(model, shape) -> None:
-    with pytest.raises(ValueError, match=r"x has shape") as caught:
+    [(MLP(2), (4, 3)), (MLP(2), (4, 2, 1)), (UNet(1, 1, width=8), (4, 2, 140)), (UNet(1, 1, width=8), (4, 140)),
+     (UNet(2, 3, width=8), (4, 1, 32, 32)), (UNet(2, 3, width=8), (4, 3, 32)),
+     (ExactDenoiser(torch.zeros(5, 2), Schedule.linear()), (4, 3)),
+     (ExactDenoiser(torch.zeros(5, 1, 4), Schedule.linear()), (4, 4))],
+)  # fmt: skip
+def test_refuses_x_of_another_shape_and_t_that_would_broadcast(model, shape) -> None:
+    with pytest.raises(ValueError, match=r"x has shape"):
         model(torch.zeros(shape), torch.zeros(4, dtype=torch.int64))
-    assert str(shape) in str(caught.value)
+    with pytest.raises(ValueError, match=r"t has shape \(1,\)"):
+        model(torch.zeros(shape), torch.zeros(1, dtype=torch.int64))
 
 
 # --- the exact denoiser ---------------------------------------------------------------------------------------------
@@ -250,13 +211,6 @@ def test_exact_denoiser_is_the_score_of_the_noised_training_set() -> None:
     np.testing.assert_allclose(eps, -(1 - a).sqrt() * score, atol=1e-9)
 
 
-def test_weights_sum_to_one_at_every_noise_level() -> None:
-    weights = ExactDenoiser(normal(50, 2), SCHEDULE, chunk=7).weights(10 * normal(5, 2, seed=4), TIMES)
-    assert weights.dtype == torch.float64
-    assert weights.shape == (5, 50)
-    np.testing.assert_allclose(weights.sum(1), 1, atol=1e-12)
-
-
 def test_at_low_noise_the_nearest_and_at_high_noise_the_mean() -> None:
     train = 5 * normal(20, 2, dtype=torch.float64)
     model = ExactDenoiser(train, SCHEDULE)
@@ -271,17 +225,11 @@ def test_far_away_no_nan(far: float) -> None:
     train = normal(9, 2)
     x = torch.tensor([[far, 0.0], [-far, far], [0.0, -far], [far, far], [-far, 0.0]])
     model = ExactDenoiser(train, SCHEDULE, chunk=4)
-    assert model.weights(x, TIMES).isfinite().all()
+    np.testing.assert_allclose(model.weights(x, TIMES).sum(1), 1, atol=1e-12)
     assert model(x, TIMES).isfinite().all()
     low, high = train.min(0).values - 1e-6, train.max(0).values + 1e-6
     denoised = model.denoise(x, TIMES)
     assert ((denoised >= low) & (denoised <= high)).all()  # a mean of training points lies among them
-
-
-def test_far_away_the_extreme_point_wins() -> None:
-    train = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
-    model = ExactDenoiser(train, SCHEDULE)
-    assert model.denoise(torch.tensor([[1e6, 0.0]]), torch.tensor([10])).tolist() == [[1.0, 0.0]]
 
 
 def test_near_copies_keep_their_digits() -> None:
@@ -318,29 +266,30 @@ def test_exact_denoiser_answers_in_the_precision_asked_and_keeps_its_own_copy() 
     assert torch.equal(model(x, t), before)
 
 
-@pytest.mark.parametrize(
-    "train", [torch.zeros(0, 2), torch.zeros(5), torch.tensor([[math.nan, 0.0]]), torch.tensor([[math.inf, 0.0]])]
-)
-def test_exact_denoiser_refuses(train) -> None:
-    with pytest.raises(ValueError, match="train "):
-        ExactDenoiser(train, SCHEDULE)
+def test_exact_denoiser_takes_arrays_and_refuses_what_has_no_finite_examples() -> None:
+    x, t = normal(3, 2), torch.tensor([1, 2, 3])
+    of_array, of_tensor = (ExactDenoiser(x0, SCHEDULE) for x0 in (normal(4, 2).numpy()[::-1], normal(4, 2).flip(0)))
+    assert torch.equal(of_array(x, t), of_tensor(x, t))
+    for bad in (torch.zeros(0, 2), torch.zeros(5), torch.tensor([[math.nan, 0.0]]), torch.tensor([[math.inf, 0.0]])):
+        with pytest.raises(ValueError, match="train "):
+            ExactDenoiser(bad, SCHEDULE)
+    with pytest.raises(TypeError, match=r"train is torch\.int64"):
+        ExactDenoiser(torch.zeros(3, 2, dtype=torch.int64), SCHEDULE)
     with pytest.raises(ValueError, match="chunk = 0"):
         ExactDenoiser(torch.zeros(3, 2), SCHEDULE, chunk=0)
-    with pytest.raises(TypeError, match=r"train has dtype torch\.int64"):
-        ExactDenoiser(torch.zeros(3, 2, dtype=torch.int64), SCHEDULE)
 
 
-@pytest.mark.parametrize("outside", [-1, 1000, 10**6])
 @pytest.mark.parametrize("answer", [ExactDenoiser.forward, ExactDenoiser.denoise, ExactDenoiser.weights])
-def test_exact_denoiser_refuses_timesteps_the_schedule_lacks(answer, outside: int) -> None:
-    """-1 would be read as the last timestep, without a word."""
+def test_exact_denoiser_refuses_timesteps_that_torch_would_wrap_or_mask(answer) -> None:
     model = ExactDenoiser(normal(4, 2), SCHEDULE)
-    with pytest.raises(ValueError, match=rf"t spans .*{outside}.*0\.\.999"):
-        answer(model, normal(2, 2), torch.tensor([5, outside]))
-    for dtype in (torch.float32, torch.uint8, torch.bool):  # torch takes bytes and bools for a mask
+    for outside in (-1, 1000):
+        with pytest.raises(ValueError, match="t spans"):
+            answer(model, normal(2, 2), torch.tensor([5, outside]))
+    for dtype in (torch.float32, torch.uint8, torch.bool):
         with pytest.raises(TypeError, match="t has dtype"):
             answer(model, normal(2, 2), torch.tensor([0, 1], dtype=dtype))
-    assert answer(model, normal(2, 2), torch.tensor([0, 999])).isfinite().all()
+    with pytest.raises(TypeError, match="x has dtype"):
+        answer(model, normal(2, 2).long(), torch.tensor([0, 1]))
 
 
 # --- two denoisers as one ---------------------------------------------------------------------------------------------
@@ -367,14 +316,6 @@ def test_a_splice_answers_row_by_row_and_its_own_timestep_belongs_above(shape) -
     assert (out.flatten(1) == out.flatten(1)[:, :1]).all()
 
 
-def test_a_batch_of_one_side_asks_that_side_only() -> None:
-    above, below = Told(1.0), Told(-1.0)
-    Spliced(above, below, at=400)(normal(3, 2), torch.tensor([400, 700, 999]))
-    assert (above.asked, below.asked) == ([400, 700, 999], [])
-    Spliced(above, below, at=400)(normal(2, 2), torch.tensor([0, 399]))
-    assert (above.asked, below.asked) == ([400, 700, 999], [0, 399])
-
-
 def test_sampling_changes_from_one_network_to_the_other_once_at_its_timestep() -> None:
     above, below = Told(0.1), Told(-0.1)
     sample(Spliced(above, below, at=400), SCHEDULE, (2,), 3, seed=0, steps=20)
@@ -390,9 +331,7 @@ def test_samples_of_two_exact_denoisers_are_copies_from_the_set_of_the_one_that_
         assert torch.cdist(samples, sets[last]).amin(1).max() < 0.05 < torch.cdist(samples, sets[1 - last]).min()
 
 
-@pytest.mark.parametrize(
-    ("at", "error"), [(-1, ValueError), (399.5, TypeError), (True, TypeError), ("400", TypeError), (None, TypeError)]
-)
+@pytest.mark.parametrize(("at", "error"), [(-1, ValueError), (399.5, TypeError)])
 def test_splice_refuses_what_is_no_timestep(at, error) -> None:
-    with pytest.raises(error, match=f"at = {at!r}"):
+    with pytest.raises(error, match=f"at = {at}"):
         Spliced(Told(1.0), Told(0.0), at)

@@ -1,30 +1,32 @@
-"""The README's Python runs as printed, and what it names exists."""
+"""The Python of the README and of the site's pages runs as printed, and what they name exists."""
+
+from __future__ import annotations
 
 import re
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text()
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = {path: path.read_text(encoding="utf-8") for path in PAGES if path.exists()}
+BLOCKS = [(path.name, code) for path, text in TEXTS.items() for code in re.findall(r"```python\n(.*?)```", text, re.S)]
 
 
-@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.S))
-def test_code_runs_as_printed(code, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("page", "code"), BLOCKS, ids=[name for name, _ in BLOCKS])
+def test_code_runs_as_printed(page, code, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path))
     names: dict[str, object] = {}
-    exec(compile(code, "README.md", "exec"), names)
-    results = [names[n] for n in ("loss", "samples") if n in names]
-    assert results and all(r.isfinite().all() for r in results)
+    exec(compile(code, page, "exec"), names)
+    results = [names[name] for name in ("loss", "samples") if name in names]
+    assert all(result.isfinite().all() for result in results)
 
 
-def test_links_lead_somewhere():
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
-    missing = [link for link in links if not (ROOT / link).exists()]
-    assert links and not missing
-
-
-def test_commands_are_targets_of_the_makefile():
-    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
-    named = set(re.findall(r"make ([a-z]+)", README))
-    assert {"reproduce", "test", "lab"} <= named <= set(targets)
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+def test_links_and_commands_lead_somewhere(path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", TEXTS[path])
+    generated = {"readme_picture.png"}  # which the site puts beside its pages
+    assert not [link for link in links if not (path.parent / link).exists() and link not in generated]
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
+    named = set(re.findall(r"(?:`|^)make ([a-z][a-z-]+)", TEXTS[path], re.M))
+    assert named <= set(targets)

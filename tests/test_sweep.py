@@ -1,4 +1,4 @@
-"""Each run of a sweep arrives or is named: in turn, in processes, on a Dask cluster, and where a process is killed."""
+"""Each run of a sweep arrives or is named: in this process, in others, on a client, and if a worker is killed."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,29 +22,24 @@ from memlib import uniform
 from memlib.lab import runs as module
 from memlib.lab.experiment import Experiment, Network
 from memlib.lab.runs import Result, run, run_fleet
-from memlib.lab.sweep import DEATHS, SweepError, _groups, _work, sweep
+from memlib.lab.sweep import SweepError, _groups, _work, sweep
 from memlib.training import TrainConfig
 
 SMALL = Experiment(
-    uniform(100),
-    "spiral",
-    n_train=8,
-    network=Network(width=16),
-    training=TrainConfig(steps=120, batch_size=8),
-    n_samples=6,
-    sampler_steps=5,
-)
+    uniform(100), "spiral", n_train=8, network=Network(width=16), training=TrainConfig(steps=120, batch_size=8),
+    n_samples=6, sampler_steps=5,
+)  # fmt: skip
 EXACT = replace(SMALL, training=replace(SMALL.training, precision="float32"))  # in which rounding stays small
 KILLED_AT = 60  # of the 120 steps
 
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
-    """Two workers, started before the tests name their folder of runs; a nanny each starts anew one that is killed."""
-    from distributed import Client, LocalCluster  # not at the top: local processes import this file for `watched`
+    """Two workers, started before the tests name their folder of runs."""
+    from distributed import Client, LocalCluster  # not at the top: workers import this file for `watched`
 
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", memory_limit=0) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=None) as cluster,
         Client(cluster) as client,
     ):
         yield client
@@ -53,7 +47,7 @@ def client() -> Iterator[Any]:
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch) -> Path:
-    """Named as a reader might, from the folder he stands in, which is not where a worker stands."""
+    """Named as a reader might, relative to a folder that is not a worker's."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MEMLIB_RUNS", "runs")
     return tmp_path / "runs"
@@ -61,33 +55,23 @@ def runs(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def way(request) -> Callable[..., Iterator[Result]]:
-    """Of runs each alone, which end with the same bits as `run`; fleets: below."""
-    if request.param == "cluster":
+    """Each run alone, so that it ends with the same bits as `run`."""
+    if request.param == "client":
         return partial(sweep, client=request.getfixturevalue("client"), fleet=1)
-    return partial(sweep, workers={"in turn": 1, "processes": 2}[request.param], fleet=1)
+    return partial(sweep, workers={"here": 1, "processes": 2}[request.param], fleet=1)
 
 
-def ways(*names: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("way", names, indirect=True)
+def alone(folder: Path, *experiments: Experiment) -> list[Result]:
+    """The runs, made here and in a folder of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEMLIB_RUNS", str(folder))
+        return run_fleet(experiments)
 
 
-@pytest.fixture
-def alone(tmp_path, monkeypatch) -> Callable[..., torch.Tensor]:
-    """The samples of a seed's run, made here and in a folder of its own: nothing of the sweep's is read."""
-
-    def samples(seed: int, base: Experiment = SMALL) -> torch.Tensor:
-        with monkeypatch.context() as patch:
-            patch.setenv("MEMLIB_RUNS", str(tmp_path / "alone"))
-            return run(replace(base, seed=seed)).samples
-
-    return samples
-
-
-def watched(group: tuple[int, ...], plains: list[dict[str, Any]], device: str, folders: dict[str, str]) -> list[str]:
-    """`_work`, with a checkpoint at each reading, notes of what happens, and SIGKILL for a label that says so."""
-    plain = plains[0]
-    notes = Path(folders["MEMLIB_RUNS"]).parent / f"{plain['label']}.notes"
-    write, read = module.checkpoint.write, module.checkpoint.read
+def watched(topic: str, group: Any, plain: list[dict[str, Any]], device: str, environment: dict[str, str]) -> list[str]:
+    """`_work`, with a checkpoint at each step and notes of what happens; seed 1 is killed once, seed 2 always."""
+    seed, write, saved = plain[0]["seed"], module._write, module._saved
+    notes = Path(environment["MEMLIB_RUNS"]).parent / f"{seed}.notes"
 
     def note(what: str, value: int) -> None:
         with notes.open("a") as file:
@@ -95,140 +79,105 @@ def watched(group: tuple[int, ...], plains: list[dict[str, Any]], device: str, f
 
     def write_and_die(path: Path, content: dict) -> None:
         write(path, content)
-        if plain["label"] == "dies once" and content["state"]["step"] == KILLED_AT:
+        if content.get("state", {"step": 0})["step"] == KILLED_AT and "killed" not in notes.read_text():
             note("killed", KILLED_AT)
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def read_and_tell(path: Path) -> dict:
-        content = read(path)
-        note("resumed", content["state"]["step"])
+    def saved_and_told(*arguments: Any) -> Any:
+        content = saved(*arguments)
+        if content:
+            note("resumed", content["state"]["step"])
         return content
 
     note("process", os.getpid())
-    if plain["label"] == "dies at once":
+    if seed == 2:
         os.kill(os.getpid(), signal.SIGKILL)
-    if plain["label"] == "meanwhile":  # it is under way when the other is killed
-        other = notes.with_name("dies once.notes")
-        for _ in range(1200):
-            if other.exists() and "killed" in other.read_text():
-                break
-            time.sleep(0.1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "CHECKPOINT_SECONDS", 0)
-        patch.setattr(module.checkpoint, "write", write_and_die)
-        patch.setattr(module.checkpoint, "read", read_and_tell)
-        return _work(group, plains, device, folders)
+        if seed == 1:
+            patch.setattr(module, "CHECKPOINT_SECONDS", 0)
+            patch.setattr(module, "_write", write_and_die)
+            patch.setattr(module, "_saved", saved_and_told)
+        return _work(topic, group, plain, device, environment)
 
 
 @pytest.fixture
-def notes(runs, monkeypatch) -> Callable[[str, str], list[int]]:
-    """Runs of this test are `watched`; what was noted of the one so labelled."""
+def notes(runs, monkeypatch) -> Callable[[int, str], list[int]]:
+    """Runs of this test are `watched`; what was noted of a seed."""
     monkeypatch.setattr(sys.modules["memlib.lab.sweep"], "_work", watched)
 
-    def noted(label: str, what: str) -> list[int]:
-        lines = map(json.loads, (runs.parent / f"{label}.notes").read_text().splitlines())
-        return [value for kind, value in lines if kind == what]
+    def noted(seed: int, what: str) -> list[int]:
+        path = runs.parent / f"{seed}.notes"
+        return [value for kind, value in map(json.loads, path.read_text().splitlines()) if kind == what]
 
     return noted
 
 
-@ways("in turn", "processes", "cluster")
-def test_all_arrive_as_they_were_asked_for_and_what_failed_is_named(way, runs, notes, alone, capsys):
-    good = [replace(SMALL, seed=seed, label=f"seed {seed}") for seed in range(3)]
-    good[1:] = (
-        replace(good[1], label="dies once"),
-        replace(good[2], label="meanwhile"),
-    )  # in turn, they are as any other
+@pytest.mark.parametrize("way", ["here", "processes", "client"], indirect=True)
+def test_all_arrive_with_their_bits_and_what_failed_is_named(way, runs, notes, tmp_path, capfd):
+    good = [replace(SMALL, seed=seed, label=f"seed {seed}") for seed in (0, 1, 3)]
     bad = replace(SMALL, training=TrainConfig(steps=200, learning_rate=1e30), label="diverges")
-    before = run(replace(good[0], label="of an earlier sweep"))
     results = []
-    with pytest.raises(
-        SweepError, match=r"(?s)1 of 4 runs failed:\ndiverges: .*memlib/training\.py.*FloatingPointError"
-    ):
+    with pytest.raises(SweepError, match=r"(?s)1 of 4 runs failed:\ndiverges: .*training\.py.*FloatingPointError"):
         for result in way([bad, *good]):
             results.append(result)
-
     assert {id(result.experiment) for result in results} == {id(experiment) for experiment in good}
-    assert Result.load(before.folder).experiment.label == "of an earlier sweep"
-    assert {result.folder.resolve().parent for result in results} == {runs}
-    assert all(torch.equal(result.samples, alone(result.experiment.seed)) for result in results)
-    shown = re.split(r"[\r\n]+", capsys.readouterr().err.strip())
-    assert "failed=0" in shown[1] and "560/560" in shown[-1] and "failed=1" in shown[-1]
+    assert {result.path.parent for result in results} == {runs}
+    for result in results:
+        (expected,) = alone(tmp_path / "alone", result.experiment)
+        assert torch.equal(result.samples, expected.samples)
+    shown = capfd.readouterr().err
+    assert "560/560" in shown and "failed=1" in shown
+    assert "distributed" not in shown or "client" in way.keywords, "workers of our own are silent"
     if way.keywords.get("workers") != 1:
-        first, second = notes("dies once", "process")
-        assert first != second and not Path(f"/proc/{first}").exists()
-        assert notes("dies once", "killed") == notes("dies once", "resumed") == [KILLED_AT]
-        for other in ("diverges", "seed 0", "meanwhile"):
-            assert len(notes(other, "process")) == 1, "a run beside it was disturbed"
+        assert len(set(notes(1, "process"))) == 2, "another process took over"
+        assert notes(1, "killed") == notes(1, "resumed") == [KILLED_AT]
 
 
-@ways("processes", "cluster")
-def test_a_run_that_always_kills_its_process_is_given_up_and_named(way, notes, monkeypatch):
-    died, said = DEATHS, f"RuntimeError: its process died {DEATHS} times"
-    if client := way.keywords.get("client"):
-        client.wait_for_workers(2, timeout=60)
-        monkeypatch.setattr(client.cluster.scheduler, "allowed_failures", 0)
-        died, said = 1, "KilledWorker"
+def test_a_run_that_always_kills_its_worker_is_given_up_and_named(runs, notes, client, monkeypatch):
+    client.wait_for_workers(2, timeout=60)
+    monkeypatch.setattr(client.cluster.scheduler, "allowed_failures", 0)
     arrived = []
-    with pytest.raises(SweepError, match=rf"(?s)1 of 2 runs failed:\ndies at once: .*{said}"):
-        for result in way([replace(SMALL, label="dies at once"), replace(SMALL, seed=1)], progress=False):
+    with pytest.raises(SweepError, match=r"(?s)1 of 2 runs failed:\nspiral: .*KilledWorker"):
+        for result in sweep([replace(SMALL, seed=2), SMALL], client, progress=False):
             arrived.append(result.experiment.seed)
-    assert arrived == [1]
-    assert len(set(notes("dies at once", "process"))) == died
+    assert arrived == [0]
 
 
-@ways("processes", "cluster")
-def test_who_stops_early_leaves_the_rest_alone(way, notes):
-    done = replace(SMALL, label="done")
-    run(done)  # so that each of the following is quick
-    results = way([done] * 200, progress=False)
+def test_who_stops_early_leaves_the_rest_alone(runs, notes, client):
+    run(SMALL)  # so that each of the following is quick
+    client.wait_for_workers(2, timeout=60)
+    results = sweep([SMALL] * 200, client, progress=False)
     next(results)
     results.close()
-    if client := way.keywords.get("client"):
-        left = {"waiting", "queued", "processing", "no-worker"}
-        while any(task.state in left for task in list(client.cluster.scheduler.tasks.values())):
-            time.sleep(0.1)
-    assert 1 <= len(notes("done", "process")) < 200
+    while any(task.state in ("waiting", "queued", "processing") for task in [*client.cluster.scheduler.tasks.values()]):
+        time.sleep(0.1)
+    assert 1 <= len(notes(0, "process")) < 200
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_runs_that_are_alike_are_trained_together_and_one_by_one_where_one_fails(workers, runs, alone, capsys):
-    good = [replace(EXACT, seed=seed) for seed in range(6)]
-    bad = replace(EXACT, loss_weight=torch.full((100,), 1e38, dtype=torch.float64), label="diverges")
-    other = replace(EXACT, schedule="cosine")
+@pytest.mark.parametrize("here", [True, False])
+def test_runs_that_are_alike_are_trained_together_and_one_by_one_where_one_fails(here, runs, client, tmp_path, capsys):
+    good = [replace(EXACT, seed=seed) for seed in range(4)]
+    bad = replace(EXACT, training=replace(EXACT.training, learning_rate=1e30), label="diverges")
+    fleets = [*good, bad, replace(bad, seed=1)]
     results = []
-    with pytest.raises(SweepError, match=r"(?s)1 of 8 runs failed:\ndiverges: .*FloatingPointError: the loss is"):
-        for result in sweep([bad, *good, other], workers=workers):
+    with pytest.raises(SweepError, match=r"(?s)2 of 6 runs failed:\ndiverges: .*FloatingPointError: the loss is"):
+        for result in sweep(fleets, **({"workers": 1} if here else {"client": client, "fleet": 2})):
             results.append(result)
-    together = {result.experiment.seed: result.history["fleet"] for result in results if result.experiment is not other}
-    assert together == ({seed: 1 for seed in range(6)} if workers == 1 else {0: 3, 1: 1, 2: 3, 3: 1, 4: 3, 5: 1})
+    assert sorted(result.experiment.seed for result in results) == [0, 1, 2, 3]
+    assert {result.history["fleet"] for result in results} == {4 if here else 2}
     for result in results:
-        if result.experiment is not other:
-            torch.testing.assert_close(result.samples, alone(result.experiment.seed, EXACT), rtol=1e-3, atol=1e-3)
-    assert "960/960" in re.split(r"[\r\n]+", capsys.readouterr().err.strip())[-1]
-
-
-def test_a_fleet_whose_process_is_killed_goes_on_to_the_same_bits(notes, tmp_path, monkeypatch):
-    fleet = [replace(SMALL, seed=seed, label="dies once" if seed == 0 else "") for seed in range(4)]
-    killed = {result.experiment.seed: result for result in sweep(fleet, workers=2)}
-    assert notes("dies once", "killed") == notes("dies once", "resumed") == [KILLED_AT]
-    monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path / "whole"))
-    for seed, whole in zip((0, 2), run_fleet([fleet[0], fleet[2]]), strict=True):
-        assert killed[seed].history["fleet"] == 2
-        assert torch.equal(killed[seed].samples, whole.samples)
+        (expected,) = alone(tmp_path / "alone", result.experiment)
+        torch.testing.assert_close(result.samples, expected.samples, rtol=1e-3, atol=1e-3)
+    assert "720/720" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("runs", "device", "fleet", "workers", "sizes"),
     [
-        (5, "cpu", None, 2, [3, 2]),
-        (20, "cpu", None, 2, [5, 5, 5, 5]),
-        (20, "cpu", 3, 1, [3, 3, 3, 3, 3, 3, 2]),
-        (20, "cuda", None, 1, [10, 10]),
-        (3, "cpu", 1, 2, [1, 1, 1]),
-        (0, "cpu", None, 1, []),
+        (5, "cpu", None, 2, [3, 2]), (20, "cpu", None, 2, [5, 5, 5, 5]), (20, "cpu", 3, 1, [3, 3, 3, 3, 3, 3, 2]),
+        (20, "cuda", None, 1, [10, 10]), (3, "cpu", 1, 2, [1, 1, 1]), (0, "cpu", None, 1, []),
     ],
-)
+)  # fmt: skip
 def test_fleets_are_of_equal_size_and_keep_all_workers_busy(runs, device, fleet, workers, sizes):
     groups = _groups([SMALL] * runs, device, fleet, workers)
     assert [len(group) for group in groups] == sizes
@@ -241,30 +190,44 @@ def test_pictures_are_trained_together_on_a_gpu_only():
     assert _groups(experiments, "cuda", None, 1) == [(0, 1)]
 
 
-@pytest.mark.parametrize("name", ["fleet", "workers"])
-def test_a_fleet_of_none_and_no_worker_are_refused(name):
-    with pytest.raises(ValueError, match=f"{name} = 0"):
-        next(sweep([SMALL], **{name: 0}))
+@pytest.mark.parametrize("given", [{"fleet": 0}, {"workers": 0}, {"workers": 2, "client": object()}])
+def test_bad_arguments_are_named(given):
+    with pytest.raises(ValueError, match=f"{next(iter(given))} = "):
+        next(sweep([SMALL], **given))
 
 
-def test_local_processes_beside_a_cluster_are_refused():
-    with pytest.raises(ValueError, match=r"workers = 2"):
-        next(sweep([SMALL], object(), workers=2))
+SCRIPT = """
+from dataclasses import replace
+from memlib import TrainConfig, uniform
+from memlib.lab import Experiment, Network, sweep
+
+def main():
+    small = Experiment(uniform(100), "spiral", 8, network=Network(16), training=TrainConfig(steps=5), sampler_steps=5)
+    print(len([*sweep([replace(small, seed=seed) for seed in range(2)], workers=2, fleet=1, progress=False)]), "runs")
+
+"""
+GUARD = 'if __name__ == "__main__":\n    '
 
 
-def test_one_network_is_trained_at_a_time_in_a_process_of_several_threads(monkeypatch):
-    """A Dask worker may have several, and networks are initialised from a generator that the process has once."""
-    inside, most = [], []
+def script(given: list[str], tmp_path: Path, text: str = "") -> subprocess.CompletedProcess:
+    scratch = tmp_path / ("a folder with ü " + 100 * "x")
+    scratch.mkdir()
+    own = os.environ | {"MEMLIB_RUNS": str(scratch / "runs"), "TMPDIR": str(scratch)}
+    return subprocess.run([sys.executable, *given], env=own, input=text, capture_output=True, text=True, timeout=300)
 
-    def busy(experiments: list[Experiment], **_: Any) -> list[SimpleNamespace]:
-        inside.append(experiments)
-        most.append(len(inside))
-        time.sleep(0.02)
-        inside.remove(experiments)
-        return [SimpleNamespace(folder="done")]
 
-    monkeypatch.setattr(sys.modules["memlib.lab.sweep"], "run_fleet", busy)
-    with ThreadPoolExecutor(4) as threads:
-        tasks = [threads.submit(_work, (i,), [SMALL.to_dict()], "cpu", {}) for i in range(4)]
-    assert [task.result() for task in tasks] == [["done"]] * 4
-    assert most == [1] * 4
+def test_a_script_without_the_main_guard_is_told_so_in_one_sentence(tmp_path):
+    path = tmp_path / "own script.py"
+    path.write_text(SCRIPT + "main()\n")
+    done = script([str(path)], tmp_path)
+    assert done.returncode == 1 and done.stderr.count("\n") < 20
+    assert re.search(r'RuntimeError: .*own script\.py, line \d+: .*if __name__ == "__main__":', done.stderr)
+
+
+@pytest.mark.parametrize("way", ["guarded script", "stdin"])
+def test_elsewhere_a_sweep_works_and_is_silent(way, tmp_path):
+    path = tmp_path / "own script.py"
+    path.write_text(SCRIPT + GUARD + "main()\n")
+    given = {"guarded script": [str(path)], "stdin": ["-"]}[way]
+    done = script(given, tmp_path, SCRIPT + "main()\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2 runs\n", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 
@@ -12,8 +13,19 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from memlib import Schedule, TimestepDistribution, from_log_snr, from_weights, gaussian_interval, uniform
-from memlib.timesteps import min_snr_weight, p2_weight
+from memlib import (
+    Schedule,
+    TimestepDistribution,
+    from_log_snr,
+    from_recipe,
+    from_weights,
+    gaussian_interval,
+    interpolated,
+    log_snr_interval,
+    min_snr_weight,
+    p2_weight,
+    uniform,
+)
 
 TAILS = ("proportional", "uniform", "interval", "clip")
 
@@ -362,9 +374,60 @@ def test_other_refusals() -> None:
         d.log_snr_density(Schedule.linear(100).zero_terminal_snr())
     with pytest.raises(ValueError, match="zero terminal SNR"):
         from_log_snr(Schedule.linear(100).zero_terminal_snr(), torch.ones_like)
-    with pytest.raises(TypeError, match=r"density = 0\.5, a float"):
-        from_log_snr(Schedule.linear(100), 0.5)
 
 
 def test_takes_numpy_integers() -> None:
     assert uniform(np.int64(10)).T == 10
+
+
+MADE = {
+    "uniform(1000)": uniform(),
+    "gaussian_interval(1000, low=0, high=500)": gaussian_interval(1000, 0, 500),
+    "gaussian_interval(1000, low=-500, high=20.5, tails='clip')": gaussian_interval(1000, -500, 20.5, tails="clip"),
+    "gaussian_interval(1000, low=1, high=9, confidence=0.9)": gaussian_interval(1000, 1, 9, confidence=0.9),
+    "log_snr_interval(schedule, low=-3.67, high=2.77)": log_snr_interval(Schedule.linear(), -3.67, 2.77),
+    "interpolated(1000, at=[0.0, 900.0], weights=[1.0, 3.0])": interpolated(1000, [0, 900], [1, 3]),
+}
+
+
+@pytest.mark.parametrize("shown", MADE)
+def test_a_recipe_survives_json_and_makes_the_same_vector(shown: str) -> None:
+    made = MADE[shown]
+    again = from_recipe(json.loads(json.dumps(made.recipe)), Schedule.linear())
+    assert again == made
+    assert hash(again) == hash(made)
+    assert again.recipe == made.recipe
+    assert repr(made) == shown
+
+
+def test_a_vector_without_recipe_is_rebuilt_from_its_numbers() -> None:
+    made = from_weights(range(1, 101))
+    assert made.recipe is None
+    assert from_recipe(made.pmf.tolist(), Schedule.linear(100)) == made
+    assert "\n" not in repr(made)
+
+
+def test_a_log_snr_interval_lies_between_the_timesteps_of_its_ends() -> None:
+    schedule = Schedule.linear()
+    low, high = schedule.t_at_snr(math.exp(2.77)), schedule.t_at_snr(math.exp(-3.67))
+    assert log_snr_interval(schedule, -3.67, 2.77) == gaussian_interval(1000, low, high)
+
+
+def test_interpolated_is_linear_between_its_timesteps_and_level_beyond() -> None:
+    weights = np.array([1, 1, 2, 3, 3])
+    np.testing.assert_allclose(interpolated(5, [1, 3], [1, 3]).pmf, weights / weights.sum(), rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "says"),
+    [
+        ({"low": 0, "high": 5}, "uniform, gaussian_interval"),
+        ({"name": "from_weights"}, "uniform, gaussian_interval"),
+        ({"name": "gaussian_interval", "low": 0, "hihg": 5}, "hihg"),
+        ({"name": "gaussian_interval", "low": 0}, "high"),
+        ({"name": "interpolated", "at": [5, 1], "weights": [1, 2]}, "at = "),
+    ],
+)
+def test_a_recipe_that_makes_no_distribution_is_refused(recipe, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        from_recipe(recipe, Schedule.linear())

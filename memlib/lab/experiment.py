@@ -1,31 +1,31 @@
-"""The description of a training run, and its name: a hash of all that the numbers depend on."""
+"""The description of a training run, and its only identity: a key of the description, the data and VERSION."""
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
+from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from memlib import models, schedules
+from memlib import models
 from memlib.checks import check_count
-from memlib.devices import check_device
 from memlib.lab import data
-from memlib.timesteps import TimestepDistribution
+from memlib.schedules import Schedule
+from memlib.timesteps import TimestepDistribution, from_recipe, uniform
 from memlib.training import TrainConfig
 
+VERSION = 1  # raise it when the numbers of an unchanged experiment change: old runs are then made again
 SCHEDULES = ("linear", "cosine", "sigmoid")
 
 
 @dataclass(frozen=True)
 class Network:
-    """The size of a denoiser; for points an MLP of this `width`, else a UNet (see there for the fields)."""
+    """The size of a denoiser; for points an MLP of this `width`, else a UNet (its docstring explains the fields)."""
 
     width: int = 32
     multipliers: tuple[int, ...] = (1, 2, 2)
@@ -34,119 +34,138 @@ class Network:
     unshuffle: int = 1
 
     def __post_init__(self) -> None:
-        if isinstance(self.multipliers, list):  # as JSON has it; a tuple can be hashed
-            object.__setattr__(self, "multipliers", tuple(self.multipliers))
+        object.__setattr__(self, "multipliers", tuple(self.multipliers))  # JSON has lists
 
     def build(self, shape: tuple[int, ...], seed: int | None = None) -> nn.Module:
-        """A network for examples of `shape`: (dim,), (C, L) or (C, H, W); with a seed, of the same first weights.
-
-        A seed leaves torch's global generator, from which layers are initialised, as it was.
-        """
+        """A network for examples of `shape`: (dim,), (C, L) or (C, H, W). A seed fixes the first weights and leaves
+        torch's global generator, from which layers are initialised, as it was."""
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
-                check_count(seed, "seed", 0)
-                torch.random.default_generator.manual_seed(int(seed))
+                torch.random.default_generator.manual_seed(seed)
             if len(shape) == 1:
                 return models.MLP(shape[0], self.width)
             return models.UNet(len(shape) - 1, shape[0], **asdict(self))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, repr=False)
 class Experiment:
-    """All that decides a run's numbers, but `label`. Raises TypeError or ValueError for values that make no run."""
+    """All that decides a run's numbers. Raises TypeError or ValueError, at once, for values that make no run."""
 
     timesteps: TimestepDistribution
+    """From which training draws t."""
     dataset: str
     n_train: int = 64
     image_size: int = 32
     seed: int = 0
-    """Of the split, the initial weights, the training noise and the samples: equal seeds make paired runs."""
+    """Of the split, the first weights, the training noise and the samples: equal seeds make paired runs."""
     schedule: str = "linear"
     network: Network = field(default_factory=Network)
     training: TrainConfig = field(default_factory=TrainConfig)
-    loss_weight: Tensor | None = None
-    """(T,) optional weight per timestep, as in `train`."""
+    loss_weight: TimestepDistribution | None = None
+    """The loss at t is multiplied by T q(t), the effective weight of this distribution q."""
     n_samples: int = 256
     sampler_steps: int = 50
     """Of deterministic DDIM; for images each predicted x0 is clipped to the value range, as is usual."""
-    label: str = ""
-    """What plots and tables call it; not part of the run's identity."""
+    course: tuple[int, ...] = ()
+    """Training steps after which the averaged weights are kept as well, so that one run shows its whole course."""
+    label: str = field(default="", compare=False)
+    """What plots and tables call it; not part of the identity."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.timesteps, TimestepDistribution):
             raise TypeError(f"timesteps is a {type(self.timesteps).__name__}; need a TimestepDistribution")
-        if self.dataset not in data.NAMES:
-            raise ValueError(f"dataset = {self.dataset!r}; choose one of {', '.join(data.NAMES)}")
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule = {self.schedule!r}; choose one of {', '.join(SCHEDULES)}")
         for name, least in {"n_train": 2, "seed": 0, "n_samples": 2, "sampler_steps": 1}.items():
             check_count(getattr(self, name), name, least)
-        object.__setattr__(self, "seed", int(self.seed))  # NumPy's integers seed no generator
+            object.__setattr__(self, name, int(getattr(self, name)))  # NumPy's integers have another JSON
+        data.check_image_size(self.image_size)
         T = self.build_schedule().T
         if self.sampler_steps > T:
-            raise ValueError(f"sampler_steps = {self.sampler_steps}; need at most the {T} timesteps that there are")
-        if self.loss_weight is not None and len(schedules.vector(self.loss_weight, "loss_weight")) != T:
-            raise ValueError(f"loss_weight has {len(self.loss_weight)} values; need one for each of {T} timesteps")
-        data.check_image_size(self.image_size)
+            raise ValueError(f"sampler_steps = {self.sampler_steps}; need at most T = {T}")
+        if self.loss_weight is not None and self.loss_weight.T != T:
+            raise ValueError(f"loss_weight has T = {self.loss_weight.T}, timesteps T = {T}; they must be equal")
+        course, last = tuple(int(step) for step in self.course), self.training.steps
+        if list(course) != sorted(set(course)) or not all(0 < step <= last for step in course):
+            raise ValueError(f"course = {course}; need rising steps in 1..{last}, the steps of training")
+        object.__setattr__(self, "course", course)
+        _check_network(self.network, data.kind_of(self.dataset))
+
+    def __repr__(self) -> str:
+        shown = (f for f in fields(self) if f.name in ("n_train", "seed") or getattr(self, f.name) != f.default)
+        shown = (f.name for f in shown if f.name not in ("timesteps", "dataset", "network", "training", "label"))
+        parts = [repr(self.timesteps), repr(self.dataset), *(f"{name}={getattr(self, name)!r}" for name in shown)]
+        return f"Experiment({', '.join(parts)}, steps={self.training.steps})"
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values for JSON, lossless; `from_dict` is the inverse."""
-        plain = {f.name: getattr(self, f.name) for f in fields(self)}
-        plain["timesteps"] = self.timesteps.pmf.tolist()
-        plain["loss_weight"] = None if self.loss_weight is None else torch.as_tensor(self.loss_weight).tolist()
-        plain |= {"network": asdict(self.network), "training": asdict(self.training)}
+        """As plain values for JSON, without the label; `from_dict` is the inverse."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "label"}
+        plain |= {"T": self.timesteps.T, "network": asdict(self.network), "training": asdict(self.training)}
+        plain |= {"timesteps": _plain(self.timesteps), "loss_weight": _plain(self.loss_weight)}
         return json.loads(json.dumps(plain, default=lambda number: number.item()))  # NumPy's numbers as Python's
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Experiment:
-        """Raises ValueError for unknown keys, naming the known ones, and for a missing one, and as Experiment does."""
+    def from_dict(cls, plain: Mapping[str, Any], label: str = "") -> Experiment:
+        """Raises ValueError for an unknown key, naming the known ones, for a missing one, and as Experiment does."""
         plain = dict(plain)
         for kind, part in ((cls, plain), (Network, plain.get("network", {})), (TrainConfig, plain.get("training", {}))):
-            known = {f.name for f in fields(kind)}
+            known = {f.name for f in fields(kind)} | ({"T"} if kind is cls else set())
             if unknown := set(part) - known:
                 raise ValueError(f"unknown {kind.__name__} keys {sorted(unknown)}; known are {sorted(known)}")
         if missing := {"timesteps", "dataset"} - set(plain):
-            raise ValueError(f"plain lacks the keys {sorted(missing)}")
-        plain["timesteps"] = TimestepDistribution(plain["timesteps"])
-        if plain.get("loss_weight") is not None:
-            plain["loss_weight"] = schedules.vector(plain["loss_weight"], "loss_weight")
-        if "network" in plain:
-            plain["network"] = Network(**plain["network"])
-        if "training" in plain:
-            plain["training"] = TrainConfig(**plain["training"])
-        return cls(**plain)
+            raise ValueError(f"the description lacks the keys {sorted(missing)}")
+        schedule = _schedule(plain.get("schedule", "linear"), plain.pop("T", 1000))
+        for name in ("timesteps", "loss_weight"):
+            if plain.get(name) is not None:
+                plain[name] = from_recipe(plain[name], schedule)
+        for name, kind in (("network", Network), ("training", TrainConfig)):
+            if name in plain:
+                plain[name] = kind(**plain[name])
+        return cls(**plain | {"label": label})
+
+    def key(self, content: str) -> str:
+        """16 hexadecimal digits that name the run: a hash of the description, VERSION and the data's content, which is
+        `Dataset.sha256`. Values that equal their default are left out, so that a new field renames no old run."""
+        default = Experiment(uniform(self.timesteps.T), self.dataset).to_dict() | {"timesteps": None, "dataset": None}
+        identity = json.dumps([_difference(self.to_dict(), default), content, VERSION], sort_keys=True)
+        return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
     def load_data(self) -> data.Dataset:
         """The data set as this run splits it."""
         return data.load(self.dataset, self.n_train, seed=self.seed, image_size=self.image_size)
 
-    def build_schedule(self) -> schedules.Schedule:
+    def build_schedule(self) -> Schedule:
         """The noise schedule, with as many timesteps as the distribution has."""
-        return getattr(schedules.Schedule, self.schedule)(self.timesteps.T)
+        return _schedule(self.schedule, self.timesteps.T)
 
     def alike(self) -> tuple:
         """What the runs of one fleet have in common."""
-        return self.dataset, self.image_size, self.timesteps.T, self.schedule, self.network, self.training
-
-    def key(self, dataset: data.Dataset, device: str | torch.device = "cpu") -> str:
-        """The run's name, 16 hexadecimal digits: a hash of the description, the training items, the precision that the
-        device computes in, and the code. RuntimeError for a device that is not there."""
-        items = hashlib.sha256(dataset.train.numpy().tobytes()).hexdigest()
-        precision = self.training.precision_on(check_device(device))
-        identity = self.to_dict() | {"label": None, "data": items, "clip": dataset.clip, "precision": precision}
-        identity["code"] = code_sha256()
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+        same = (self.dataset, self.image_size, self.timesteps.T, self.schedule, self.network, self.training)
+        return *same, self.course
 
 
-def code_sha256(folder: Path = Path(__file__).parents[1]) -> str:
-    """A hash of the code that a run's numbers depend on, its comments, docstrings and layout left out."""
-    digest = hashlib.sha256()
-    core, lab = ("schedules", "timesteps", "models", "training", "devices", "samplers"), ("fleet", "experiment", "runs")
-    for name in (*core, *(f"lab/{name}" for name in lab)):
-        tree = ast.parse((folder / f"{name}.py").read_text())
-        for node in ast.walk(tree):
-            body = getattr(node, "body", None)
-            if isinstance(body, list):  # a statement that is only a string is a docstring
-                node.body = [s for s in body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
-        digest.update(ast.dump(tree).encode())
-    return digest.hexdigest()
+@cache
+def _check_network(network: Network, kind: str) -> None:
+    """Refuse, before any work, sizes that make no network."""
+    network.build({"points": (2,), "signal": (1, 8), "image": (3, 8, 8)}[kind], seed=0)
+
+
+def log_course(steps: int, readings: int = 9, first: int = 50) -> tuple[int, ...]:
+    """`readings` training steps evenly spaced in the logarithm, from `first` to `steps`."""
+    share = [k / max(1, readings - 1) for k in range(readings)]
+    return tuple(sorted({round(min(first, steps) ** (1 - s) * steps**s) for s in share}))
+
+
+def _schedule(name: str, T: int) -> Schedule:
+    return getattr(Schedule, name)(T)
+
+
+def _difference(plain: dict[str, Any], default: dict[str, Any]) -> dict[str, Any]:
+    """What of `plain` is not as in `default`; the network and the training field by field."""
+    changed = {name: value for name, value in plain.items() if value != default[name]}
+    parts = {name: changed[name] for name in ("network", "training") if name in changed}
+    return changed | {n: {k: v for k, v in part.items() if v != default[n][k]} for n, part in parts.items()}
+
+
+def _plain(p: TimestepDistribution | None) -> Any:
+    return None if p is None else p.recipe or p.pmf.tolist()

@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Where memlib's files are, and writes that readers never see half done."""
 
 from __future__ import annotations
 
@@ -7,30 +7,40 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
+ROOT = Path(__file__).resolve().parents[2]
+CLONE = (ROOT / "data" / "emoji.json").is_file()  # else memlib is installed, with its data in the package
+DATA = ROOT / "data" if CLONE else ROOT / "memlib" / "_data"
+
+
+def home() -> Path:
+    """The folder for what memlib downloads and makes: the clone, or the user's cache folder without a clone."""
+    return ROOT if CLONE else user_cache_path("memlib")
+
+
+def folder_from(variable: str) -> Path | None:
+    """The folder that an environment variable names. A relative path is resolved once, for child processes too."""
+    if value := os.environ.get(variable):
+        os.environ[variable] = value = os.path.abspath(os.path.expanduser(value))
+    return Path(value) if value else None
+
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write to a name beside `path`, sync and rename, so that a reader sees the old file or the new one, never a half.
-
-    Raises OSError, naming the path, where it cannot be written; nothing of the attempt stays.
-    """
+    """Write beside `path`, sync and rename, so that readers see the old file or the new one."""
     part = path.with_name(path.name + ".part")
     try:
-        with part.open("wb") as file:
+        with naming(path), part.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         part.unlink(missing_ok=True)
 
 
 def write_between(path: Path, marks: tuple[str, str], text: str) -> None:
-    """Put `text` between two marks of a text file, in place of what is there.
-
-    Raises ValueError where the file has no such marks, and as `write_atomically` does.
-    """
+    """Replace what stands between two marks of a text file."""
     before, start, rest = path.read_text(encoding="utf-8").partition(marks[0])
     _, end, after = rest.partition(marks[1])
     if not end:
@@ -38,23 +48,12 @@ def write_between(path: Path, marks: tuple[str, str], text: str) -> None:
     write_atomically(path, f"{before}{start}\n{text}\n{end}{after}")
 
 
-def sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's names, are on the disk. Raises OSError."""
-    if path.is_dir() and os.name == "nt":  # Windows cannot open a folder
-        return
-    handle = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """A write that fails half-way (a full disk) does not say where: name the path."""
+    """Add `path` to an error of the disk that names no file, such as a full disk."""
     try:
         yield
-    except TimeoutError:  # nbclient's timeout of a cell, an OSError by descent only
-        raise
     except OSError as e:
-        raise OSError(e.errno, e.strerror or str(e), str(e.filename or path)) from e
+        if e.errno is None or e.filename:  # without a number it is no error of the disk: nbclient's timeout
+            raise
+        raise OSError(e.errno, e.strerror, str(path)) from e

@@ -1,14 +1,13 @@
-"""Many networks of one architecture trained at once, at less than the price of one after the other.
+"""A fleet: many networks of one architecture trained at once, at less than the price of one after the other.
 
-Their parameters are the rows of one matrix: the forward pass is vectorised over the rows (torch.func), and clipping,
-Adam and averaging are a handful of operations on the whole. On a GPU, which small networks leave idle between kernels,
-and for small layers on a CPU, that is where the time goes.
+Their parameters are the rows of one matrix: the forward pass is vectorised over the rows (torch.func); clipping, Adam
+and averaging are a few operations on the matrix. Alone, small networks leave a GPU idle between kernels.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -19,10 +18,12 @@ from torch.func import functional_call, vmap
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.overrides import TorchFunctionMode
 
-from memlib.devices import captured, send
+from memlib.lab.graphs import captured, send
 from memlib.schedules import Schedule, mix
 from memlib.timesteps import TimestepDistribution
 from memlib.training import TrainConfig, checked, draw
+
+_PLAIN = (bool, int, float, str, list, tuple, type(None))
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,9 @@ class FleetStep:
     """(K, B) unweighted mean squared error of each example's predicted noise."""
     models: Sequence[nn.Module]
     emas: Sequence[nn.Module]
-    """The networks with averaged weights: sample from these. Parameters are rows of `weights` and `averages`."""
+    """The networks with averaged weights: sample from these."""
     weights: Tensor
-    """(K, P) the parameters of each network in a row, as averages: (K, P)."""
+    """(K, P) the parameters of `models`, a row each; `averages`: those of `emas`."""
     averages: Tensor
     optimizer: torch.optim.Optimizer
     generators: Sequence[torch.Generator]
@@ -68,16 +69,14 @@ def train_fleet(
 ) -> Iterator[FleetStep]:
     """`train` for K networks at once, one FleetStep per iteration; each is trained as it would be alone.
 
-    A network of the fleet has its own training examples (N, *D) in `x0s` (N may differ, *D may not), distribution,
-    generator and, in `loss_weights`, weight (T,) or None; all else they share. Each draws the numbers that it would
-    draw alone and is clipped by its own norm, so that its weights are those of `train` up to rounding. Where that is to
-    bfloat16, two or more networks round less: convolutions, which vmap hides from autocast, stay in float32, but for
-    those of signals on a GPU and of images on a CPU. On a GPU a step is recorded once and then replayed, so that a
-    network must not read a value back from it; `train` does without.
+    Each network has its own training examples (N, *D) in `x0s` (N may differ, *D may not), distribution, generator and,
+    in `loss_weights`, weight (T,) or None; all else they share. Each draws the numbers that it would draw alone and is
+    clipped by its own norm, so its weights are those of `train` up to rounding. Two exceptions: dropout draws other
+    masks than alone, another one for each network; and in bfloat16 two or more networks round less, as vmap hides
+    convolutions from autocast (but for those of signals on a GPU and of images on a CPU).
 
-    Raises what `train` does, naming the member, RuntimeError for a step that cannot be recorded, and ValueError where
-    the sequences differ in length, the networks in anything but the values of their parameters, a parameter is frozen,
-    or a layer keeps running statistics.
+    Raises what `train` does, naming the member, and ValueError for networks that only `train` can train: with frozen or
+    shared parameters, running statistics, or a forward pass that reads a tensor's value.
     """
     config = config or TrainConfig()
     loss_weights = [None] * len(models) if loss_weights is None else loss_weights
@@ -87,7 +86,8 @@ def train_fleet(
             raise ValueError(f"{name} holds {len(values)}, models {len(models)}; need one for each, and at least one")
     if state is not None and (missing := {"weights", "averages", "optimizer", "generators", "step"} - set(state)):
         raise ValueError(f"state lacks {sorted(missing)}; need what FleetStep.state() returns")
-    data, weights, forms = [], [], []
+    data, weights = [], []
+    owners: dict[tuple[str, int], int] = {}
     for k, (model, x0, own, weight) in enumerate(zip(models, x0s, timesteps, loss_weights, strict=True)):
         try:
             x0, weight = checked(model, x0, schedule, own, device, weight)
@@ -95,19 +95,24 @@ def train_fleet(
             raise type(error)(f"member {k}: {error}") from error
         data.append(x0)
         weights.append(x0.new_ones(schedule.T) if weight is None else weight)
-        forms.append(_form(model))
-        if frozen := [name for name, p in model.named_parameters() if not p.requires_grad]:
-            raise ValueError(f"member {k}: {', '.join(frozen)} is frozen, and a fleet trains all; use `train`")
-        if kept := [name for name, part in model.named_modules() if getattr(part, "track_running_stats", False)]:
-            raise ValueError(f"member {k}: {', '.join(kept)} keeps running statistics, a fleet does not; use `train`")
-        if forms[k] != forms[0] or x0.shape[1:] != data[0].shape[1:] or x0.device != data[0].device:
+        if _form(model) != _form(models[0]) or x0.shape[1:] != data[0].shape[1:] or x0.device != data[0].device:
             raise ValueError(f"member {k}: its network or the shape of its examples is not that of member 0")
-    return _train(list(models), data, schedule, timesteps, config, generators, state, torch.stack(weights))
+        held = {name: ("at", p.data_ptr()) for name, p in model.named_parameters() if p.numel()}
+        held["generator"] = "id", id(generators[k])
+        for fault, names in {
+            "is frozen": [name for name, p in model.named_parameters() if not p.requires_grad],
+            "keeps running statistics": [n for n, m in model.named_modules() if getattr(m, "track_running_stats", 0)],
+            "is shared with another member": [name for name, it in held.items() if owners.setdefault(it, k) != k],
+        }.items():
+            if names:
+                raise ValueError(f"member {k}: {', '.join(names)} {fault}, which a fleet cannot train; use `train`")
+    forward = _forward(models, data, config)
+    return _train(list(models), data, schedule, timesteps, config, generators, state, torch.stack(weights), forward)
 
 
-def _train(models, x0s, schedule, timesteps, config, generators, state, loss_weights) -> Iterator[FleetStep]:
-    weights = torch.stack([parameters_to_vector(model.parameters()).detach() for model in models])
-    averages, start, device = weights.clone(), 0, x0s[0].device
+def _train(models, x0s, schedule, timesteps, config, generators, state, loss_weights, forward) -> Iterator[FleetStep]:
+    weights, device = _rows(models), x0s[0].device
+    averages, start = weights.clone(), 0
     weights.requires_grad_()
     optimizer = torch.optim.Adam([weights], lr=config.learning_rate, fused=True, capturable=device.type == "cuda")
     if state is not None:
@@ -123,19 +128,12 @@ def _train(models, x0s, schedule, timesteps, config, generators, state, loss_wei
     for networks, rows in ((models, weights.detach()), (emas, averages)):
         for network, row in zip(networks, rows, strict=True):
             vector_to_parameters(row, network.parameters())  # they are views: what changes the matrix changes them
-    model = models[0].train()
-    names, shapes = zip(*((name, p.shape) for name, p in model.named_parameters()), strict=True)
-    sizes = [shape.numel() for shape in shapes]
-
-    def one(row: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        parts = (part.view(shape) for part, shape in zip(row.split(sizes), shapes, strict=True))
-        return functional_call(model, dict(zip(names, parts, strict=True)), (x_t, t))
+    for model in models:
+        model.train()
 
     data, alpha_bar = torch.cat(x0s), schedule.alpha_bar.to(device)
     lengths = torch.tensor([len(x0) for x0 in x0s])
     firsts = (lengths.cumsum(0) - lengths)[:, None]  # where each network's examples begin
-    # vmap makes grouped convolutions of images, which cost a CPU more than one network after the other
-    one_by_one = len(models) == 1 or (device.type == "cpu" and data.ndim == 4)
 
     def update(
         index: Tensor, t: Tensor, eps: Tensor, rate: float | Tensor, share: float | Tensor
@@ -143,37 +141,69 @@ def _train(models, x0s, schedule, timesteps, config, generators, state, loss_wei
         """One step of the optimiser and of the averages: the losses (K,), (K, B) and the gradients' norms (K,)."""
         x_t = mix(data[index], alpha_bar[t], eps)
         with config.autocast(device):
-            if one_by_one:
-                predicted = torch.stack([one(*member) for member in zip(weights, x_t, t, strict=True)])
-            else:
-                with _Products() if device.type == "cuda" else nullcontext():
-                    predicted = vmap(one)(weights, x_t, t)
+            predicted = forward(weights, x_t, t)
         losses = (predicted.float() - eps).square().flatten(2).mean(2)
         loss = (loss_weights.gather(1, t) * losses).mean(1)
         optimizer.param_groups[0]["lr"] = rate
         optimizer.zero_grad()
         loss.sum().backward()
+        assert weights.grad is not None
         norm = weights.grad.norm(dim=1)
         weights.grad *= (config.grad_clip / (norm + 1e-6)).clamp(max=1)[:, None]  # as clip_grad_norm_ does
         optimizer.step()
         averages.lerp_(weights.detach(), share)
         return loss.detach(), losses.detach(), norm
 
-    update = captured(update, device)
+    fast = captured(update, device)
     for step in range(start, config.steps):
         members = zip(x0s, timesteps, generators, strict=True)
         draws = zip(*(draw(x0, own, config.batch_size, generator) for x0, own, generator in members), strict=True)
         index, t, eps = map(torch.stack, draws)
         numbers = config.learning_rate_at(step), 1 - config.ema_decay_at(step)
-        loss, losses, norm = update(*(send(x, device) for x in (index + firsts.to(index), t, eps)), *numbers)
+        loss, losses, norm = fast(*(send(x, device) for x in (index + firsts.to(index), t, eps)), *numbers)
         if config.is_checked(step) and not (finite := (loss + norm).isfinite()).all():
             k = int(finite.int().argmin())
             found = f"the loss is {loss[k].item()}, the gradient's norm {norm[k].item()} at step {step + 1}"
             raise FloatingPointError(f"member {k}: {found}; lower learning_rate or loss_weight")
-        yield FleetStep(
-            step + 1, loss, t, losses, models, emas, weights, averages, optimizer, generators,
-            schedule.T,
-        )  # fmt: skip
+        yield FleetStep(step + 1, loss, t, losses, models, emas, weights, averages, optimizer, generators, schedule.T)
+
+
+def _rows(models: Sequence[nn.Module]) -> Tensor:
+    return torch.stack([parameters_to_vector(model.parameters()).detach() for model in models])
+
+
+def _forward(
+    models: Sequence[nn.Module], x0s: Sequence[Tensor], config: TrainConfig
+) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Of all networks at once, tried: parameters (K, P), x_t (K, B, *D) and t (K, B) to predictions (K, B, *D)."""
+    model = copy.deepcopy(models[0]).train()  # a caller who sets a network's mode between two steps leaves this alone
+    names, shapes = zip(*((name, p.shape) for name, p in model.named_parameters()), strict=True)
+    device, name = x0s[0].device, type(model).__name__
+    # vmap makes grouped convolutions of images, which cost a CPU more than one network after the other
+    one_by_one = len(models) == 1 or (device.type == "cpu" and x0s[0].ndim == 4)
+
+    def one(row: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        parts = row.split([shape.numel() for shape in shapes])
+        parts = {name: part.view(shape) for name, part, shape in zip(names, parts, shapes, strict=True)}
+        return functional_call(model, parts, (x_t, t))
+
+    def forward(rows: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        if one_by_one:
+            return torch.stack([one(*member) for member in zip(rows, x_t, t, strict=True)])
+        with _Products() if device.type == "cuda" else nullcontext():
+            return vmap(one, randomness="different")(rows, x_t, t)
+
+    x, before = torch.stack([x0[:2] for x0 in x0s[:2]]), copy.deepcopy(dict(model.named_buffers()))
+    cuda = [device] if device.type == "cuda" else []
+    try:
+        with torch.no_grad(), torch.random.fork_rng(cuda), config.autocast(device):
+            forward(_rows(models[:2]), x, torch.zeros(x.shape[:2], dtype=torch.int64, device=device))
+    except RuntimeError as error:
+        reason = str(error).partition(". ")[0]
+        raise ValueError(f"member 0: a fleet cannot train {name} ({reason}); use `train`, one by one") from error
+    if changed := [key for key, buffer in model.named_buffers() if not torch.equal(buffer, before[key])]:
+        raise ValueError(f"member 0: {', '.join(changed)} of {name} changes in its forward pass; use `train`")
+    return forward
 
 
 class _Products(TorchFunctionMode):
@@ -192,8 +222,12 @@ class _Products(TorchFunctionMode):
         return out if bias is None else out + bias.to(out.dtype)[:, None]
 
 
-def _form(model: nn.Module) -> tuple[str, list, list]:
-    """All of a network but the values of its parameters."""
-    parameters = [(name, p.shape, p.dtype) for name, p in model.named_parameters()]
-    buffers = [(name, buffer.tolist()) for name, buffer in model.named_buffers()]
-    return repr(model), parameters, buffers
+def _form(model: nn.Module) -> list:
+    """All of a network but the values of its parameters: types and settings of its layers, shapes, buffers."""
+    form = []
+    for name, part in model.named_modules():
+        own = {k: v for k, v in vars(part).items() if isinstance(v, _PLAIN) and k != "training"}
+        tensors = {k: v.tolist() for k, v in vars(part).items() if isinstance(v, Tensor)}
+        form.append((name, type(part), repr(own), tensors))
+    shapes = [(name, p.shape, p.dtype) for name, p in model.named_parameters()]
+    return [form, shapes, [(name, buffer.tolist()) for name, buffer in model.named_buffers()]]

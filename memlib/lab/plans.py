@@ -1,10 +1,6 @@
-"""What a sweep runs, as data: a plan is a TOML file of controls, and a control with a seed is one configuration.
+"""What a sweep runs, as data: a plan is a TOML file of controls; a control, a data set and a seed make a configuration.
 
-A configuration is a plain dict that JSON keeps: an Experiment's description with `timesteps` as a recipe in place of
-the vector, so that it is short and its hash does not hang on a last digit. The recipes: "uniform";
-{"interval": [low, high], "tails": ...} in t; {"log_snr": [low, high]}; {"at": [t, ...], "weights": [...]}, which is
-interpolated and may have a "name". With `weighted`, t is drawn uniformly and the loss weighted by T p(t). A splice is
-two configurations and a timestep.
+A configuration is the dict of `Experiment.to_dict`, or a splice: {"above": configuration, "below": ..., "at": t}.
 """
 
 from __future__ import annotations
@@ -13,69 +9,77 @@ import hashlib
 import json
 import math
 import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from memlib.lab import data
-from memlib.lab.experiment import Experiment
-from memlib.lab.profiles import profile
+from memlib.lab import data, profiles
+from memlib.lab.experiment import Experiment, Network
 from memlib.schedules import Schedule
-from memlib.timesteps import TimestepDistribution, from_weights, gaussian_interval, uniform
+from memlib.timesteps import from_recipe, uniform
+from memlib.training import TrainConfig
 
 PLANS = data.DATA / "plans"
 Config = dict[str, Any]
-_CONTROL, _SPLICED = {"timesteps", "weighted", "size", "length", "only"}, {"splice", "only"}
+Rules = dict[str, tuple[str, Callable[[Any], bool]]]  # what a key needs, and whether a value fits
 
-
-def distribution(recipe: str | Mapping[str, Any], schedule: Schedule) -> TimestepDistribution:
-    """The distribution over the schedule's timesteps that a recipe describes. Raises ValueError for no known recipe."""
-    T = schedule.T
-    keys = set(recipe) if isinstance(recipe, Mapping) else recipe
-    try:
-        if keys == "uniform":
-            return uniform(T)
-        if keys in ({"interval"}, {"interval", "tails"}):
-            return gaussian_interval(T, *recipe["interval"], tails=recipe.get("tails", "proportional"))
-        if keys == {"log_snr"}:
-            low, high = recipe["log_snr"]
-            return gaussian_interval(T, *(schedule.t_at_snr(math.exp(s)) for s in (high, low)))
-        if keys in ({"at", "weights"}, {"at", "weights", "name"}) and isinstance(recipe.get("name", ""), str):
-            if not (np.diff(recipe["at"]) > 0).all():
-                raise ValueError("at must rise, for the weights are interpolated between its timesteps")
-            return from_weights(torch.from_numpy(np.interp(np.arange(T), recipe["at"], recipe["weights"])))
-        raise ValueError("need 'uniform', or a table with interval (and tails), log_snr, or at and weights (and name)")
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"timesteps = {recipe!r}; {error}") from error
+_OTHER = ("uniform", "interval", "log-SNR", "interpolated", "vector")  # how `words` begins where there is no label
+_NUMBER = ("a number above 0", lambda x: type(x) in (int, float) and 0 < x < math.inf)
+_ONLY = (f"a list of {', '.join(data.NAMES)}", lambda x: isinstance(x, list) and set(map(str, x)) <= set(data.NAMES))
+_PLAN: Rules = {
+    "question": ("a text", lambda x: isinstance(x, str)),
+    "seeds": (
+        f"a number of seeds for each of some data sets; known are {', '.join(data.NAMES)}",
+        lambda x: (
+            isinstance(x, dict) and x != {} and all(k in data.NAMES and type(n) is int and n > 0 for k, n in x.items())
+        ),
+    ),
+    "controls": ("tables, each under [[controls]]", lambda x: isinstance(x, list) and {dict} == set(map(type, x))),
+}
+_CONTROL: Rules = {
+    "timesteps": ("a recipe, or else a splice", lambda x: isinstance(x, dict | list)),
+    "weighted": ("true or false", lambda x: isinstance(x, bool)),
+    **{"size": _NUMBER, "length": _NUMBER, "only": _ONLY, "claim": ("a claim's name", lambda x: isinstance(x, str))},
+    "label": (f"a text that does not begin with {_OTHER}", lambda x: isinstance(x, str) and not x.startswith(_OTHER)),
+}
+_AT = (
+    "above, below and at, an integer",
+    lambda x: isinstance(x, dict) and x.keys() == {"above", "below", "at"} and type(x["at"]) is int,
+)
+_SPLICE: Rules = {"splice": _AT, "only": _ONLY}
 
 
 def experiment(config: Mapping[str, Any]) -> Experiment:
-    """The experiment of a configuration that is no splice, its key as label. Raises as Experiment does, and ValueError
-    for a key that is missing."""
-    plain = dict(config)
-    recipe, weighted = plain.pop("timesteps"), plain.pop("weighted")
-    base = Experiment.from_dict(plain | {"timesteps": uniform(1000).pmf})  # for the schedule that the recipe refers to
-    chosen = distribution(recipe, base.build_schedule())
-    return replace(
-        base,
-        timesteps=uniform(chosen.T) if weighted else chosen,
-        loss_weight=chosen.effective_weight() if weighted else None,
-        label=key(config),
-    )
+    """The experiment of a configuration that is no splice; its label is what `describe` says."""
+    return Experiment.from_dict(config, describe(config))
 
 
 def key(config: Mapping[str, Any]) -> str:
-    """The configuration's name: 16 hexadecimal digits of the sha256 of its JSON, keys sorted."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+    """16 digits that name a configuration, whatever its data hold: they tell which records belong to a plan."""
+    return _hash([[setting(part) for part in networks(config)], control(config)])
 
 
-def setting(config: Mapping[str, Any]) -> str:
-    """All of a configuration but where its training looks, as JSON: equal for runs that may be compared."""
-    return json.dumps({k: v for k, v in config.items() if k not in ("timesteps", "weighted")}, sort_keys=True)
+def record_key(config: Mapping[str, Any], content: str) -> str:
+    """16 digits that name a record made with data of this content (`Dataset.sha256`): a run's are `Experiment.key`."""
+    if is_splice(config):
+        return _hash([*(record_key(part, content) for part in networks(config)), config["at"]])
+    return Experiment.from_dict(config).key(content)
+
+
+def setting(config: Mapping[str, Any], *without: str) -> str:
+    """All but where training looks (and but for `without`), as JSON: equal for runs that may be compared."""
+    plain = {**_default(), **config}  # a field that is newer than the record has its default
+    plain |= {part: _default()[part] | plain[part] for part in ("network", "training")}
+    return _json({k: v for k, v in plain.items() if k not in ("timesteps", "loss_weight", *without)})
+
+
+def control(config: Mapping[str, Any]) -> str:
+    """Where training looks, as JSON: equal for runs of one control."""
+    looks = [[part["timesteps"], part.get("loss_weight")] for part in networks(config)]
+    return _json([*looks, config.get("at")])
 
 
 def is_splice(config: Mapping[str, Any]) -> bool:
@@ -84,100 +88,112 @@ def is_splice(config: Mapping[str, Any]) -> bool:
 
 
 def networks(config: Mapping[str, Any]) -> list[Config]:
-    """The configurations that are trained for it: the two of a splice, else itself. ValueError for a missing key."""
-    return [config["above"], config["below"]] if is_splice(config) else [config]
+    """The configurations that are trained for it: the two of a splice, else itself."""
+    return [config["above"], config["below"]] if is_splice(config) else [dict(config)]
 
 
 def describe(config: Mapping[str, Any]) -> str:
-    """The control in a few words, as tables and plots name it. Raises ValueError for a missing key or no recipe."""
+    """The control in a few words, for tables and plots only: `control` tells controls apart."""
     if is_splice(config):
         return f"{describe(config['above'])} above t = {config['at']}, {describe(config['below'])} below"
-    recipe = config["timesteps"]
-    if recipe == "uniform":
-        name = "uniform"
-    elif not isinstance(recipe, Mapping):
-        raise ValueError(f"timesteps = {recipe!r}; need 'uniform' or a table")
-    elif "interval" in recipe:
-        name = "interval {:g} to {:g}".format(*recipe["interval"])
-        name += f", tails {recipe['tails']}" if "tails" in recipe else ""
-    elif "log_snr" in recipe:
-        name = "log-SNR {1:g} to {0:g}".format(*recipe["log_snr"])
-    else:
-        name = recipe.get("name", "equal contributions")
-    return name + (", as weight" if config["weighted"] else "")
+    drawn = words(config["timesteps"], config["dataset"])
+    if config.get("loss_weight") is None:
+        return drawn
+    weight = words(config["loss_weight"], config["dataset"])
+    return f"{weight}, as weight" if drawn == "uniform" else f"{drawn}, with {weight} as weight"
 
 
-def read_plan(plan: str | Path, budgets: str = "recorded") -> list[Config]:
-    """The configurations of a plan, by the name of a file in data/plans or by path, seed by seed.
+def words(recipe: Any, dataset: str = "") -> str:
+    """A recipe in a few words; for weights and vectors the label that a plan in data/plans gives them, or a hash."""
+    name = recipe["name"] if isinstance(recipe, Mapping) else "vector"
+    if name == "gaussian_interval":
+        options = [f", {option} {recipe[option]}" for option in ("confidence", "tails") if option in recipe]
+        return f"interval {recipe['low']:.12g} to {recipe['high']:.12g}{''.join(options)}"
+    if name == "log_snr_interval":
+        return f"log-SNR {recipe['high']:.12g} to {recipe['low']:.12g}"
+    return name if name == "uniform" else _labels().get((dataset, _json(recipe)), f"{name} {_hash(recipe)[:6]}")
 
-    `budgets` names the profile. Raises FileNotFoundError, naming the plans, and ValueError for what a plan cannot hold.
+
+def read_plan(plan: str | Path, profile: str = "recorded", claim: str = "") -> list[Config]:
+    """The configurations of a plan, a name in data/plans or a path, seed by seed; or those of its controls for a claim.
+
+    Raises FileNotFoundError, naming the plans, and ValueError, naming the file, for what a plan cannot hold.
     """
-    path = PLANS / f"{plan}.toml"
-    if not path.is_file():
-        path = Path(plan)
+    path = PLANS / f"{plan}.toml" if (PLANS / f"{plan}.toml").is_file() else Path(plan)
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in PLANS.glob("*.toml")))
         raise FileNotFoundError(f"plan = {str(plan)!r} is neither a file nor one of {known}")
+    content, _, made = _read(path), profiles.profile(profile), []
+    for dataset, seeds in content["seeds"].items():
+        for one in content["controls"]:
+            if dataset in one.get("only", [dataset]) and claim in ("", one.get("claim")):
+                try:
+                    made.append((seeds, _configuration(dataset, _json(one), profile)))
+                except (TypeError, ValueError) as error:
+                    raise ValueError(f"{path}: {one}: {error}") from error
+    return [_seeded(own, seed) for seed in range(max(content["seeds"].values())) for n, own in made if seed < n]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A plan's content, checked."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path} is no TOML: {error}") from error
-    if set(content) != {"question", "seeds", "controls"}:
-        raise ValueError(f"{path} has the keys {sorted(content)}; need question, seeds and controls")
-    seeds, controls = content["seeds"], content["controls"]
-    if not (isinstance(seeds, dict) and seeds and all(type(count) is int and count > 0 for count in seeds.values())):
-        raise ValueError(f"{path}: seeds = {seeds!r}; need a table of data sets with the number of seeds of each")
-    if not (isinstance(controls, list) and all(isinstance(control, dict) for control in controls)):
-        raise ValueError(f"{path}: controls = {controls!r}; need tables, each under [[controls]]")
-    for control in controls:
-        if ("timesteps" in control) == ("splice" in control):
-            raise ValueError(f"{path}: the control {control} needs either timesteps or splice")
-        known = _SPLICED if "splice" in control else _CONTROL
-        if unknown := set(control) - known:
-            raise ValueError(f"{path}: unknown {sorted(unknown)} in a control; known are {sorted(known)}")
-        splice = control.get("splice", {"above": "uniform", "below": "uniform", "at": 1})
-        fits = isinstance(splice, dict) and set(splice) == {"above", "below", "at"}
-        if not (fits and type(splice["at"]) is int and splice["at"] >= 0):
-            raise ValueError(f"{path}: splice = {splice}; need above, below and at, an integer >= 0")
-        if not isinstance(control.get("weighted", False), bool):
-            raise ValueError(f"{path}: weighted = {control['weighted']!r}; need true or false")
-        only = control.get("only", [])
-        if not isinstance(only, list) or not set(map(str, only)) <= set(data.NAMES):
-            raise ValueError(f"{path}: only = {only!r}; need a list of {', '.join(data.NAMES)}")
-        for name in ("size", "length"):
-            if not (type(value := control.get(name, 1)) in (int, float) and 0 < value < math.inf):
-                raise ValueError(f"{path}: {name} = {value!r}; need a number above 0")
-    return list(_configurations(content, budgets))
+        _check(dict.fromkeys(_PLAN) | content, _PLAN)
+        for one in content["controls"]:
+            _check(*((one, _SPLICE) if "splice" in one else ({"timesteps": None} | one, _CONTROL)))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return content
 
 
-def _configurations(content: Mapping[str, Any], budgets: str) -> Iterator[Config]:
-    seeds = content["seeds"]
-    for seed in range(max(seeds.values())):
-        for dataset in (name for name, count in seeds.items() if seed < count):
-            for control in content["controls"]:
-                if dataset not in control.get("only", [dataset]):
-                    continue
-                if splice := control.get("splice"):
-                    above, below = (_one(dataset, seed, {"timesteps": splice[k]}, budgets) for k in ("above", "below"))
-                    yield {"above": above, "below": below, "at": splice["at"]}
-                else:
-                    yield _one(dataset, seed, control, budgets)
+def _check(part: Config, rules: Rules) -> None:
+    for name, value in part.items():
+        need, fits = rules.get(name, (f"one of {', '.join(rules)} in its place", lambda _: False))
+        if not fits(value):
+            raise ValueError(f"{name} = {value!r}; need {need}")
 
 
-def _one(dataset: str, seed: int, control: Mapping[str, Any], budgets: str) -> Config:
-    budget = profile(budgets)
+@cache
+def _configuration(dataset: str, control: str, profile: str) -> Config:
+    """The configuration of a control (as JSON), with seed 0."""
+    one, budget = json.loads(control), profiles.profile(profile)
+    if splice := one.get("splice"):
+        sides = {k: _configuration(dataset, _json({"timesteps": splice[k]}), profile) for k in ("above", "below")}
+        return {**sides, "at": splice["at"]}
     base = {"points": budget.points, "signal": budget.signals, "image": budget.images}[data.kind_of(dataset)]
-    length = control.get("length", 1)
-    config = replace(
-        base,
-        dataset=dataset,
-        seed=seed,
-        n_train=round(base.n_train * control.get("size", 1)),
-        training=replace(
-            base.training,
-            steps=round(base.training.steps * length),
-            cooldown=round(base.training.cooldown * length),
-        ),
-    ).to_dict()
-    del config["loss_weight"], config["label"]
-    return config | {"timesteps": control["timesteps"], "weighted": control.get("weighted", False)}
+    old, length, p = base.training, one.get("length", 1), from_recipe(one["timesteps"], base.build_schedule())
+    training = replace(old, steps=round(old.steps * length), cooldown=round(old.cooldown * length))
+    looks: Config = {"timesteps": uniform(p.T), "loss_weight": p} if one.get("weighted") else {"timesteps": p}
+    n_train, course = round(base.n_train * one.get("size", 1)), tuple(round(step * length) for step in base.course)
+    return replace(base, dataset=dataset, n_train=n_train, training=training, course=course, **looks).to_dict()
+
+
+def _seeded(config: Config, seed: int) -> Config:
+    sides: Config = {side: _seeded(config[side], seed) for side in ("above", "below") if is_splice(config)}
+    return config | (sides or {"seed": seed})
+
+
+@cache
+def _labels() -> dict[tuple[str, str], str]:
+    """The labels in data/plans by data set and recipe; with a hash where two recipes of a data set share one."""
+    found: dict[tuple[str, str], str] = {}
+    for content in map(_read, sorted(PLANS.glob("*.toml"))):
+        for one in (one for one in content["controls"] if "label" in one):
+            recipe = _json(from_recipe(one["timesteps"], Schedule.linear()).recipe or one["timesteps"])
+            found |= {(dataset, recipe): one["label"] for dataset in one.get("only", content["seeds"])}
+    shared = Counter((dataset, label) for (dataset, _), label in found.items())
+    return {(d, r): f"{x} {_hash(json.loads(r))[:6]}" if shared[d, x] > 1 else x for (d, r), x in found.items()}
+
+
+@cache
+def _default() -> Config:
+    plain = {f.name: f.default for f in fields(Experiment) if f.default is not MISSING and f.name != "label"}
+    return json.loads(_json(plain | {"network": asdict(Network()), "training": asdict(TrainConfig()), "T": 1000}))
+
+
+def _json(plain: Any) -> str:
+    return json.dumps(plain, sort_keys=True)
+
+
+def _hash(plain: Any) -> str:
+    return hashlib.sha256(_json(plain).encode()).hexdigest()[:16]

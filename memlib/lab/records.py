@@ -1,20 +1,19 @@
-"""Recorded results: one JSON line per run under `data/results/`, measured, checksummed and never half-written.
+"""Recorded runs: a JSON line for each run and step in data/results/, appended in one piece and never changed.
 
-A line holds the configuration, every measure with its interval, the same measures of fresh real items and of copies
-(the floors), the loss per noise level on training and held-out items, and what it was made with. Of one seed's runs the
-first samples are kept beside it, for the data sets whose licence lets them be shown.
+A line holds the configuration, the hash of the data's content, each measure as [value, low, high], the same for the
+references (fresh real items, and the training set itself: "copycat"), the loss by timestep, and what it was made with.
 """
 
 from __future__ import annotations
 
-import gc
-import hashlib
 import io
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,248 +25,214 @@ from filelock import FileLock
 from torch import Tensor
 
 from memlib.lab import data, plans, runs
+from memlib.lab.experiment import VERSION, Experiment
 from memlib.lab.files import naming, write_atomically
-from memlib.lab.plans import Config
 from memlib.lab.provenance import provenance
-from memlib.lab.runs import Result
 from memlib.lab.sweep import sweep
-from memlib.metrics.judge import judge
+from memlib.metrics import evaluate
 from memlib.models import Spliced
 from memlib.training import loss_at
 
 RESULTS = data.DATA / "results"
-LOSS_AT = (5, 15, *range(50, 1000, 100))  # timesteps at which the loss is read
-BROKEN = 2.0  # times
-SHOWN_SEED, SHOWN, SHOWABLE = 0, 32, ("ecg5000", "emoji")
-
-Line = dict[str, Any]
+LOSS_AT = (5, 15, *range(50, 1000, 100))  # timesteps at which the loss is measured
+BROKEN = 2.0  # times: the residual noise of real data, the energy distance of uniform sampling
+SHOWN, SHOWABLE = 32, ("ecg5000", "emoji")  # samples of seed 0 that are kept, where the licence lets them be shown
+Record = dict[str, Any]
 
 
 def record(
-    configs: Iterable[Config],
-    client: Any = None,
-    *,
-    out: Path = RESULTS,
-    device: str = "cpu",
-    workers: int | None = None,
-    fleet: int | None = None,
-    progress: bool = True,
-) -> Iterator[Line]:
-    """Run those of `configs` that are not yet recorded in the folder `out`, and yield each line once it is on the disk.
+    configs: Iterable[plans.Config], client: Any = None, *, out: Path = RESULTS, device: str = "cpu",
+    workers: int | None = None, fleet: int | None = None, progress: bool = True,
+) -> Iterator[Record]:  # fmt: skip
+    """Run what is not recorded in the folder `out` for the data as they are now; yield each record once it is written.
 
-    `client`, `device`, `workers`, `fleet` and `progress` are `sweep`'s. The two networks of a splice are run if need
-    be, and splices are measured last. Raises SweepError at the end, naming the runs that failed, when all others have
-    been recorded (but no splice).
+    `client`, `device`, `workers`, `fleet` and `progress` are `sweep`'s. Splices come last. SweepError at the end names
+    the runs that failed, when all others but the splices are recorded.
     """
-    have = {line["key"] for line in read(out)}
-    todo = {name: config for config in configs if (name := plans.key(config)) not in have}
-    networks = {plans.key(part): plans.experiment(part) for config in todo.values() for part in plans.networks(config)}
-    folders: dict[str, Path] = {}
-    for result in sweep(networks.values(), client, device=device, workers=workers, fleet=fleet, progress=progress):
-        folders[name := result.experiment.label] = result.folder
-        if name in todo:
-            yield _append(out, *_measure(todo[name], result))
-    for config in todo.values():
-        if plans.is_splice(config):
-            parts = (Result.load(folders[plans.key(part)]) for part in plans.networks(config))
-            yield _append(out, *_measure(config, *parts))
+    have = {(plans.key(x["config"]), x["content"], x["version"], x["step"]) for x in read(out)}
+    content: dict[tuple, str] = {}
+    todo: dict[str, plans.Config] = {}
+    networks: dict[str, Experiment] = {}
+    for config in configs:
+        parts = [replace(plans.experiment(part), label=plans.key(part)) for part in plans.networks(config)]
+        own = () if data.kind_of(parts[0].dataset) != "points" else (parts[0].n_train, parts[0].seed)  # made for each
+        split = (parts[0].dataset, parts[0].image_size, *own)
+        content[split] = content.get(split) or parts[0].load_data().sha256
+        if any((plans.key(config), content[split], VERSION, step) not in have for step in _steps(config)):
+            todo[plans.key(config)] = config
+            networks |= {part.label: part for part in parts}
+    options: dict[str, Any] = {"device": device, "workers": workers, "fleet": fleet, "progress": progress}
+    for result in sweep(networks.values(), client, **options):
+        for made in _measure(todo[result.experiment.label], result) if result.experiment.label in todo else ():
+            yield _append(out, *made)
+    for config in filter(plans.is_splice, todo.values()):
+        results = (runs.run(networks[plans.key(part)], device=device) for part in plans.networks(config))
+        yield from (_append(out, *made) for made in _measure(config, *results))
 
 
-def read(folder: Path = RESULTS) -> list[Line]:
-    """All recorded lines, file by file; none where nothing was recorded.
-
-    A last line that a kill cut short is left out (recording goes on from there). Raises ValueError, naming file and
-    line, for any other line that is not what was written.
-    """
-    with _no_garbage_collection():
-        return [line for path in sorted(folder.glob("*.jsonl")) for line in _lines_of(path)]
+def read(folder: Path = RESULTS) -> list[Record]:
+    """All records, file by file. A last line cut short by a kill is left out; any other damaged line is named."""
+    return [line for path in sorted(folder.glob("*.jsonl")) for line in _lines(path)]
 
 
-def read_samples(line: Line, folder: Path = RESULTS) -> Tensor | None:
-    """The first samples (n, *D) of a run, float32 in the data's range, or None where none were kept.
+def keeps_samples(line: Record) -> bool:
+    """Whether the first samples of this run are kept beside its record."""
+    config = plans.networks(line["config"])[0]
+    return config["seed"] == 0 and config["dataset"] in SHOWABLE and line["step"] == config["training"]["steps"]
 
-    Raises ValueError, naming the file, where it is not what was written, OSError where it cannot be read.
-    """
-    if "samples_sha256" not in line:
-        return None
+
+def read_samples(line: Record, folder: Path = RESULTS) -> Tensor | None:
+    """The first samples (n, *D) of a run, float32 in the data's range, or None where none are kept."""
     path = folder / "samples" / f"{line['key']}.npz"
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != line["samples_sha256"]:
-        raise ValueError(f"{path} is damaged: its sha256 is not that of its line; restore it with git")
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        samples = torch.from_numpy(file["samples"])
+    if not keeps_samples(line):
+        return None
+    try:
+        with zipfile.ZipFile(path) as file:  # its read checks the CRC of all that it returns
+            samples = torch.from_numpy(np.load(io.BytesIO(file.read("samples.npy")), allow_pickle=False))
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a flipped byte can raise almost any
+        raise ValueError(f"{path} is damaged ({error}); restore it with git") from error
     return samples.float().div(127.5).sub(1) if samples.dtype == torch.uint8 else samples.float()
 
 
-def is_broken(line: Line, uniform: Line | None) -> bool:
-    """Whether a run is neither memorizing nor generalising: its residual noise is over twice real data's, or its energy
-    distance to held-out data over twice that of `uniform`, the run of equal data, seed and budget (where there is one).
-    """
-    value = {name: e[0] for name, e in line["metrics"].items()}
-    limit = math.inf if uniform is None else BROKEN * uniform["metrics"]["energy to held-out"][0]
+def is_broken(line: Record, uniform: Record | None) -> bool:
+    """Whether a run is degenerate, neither memorizing nor generalising: its residual noise is over twice real data's
+    or its energy distance to held-out data over twice that of `uniform`, the run of equal data, seed and budget."""
+    value = {name: e[0] for name, e in line["measures"].items()}
+    limit = math.inf if uniform is None else BROKEN * uniform["measures"]["energy to held-out"][0]
     return value.get("residual noise", 0.0) > BROKEN or value["energy to held-out"] > limit
 
 
-def table(lines: Iterable[Line]) -> pd.DataFrame:
-    """A row per line: what was run, and the value of each measure; the floors as "fresh: ..." and "copycat: ..."."""
+def dataset_names(lines: Sequence[Record]) -> list[str]:
+    """The data set of each record, told apart where records of one name differ in content or VERSION."""
+    found = [(plans.networks(x["config"])[0]["dataset"], x["content"][:8], x["version"]) for x in lines]
+    found = [(name, "" if data.kind_of(name) == "points" else content, v) for name, content, v in found]
+    count = Counter(name for name, *_ in set(found))
+    return [name if count[name] == 1 else f"{name}@{content}/{version}" for name, content, version in found]
+
+
+def table(lines: Iterable[Record]) -> pd.DataFrame:
+    """A row per record: what was run and each measure's value, with those of the references, "fresh: ..." and so on."""
     lines, rows = list(lines), []
-    uniform = {plans.setting(c): line for line in lines if (c := line["config"]).get("timesteps") == "uniform"}
-    for line in lines:
-        config, splice = plans.networks(line["config"])[0], plans.is_splice(line["config"])
+    peers = [(plans.setting(plans.networks(x["config"])[0]), x["content"], x["version"], x["step"]) for x in lines]
+    even = plans.control({"timesteps": {"name": "uniform"}})
+    uniform = {peer: x for peer, x in zip(peers, lines, strict=True) if plans.control(x["config"]) == even}
+    for line, peer, dataset in zip(lines, peers, dataset_names(lines), strict=True):
+        config = plans.networks(line["config"])[0]
         rows.append(
-            {"key": line["key"], "dataset": config["dataset"], "seed": config["seed"]}
-            | {"control": plans.describe(line["config"]), "splice": splice, "n_train": config["n_train"]}
-            | {"steps": config["training"]["steps"], "seconds": line["seconds"]}
-            | {"broken": is_broken(line, uniform.get(plans.setting(config)))}
-            | {name: value for name, (value, _, _) in line["metrics"].items()}
-            | {f"{kind}: {name}": e[0] for kind, floor in line["floors"].items() for name, e in floor.items()}
+            {"key": line["key"], "config": plans.key(line["config"]), "dataset": dataset, "seed": config["seed"]}
+            | {"control": plans.describe(line["config"]), "splice": plans.is_splice(line["config"])}
+            | {"n_train": config["n_train"], "steps": line["step"], "seconds": line["seconds"]}
+            | {"broken": is_broken(line, uniform.get(peer))}
+            | {name: value for name, (value, _, _) in line["measures"].items()}
+            | {f"{kind}: {name}": e[0] for kind, own in line["references"].items() for name, e in own.items()}
             | {"train loss": np.mean(line["loss"]["train"]), "held-out loss": np.mean(line["loss"]["held_out"])}
         )
     return pd.DataFrame(rows)
 
 
-def summary(lines: Iterable[Line]) -> pd.DataFrame:
-    """By data set, size, steps and control: the seeds, how many broken, and means over all. ValueError for no line."""
-    frame = table(lines)
-    if frame.empty:
+def summary(lines: Iterable[Record]) -> pd.DataFrame:
+    """By data set, size, steps and control: the number of seeds, how many are degenerate, and means over all."""
+    if not (lines := list(lines)):
         raise ValueError("nothing is recorded yet: run `python -m memlib sweep --plan NAME`")
-    groups = frame.groupby(["dataset", "n_train", "steps", "control"], sort=False)
+    # runs are averaged that are equal in all but the seed, and not those that are called the same
+    equal = [(plans.setting(plans.networks(x["config"])[0], "seed"), plans.control(x["config"])) for x in lines]
+    groups = table(lines).assign(equal=equal).groupby(["dataset", "n_train", "steps", "control", "equal"], sort=False)
     means = ["closer to train", "smoothed closer to train", "memorized", "PCA-W to train", "PCA-W to held-out"]
     means += ["energy to held-out", "residual noise", "seconds"]
     counts = groups.agg(seeds=("seed", "nunique"), broken=("broken", "sum"))
-    known = [name for name in means if name in frame]  # points have no finest scale
-    return counts.join(groups[known].mean().round(2)).sort_index()
+    known = [name for name in means if name in groups.obj]  # points have no finest scale
+    return counts.join(groups[known].mean().round(2)).sort_index().droplevel("equal")
 
 
-def _lines_of(path: Path) -> Iterator[Line]:
-    *whole, torn = path.read_bytes().split(b"\n")
-    if len(torn.partition(_SEAL)[2]) > len(_digest(b"")):  # more than a line: its newline is damaged, by no kill
-        whole.append(torn)
-    for number, text in enumerate(whole, 1):
-        sealed, _, digest = text.rpartition(_SEAL)
-        if digest != _digest(sealed):
-            raise ValueError(f"{path}, line {number} is damaged: its checksum does not fit; restore it with git")
+def _refuse(constant: str) -> float:
+    raise ValueError(f"it holds {constant}")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
+_FIELDS = {"key", "step", "config", "content", "version", "measures", "references", "loss"}
+
+
+def _lines(path: Path) -> Iterator[Record]:
+    for number, text in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:
-            yield _DECODER.decode(sealed.decode() + "}")
-        except (ValueError, RecursionError) as error:  # sealed, but not by `record`
-            raise ValueError(f"{path}, line {number}: {error}") from error
+            line = _DECODER.decode(text.decode())
+            if missing := _FIELDS - set(line):
+                raise ValueError(f"it lacks {sorted(missing)}")
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValueError(f"{path}, line {number} is damaged: {error}; restore it with git") from error
+        yield line
 
 
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Many lists and no garbage: looking for it would take two thirds of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+def _steps(config: plans.Config) -> list[int]:
+    """The training steps at which a run is recorded."""
+    first, *others = plans.networks(config)
+    return sorted({first["training"]["steps"], *(() if others else first["course"])})
 
 
-_SEAL = b', "sha256": "'
-
-
-def _measure(config: Config, *parts: Result) -> tuple[Line, Tensor]:
-    """The line of a run, or of the splice of two, and its samples. Measured where it was trained, if that is here."""
-    described, history, samples = parts[0].experiment, parts[0].history, parts[0].samples
-    dataset = described.load_data()
+def _measure(config: plans.Config, *parts: runs.Result) -> Iterator[tuple[Record, Tensor]]:
+    """The records of a run, or of a splice of two, with its samples; measured where it was trained, if that is here."""
+    described, history = parts[0].experiment, parts[0].history
+    dataset, seed, last = described.load_data(), described.seed, described.training.steps
+    split = (described.dataset, described.n_train, seed, described.image_size, dataset.sha256)
     where = history["device"] if torch.cuda.is_available() else "cpu"
-    denoiser, *below = (part.denoiser(where) for part in parts)
-    if below:
-        denoiser = Spliced(denoiser, *below, config["at"])
-        samples = runs.draw(denoiser, described, dataset)
-        history = history | {"seconds": 0.0, "fleet": 1, "loss": []}  # it trained nothing
-    schedule = described.build_schedule()
-    generator = torch.Generator().manual_seed(described.seed)
-    losses = {
-        part: loss_at(denoiser, items, schedule, LOSS_AT, generator=generator).mean(1).tolist()
-        for part, items in (("train", dataset.train), ("held_out", dataset.held_out))
-    }
-    floors = _floors(described.dataset, described.n_train, described.seed, described.image_size, len(samples))
-    line = {
-        "key": plans.key(config),
-        "config": config,
-        "data_sha256": dataset.sha256,
-        "metrics": _judged(samples, dataset, described.seed),
-        "floors": floors,
-        "loss": {"t": list(LOSS_AT), **losses, "in_training": _mean_over_readings(history["loss"])},
-        "seconds": round(history["seconds"], 1),
-        "fleet": history["fleet"],
-        "device": history["device"],
-        "precision": history["precision"],
-        **provenance(),
-    }
-    return line, samples
+    for step in _steps(config):
+        denoiser, *below = (part.denoiser(where, **({"step": step} if step < last else {})) for part in parts)
+        samples = parts[0].samples
+        if below or step < last:
+            denoiser = Spliced(denoiser, below[0], config["at"]) if below else denoiser
+            samples = runs.draw(denoiser, described, dataset)
+        asked = (described.build_schedule(), LOSS_AT)
+        generator = torch.Generator().manual_seed(seed)
+        sides = {"train": dataset.train, "held_out": dataset.held_out}
+        loss = {k: loss_at(denoiser, x, *asked, generator=generator).mean(1).tolist() for k, x in sides.items()}
+        readings = [x for at, x in zip(history["step"], history["loss"], strict=True) if at <= step]
+        bands = [[x for x in band if x is not None] for band in zip(*readings, strict=True) if not below]
+        means = [_short(sum(band) / len(band)) if band else None for band in bands]  # None where nothing was drawn
+        line = {"key": plans.record_key(config, dataset.sha256), "step": step, "config": config}
+        line |= {"content": dataset.sha256, "version": VERSION, "measures": _evaluate(samples, dataset, seed)}
+        line |= {"references": _references(*split, len(samples))}
+        line |= {"loss": {"t": list(LOSS_AT), **loss, "in_training": means}}
+        line |= {"seconds": 0.0 if below else round(history["seconds"] * step / last, 1)}  # a splice trained nothing
+        line |= {"fleet": 1 if below else history["fleet"]} | {k: history[k] for k in ("device", "precision")}
+        yield line | provenance(), samples
 
 
 @lru_cache
-def _floors(dataset: str, n_train: int, seed: int, image_size: int, n: int) -> dict[str, Any]:
-    """What the measures say of n fresh real items (or all, up to 512), and of the training items, over and over."""
-    found = data.load(dataset, n_train, seed=seed, image_size=image_size)
+def _references(name: str, n_train: int, seed: int, image_size: int, content: str, n: int) -> dict[str, Any]:
+    """The measures of n fresh real items (or all, up to 512), and of the training items, repeated, for this content."""
+    found = data.load(name, n_train, seed=seed, image_size=image_size)
     copies = found.train.repeat(-(-n // n_train), *[1] * (found.train.ndim - 1))[:n]
-    return {kind: _judged(x, found, seed) for kind, x in (("fresh", found.fresh[:n]), ("copycat", copies))}
+    return {kind: _evaluate(x, found, seed) for kind, x in (("fresh", found.fresh[:n]), ("copycat", copies))}
 
 
-def _judged(samples: Tensor, dataset: data.Dataset, seed: int) -> dict[str, list[float]]:
+def _evaluate(samples: Tensor, dataset: data.Dataset, seed: int) -> dict[str, list[float]]:
     generator = torch.Generator().manual_seed(seed)
-    readings = judge(samples, dataset.train, dataset.held_out, generator=generator)
-    return {name: [_short(x) for x in (e.value, e.low, e.high)] for name, e in readings.items()}
-
-
-def _mean_over_readings(readings: list[list[float | None]]) -> list[float | None]:
-    """Per band; None in a band where nothing was ever drawn."""
-    known = ([x for x in band if x is not None] for band in zip(*readings, strict=True))
-    return [_short(sum(band) / len(band)) if band else None for band in known]
+    measures = evaluate(samples, dataset.train, dataset.held_out, generator=generator)
+    return {name: [_short(x) for x in (e.value, e.low, e.high)] for name, e in measures.items()}
 
 
 def _short(x: float) -> float:
     return float(f"{x:.6g}")
 
 
-def _append(folder: Path, line: Line, samples: Tensor) -> Line:
-    """The samples first, where they are kept, then the line that vouches for them; where another process was faster
-    with the same run, nothing, and its line is returned. Raises OSError naming the path."""
-    described = plans.networks(line["config"])[0]
-    path = folder / f"{described['dataset']}.jsonl"
+def _append(folder: Path, line: Record, samples: Tensor) -> Record:
+    """Write the samples that are kept, then the line; or return the line if another process recorded the same run."""
+    path = folder / f"{plans.networks(line['config'])[0]['dataset']}.jsonl"
+    text = json.dumps(line, allow_nan=False).encode() + b"\n"
     (folder / "samples").mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f".{path.name}.lock"):
-        before = path.read_bytes() if path.exists() else b""
-        whole = before[: before.rfind(b"\n") + 1]  # without what a kill left half-written
-        if b'{"key": "%s"' % line["key"].encode() in whole:
-            return next(there for there in _lines_of(path) if there["key"] == line["key"])
-        if described["seed"] == SHOWN_SEED and described["dataset"] in SHOWABLE:
-            content = _packed(samples[:SHOWN], image=samples.ndim == 4)
-            write_atomically(folder / "samples" / f"{line['key']}.npz", content)
-            line = line | {"samples_sha256": hashlib.sha256(content).hexdigest()}
-        sealed = json.dumps(line, allow_nan=False).encode()[:-1]
-        with naming(path), path.open("ab") as file:
-            file.truncate(len(whole))
-            file.write(sealed + _SEAL + _digest(sealed) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+    with FileLock(folder / f".{path.name}.lock"), naming(path), path.open("ab") as file:
+        for there in _lines(path):
+            if (there["key"], there["step"]) == (line["key"], line["step"]):
+                return there
+        if keeps_samples(line):
+            samples, packed = samples[:SHOWN], io.BytesIO()
+            bytes_ = samples.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+            np.savez_compressed(packed, samples=(bytes_ if samples.ndim == 4 else samples.half()).numpy())
+            write_atomically(folder / "samples" / f"{line['key']}.npz", packed.getvalue())
+        file.truncate(path.read_bytes().rfind(b"\n") + 1)  # without what a kill left half-written
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     return line
-
-
-def _digest(sealed: bytes) -> bytes:
-    return hashlib.sha256(sealed).hexdigest()[:16].encode() + b'"}'
-
-
-def _packed(samples: Tensor, image: bool) -> bytes:
-    content = io.BytesIO()
-    small = samples.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8) if image else samples.half()
-    np.savez_compressed(content, samples=small.numpy())
-    return content.getvalue()
-
-
-def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} in a recorded line; every number must be finite")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    return number if math.isfinite(number) else _refuse(text)  # 1e999 is read as infinity
-
-
-# made once: reading is mostly this
-_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)

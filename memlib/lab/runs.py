@@ -1,36 +1,39 @@
-"""From an Experiment to its Result: trained, sampled, kept, resumable, alone or several at once.
+"""From an Experiment to its Result: trained, sampled and stored, alone or as one of a fleet.
 
-A run's folder under `runs/` (or `MEMLIB_RUNS`) is named by a hash of all that its numbers depend on: the description,
-the training items, the precision and the code. Asked for again it is read; cut off, or failed for want of disk or
-memory, it goes on from its last checkpoint.
+A run is one file, KEY.pt in `runs_folder()`. Asked for again, it is read; cut off, it goes on from its checkpoint.
 """
 
 from __future__ import annotations
 
-import json
-import os
+import hashlib
+import io
+import threading
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from filelock import FileLock
 from torch import Tensor, nn
 
 from memlib import samplers, training
-from memlib.devices import check_device, send
-from memlib.lab import checkpoint, data, download, fleet
+from memlib.devices import check_device
+from memlib.lab import data, fleet
 from memlib.lab.experiment import Experiment
-from memlib.lab.files import write_atomically
+from memlib.lab.files import folder_from, home, write_atomically
+from memlib.lab.graphs import send
 
-RUNS = data.DATA.parent / "runs"  # unless MEMLIB_RUNS says otherwise
-CHECKPOINT, CHECKPOINT_SECONDS = "checkpoint", 30
-BANDS = 10  # equal bands of t in which the loss is read, low noise first
-READINGS = 50  # readings of the training loss over a run
+CHECKPOINT_SECONDS = 30
+BANDS = 10  # equal bands of t in which the history holds the loss, low noise first
+READINGS = 50  # of the loss over a run
+
+_alone = threading.RLock()  # networks are initialised from torch's global generator: one thread at a time
+Members = dict[Path, tuple[Experiment, data.Dataset]]  # by the file of the run
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,56 +41,60 @@ class Result:
     """A finished run."""
 
     experiment: Experiment
-    folder: Path
+    path: Path
     samples: Tensor
-    """(n_samples, *D) on the CPU, from the averaged weights."""
+    """(n_samples, *D) on the CPU, from the averaged weights after the last step."""
     history: dict[str, Any]
     """step: (r,) and loss: (r, BANDS), the mean training loss per band since the last reading (None where nothing was
     drawn); fleet, the number trained together; seconds, the training's over that number; device, precision, torch."""
+    steps: tuple[int, ...]
+    """Those whose averaged weights are stored: the experiment's `course` and the last."""
 
     @classmethod
-    def load(cls, folder: Path | str) -> Result:
-        """Read a run's folder. Raises FileNotFoundError where it holds none, and ValueError where a run was damaged,
-        which is removed, so that it can be made again."""
-        folder = Path(folder)
-        for name in ("experiment.json", download.SUMS):  # a folder without them is not memlib's to remove
-            if not (folder / name).is_file():
-                raise FileNotFoundError(f"folder = {folder} holds no finished run (no {name})")
-        download.verify(folder, FILES)
+    def load(cls, path: Path | str) -> Result:
+        """Read a run's file. Raises ValueError, naming it, for a file that is damaged or holds no run."""
+        kept = _read(path := Path(path))
         try:
-            experiment = Experiment.from_dict(json.loads((folder / "experiment.json").read_text()))
-            history = json.loads((folder / "history.json").read_text())
-            samples = load((folder / "samples.safetensors").read_bytes())["samples"]
-        except (SafetensorError, ValueError, KeyError, TypeError) as error:  # the hashes fit: no run of memlib's
-            raise ValueError(f"{folder} holds files that are none of a run ({error}); delete the folder") from error
-        return cls(experiment, folder, samples, history)
+            own = Experiment.from_dict(kept["experiment"])
+            return cls(own, path, kept["samples"], kept["history"], tuple(kept["weights"]))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} holds no run ({error!r})") from error
 
-    def denoiser(self, device: str = "cpu") -> nn.Module:
-        """The trained network with averaged weights, to sample from. Raises ValueError where they were damaged."""
-        path = download.verify(self.folder, FILES) / "weights.safetensors"  # read later than the rest
+    def denoiser(self, device: str | torch.device = "cpu", step: int | None = None) -> nn.Module:
+        """The network with the averaged weights that it had after `step`, one of `steps` (by default the last)."""
+        if step is not None and step not in self.steps:
+            raise ValueError(f"step = {step} is not stored; choose one of {self.steps}, or name it in `course`")
         network = self.experiment.network.build(tuple(self.samples.shape[1:]))
-        try:
-            network.load_state_dict(load(path.read_bytes()))
-        except (SafetensorError, RuntimeError) as error:  # RuntimeError: other tensors than the network's
-            raise ValueError(f"{path} holds no weights of this run ({error}); delete the folder") from error
+        network.load_state_dict(_read(self.path)["weights"][self.steps[-1] if step is None else step])
         return network.eval().requires_grad_(False).to(device)
 
-
-FILES = ("experiment.json", "history.json", "samples.safetensors", "weights.safetensors")
+    def samples_at(self, step: int, n: int | None = None, device: str | torch.device = "cpu") -> Tensor:
+        """(n, *D) samples of the network as it was after `step`, from the same noise as `samples`."""
+        own = replace(self.experiment, n_samples=n or self.experiment.n_samples)
+        return draw(self.denoiser(device, step), own, own.load_data(), device)
 
 
 def runs_folder() -> Path:
-    """Where runs are kept: `MEMLIB_RUNS`, else `runs/` of the clone."""
-    return Path(os.environ.get("MEMLIB_RUNS") or RUNS)
+    """Where runs are stored: MEMLIB_RUNS, else `runs/` of the clone or of the user's cache folder."""
+    return folder_from("MEMLIB_RUNS") or home() / "runs"
+
+
+def draw(
+    denoiser: nn.Module, experiment: Experiment, dataset: data.Dataset, device: str | torch.device | None = None
+) -> Tensor:
+    """The samples (n_samples, *D) that this experiment takes from a denoiser, its own or another."""
+    return samplers.sample(
+        denoiser, experiment.build_schedule(), dataset.train.shape[1:], experiment.n_samples,
+        seed=experiment.seed, steps=experiment.sampler_steps, device=device, clip=dataset.clip,
+    )  # fmt: skip
 
 
 def run(
     experiment: Experiment, *, device: str | torch.device = "cpu", on_step: Callable[[int], None] = lambda step: None
 ) -> Result:
-    """Train, sample and keep; or read what was kept, or go on where a run was cut off.
+    """Train, sample and store; or read what was stored, or go on where a run was cut off.
 
-    `on_step` is told the number of steps done. Of two processes that ask for the same run one works, the other waits.
-    Raises what loading the data and training raise, and OSError naming the path where the disk cannot be written.
+    `on_step` is told the number of steps done. Of several processes that ask for one run, one works, the others wait.
     """
     return run_fleet([experiment], device=device, on_step=on_step)[0]
 
@@ -98,129 +105,143 @@ def run_fleet(
     device: str | torch.device = "cpu",
     on_step: Callable[[int], None] = lambda step: None,
 ) -> list[Result]:
-    """`run` for several that are alike: those not yet kept are trained together, as one fleet (see `train_fleet`).
+    """`run` for several that are `alike`: those not yet stored are trained together, as one fleet (see `train_fleet`).
 
-    A run is kept under the same name as if it had been alone, and its numbers are those up to rounding, which is coarse
-    in bfloat16. Raises ValueError, too, for experiments that are not `alike`; if one fails, none is kept.
+    Each is stored under the name that it has alone, and its numbers are those up to rounding, which is coarse in
+    bfloat16. If one fails, none is stored.
     """
     if any(experiment.alike() != experiments[0].alike() for experiment in experiments):
-        raise ValueError(
-            "experiments differ in data set, image size, T, schedule, network or training; need one of each"
-        )
-    members, folders = {}, []
+        raise ValueError("experiments differ in data set, image size, T, schedule, network, training or course")
+    folder, device, paths = runs_folder(), check_device(device), []
+    members: Members = {}
     for experiment in experiments:
         dataset = experiment.load_data()
-        folders.append(runs_folder() / experiment.key(dataset, device))
-        members[folders[-1]] = (experiment, dataset)
+        paths.append(folder / f"{experiment.key(dataset.sha256)}.pt")
+        members[paths[-1]] = experiment, dataset
+    folder.mkdir(parents=True, exist_ok=True)
+    name = hashlib.sha256("".join(path.stem for path in sorted(members)).encode()).hexdigest()[:16]
+    checkpoint = folder / f"{name}.checkpoint"
+    found: dict[Path, Result | None] = {}
+    with ExitStack() as stack:
+        for path in sorted(members):  # all who ask take the locks in this order, so that no two wait for each other
+            found[path] = _stored(path)
+            if found[path] is None:
+                stack.enter_context(FileLock(path.with_suffix(".lock")))
+                found[path] = _stored(path, locked=True)  # another process may have made it meanwhile
+        if left := [path for path, result in found.items() if result is None]:
+            stack.enter_context(_alone)
+            stack.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(1)  # two OpenMP threads on a shared machine are slower, and change the last digits
+            saved = _saved(checkpoint, {path.stem for path in left}, device)
+            trained = left if saved is None else [folder / f"{member}.pt" for member in saved["members"]]
+            try:
+                made = _train({path: members[path] for path in trained}, checkpoint, saved, device, on_step)
+            except FloatingPointError:  # from its checkpoint it would diverge again
+                checkpoint.unlink(missing_ok=True)
+                raise
+            for path in left:
+                _write(path, made[path])
+                found[path] = Result.load(path)
+        with suppress(OSError):
+            checkpoint.unlink()
+    kept = [result for path in paths if (result := found[path])]
+    return [replace(result, experiment=own) for own, result in zip(experiments, kept, strict=True)]
 
-    def gather(left: Sequence[Path], works: dict[Path, Path]) -> None:
-        """Take the lock of each folder that is not there yet, then fill them all."""
-        if not left:
-            return _fill({works[folder]: members[folder] for folder in works}, device, on_step)
 
-        def build(work: Path) -> None:
-            works[left[0]] = work
-            gather(left[1:], works)
-
-        download.obtain(left[0], FILES, build, keep=CHECKPOINT)
-        if left[0] not in works:
-            gather(left[1:], works)
-
-    gather(sorted(members), {})  # all who ask take the locks in this order, so that no two wait for each other
-    kept = [Result.load(folder) for folder in folders]
-    return [replace(result, experiment=own) for own, result in zip(experiments, kept, strict=True)]  # with its label
-
-
-Members = dict[Path, tuple[Experiment, data.Dataset]]  # by the folder in which a run is being made
-
-
-def _fill(members: Members, device: str | torch.device, on_step: Callable[[int], None]) -> None:
-    if all((work / name).exists() for work in members for name in FILES):
-        return  # the fleet was killed when its folders were whole, and some not yet renamed
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # two OpenMP threads on a shared machine are slower, and change the last digits
+def _stored(path: Path, locked: bool = False) -> Result | None:
     try:
-        _make(members, device, on_step)
-    except FloatingPointError:  # going on from the checkpoint, it would diverge again
-        for work in members:
-            (work / CHECKPOINT).unlink(missing_ok=True)
-        raise
-    finally:
-        torch.set_num_threads(threads)
+        return Result.load(path)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        if locked:  # else another process may be making it anew
+            warnings.warn(f"{error}; the run is made again", stacklevel=4)
+            path.unlink()
+        return None
 
 
-def _make(members: Members, device: str | torch.device, on_step: Callable[[int], None]) -> None:
-    histories, networks = _train(members, device, on_step)
-    for (work, (experiment, dataset)), history, ema in zip(members.items(), histories, networks, strict=True):
-        samples = draw(ema, experiment, dataset, device)
-        weights = {name: tensor.cpu() for name, tensor in ema.state_dict().items()}
-        write_atomically(work / "experiment.json", json.dumps(experiment.to_dict()))
-        write_atomically(work / "history.json", json.dumps(history))
-        write_atomically(work / "samples.safetensors", save({"samples": samples}))
-        write_atomically(work / "weights.safetensors", save(weights))
+def _saved(checkpoint: Path, left: set[str], device: torch.device) -> dict[str, Any] | None:
+    """A checkpoint's content, unless it is of other runs or of another device. It may be of more runs than are left: a
+    fleet that was killed while it wrote its files is trained to its end again, together, to the same bits."""
+    try:
+        saved = _read(checkpoint)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        warnings.warn(f"{error}; training begins anew", stacklevel=4)
+        return None
+    return saved if saved["device"] == device.type and left <= set(saved["members"]) else None
 
 
-def draw(
-    denoiser: nn.Module, experiment: Experiment, dataset: data.Dataset, device: str | torch.device | None = None
-) -> Tensor:
-    """The samples (n_samples, *D) that this experiment takes from a denoiser, whether its own or another."""
-    return samplers.sample(
-        denoiser, experiment.build_schedule(), dataset.train.shape[1:], experiment.n_samples,
-        seed=experiment.seed, steps=experiment.sampler_steps, device=device, clip=dataset.clip,
-    )  # fmt: skip
+def _read(path: Path) -> Any:
+    """What torch.save wrote. Raises ValueError for a damaged file: torch compares no checksum, and would not see a
+    flipped bit in a weight."""
+    content = io.BytesIO(path.read_bytes())
+    try:
+        if member := zipfile.ZipFile(content).testzip():
+            raise ValueError(f"the checksum of {member} does not fit")
+        content.seek(0)
+        return torch.load(content, map_location="cpu", weights_only=True)
+    except Exception as error:  # of many kinds, as any byte may be wrong
+        raise ValueError(f"{path} is damaged ({str(error).partition('. ')[0]})") from error
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    packed = io.BytesIO()
+    torch.save(content, packed)
+    write_atomically(path, packed.getvalue())
 
 
 def _train(
-    members: Members, device: str | torch.device, on_step: Callable[[int], None]
-) -> tuple[list[dict], list[nn.Module]]:
-    """A history and a network with averaged weights for each member; on a CPU a single one is trained by `train`."""
+    members: Members, checkpoint: Path, saved: Any, device: torch.device, on_step: Callable[[int], None]
+) -> dict[Path, dict[str, Any]]:
+    """The content of each member's file; on a CPU a single one is trained by `train`."""
     experiments, datasets = zip(*members.values(), strict=True)
-    first, size, device = experiments[0], len(experiments), check_device(device)
-    alone = size == 1 and device.type == "cpu"
-    path, state, history = next(iter(members)) / CHECKPOINT, None, {"step": [], "loss": [], "seconds": 0.0}
-    names = [work.name for work in members]  # of the runs, by their keys
-    if path.exists():
-        try:
-            content = checkpoint.read(path)
-        except ValueError as error:
-            warnings.warn(f"{error}; the run begins anew", stacklevel=2)
-        else:
-            if content["members"] == names and content["device"] == device.type:  # else it is of another fleet
-                state, history = content["state"], content["history"]
+    first, size = experiments[0], len(experiments)
+    alone, last = size == 1 and device.type == "cpu", first.training.steps
+    if saved is None:
+        saved = {"members": [path.stem for path in members], "device": device.type, "state": None, "seconds": 0.0}
+        saved |= {"step": [], "loss": [], "sums": torch.zeros(2, size, BANDS), "weights": [{} for _ in members]}
     networks = [e.network.build(tuple(d.train.shape[1:]), e.seed) for e, d in members.values()]
+    x0s, timesteps = [dataset.train for dataset in datasets], [e.timesteps for e in experiments]
     generators = [torch.Generator().manual_seed(experiment.seed) for experiment in experiments]
-    common = {"schedule": first.build_schedule(), "config": first.training, "device": device, "state": state}
+    weights = [None if e.loss_weight is None else e.loss_weight.effective_weight() for e in experiments]
+    common: dict[str, Any] = {"config": first.training, "device": device, "state": saved["state"]}
+    steps: Any
     if alone:
-        steps = training.train(
-            networks[0], datasets[0].train, timesteps=first.timesteps, generator=generators[0],
-            loss_weight=first.loss_weight, **common,
-        )  # fmt: skip
+        common |= {"generator": generators[0], "loss_weight": weights[0]}
+        steps = training.train(networks[0], x0s[0], first.build_schedule(), timesteps[0], **common)
     else:
-        steps = fleet.train_fleet(
-            networks, [dataset.train for dataset in datasets], timesteps=[e.timesteps for e in experiments],
-            generators=generators, loss_weights=[e.loss_weight for e in experiments], **common,
-        )  # fmt: skip
+        common |= {"generators": generators, "loss_weights": weights}
+        steps = fleet.train_fleet(networks, x0s, first.build_schedule(), timesteps, **common)
 
-    every = max(1, first.training.steps // READINGS)
-    total, count = torch.zeros(2, size, BANDS, device=device)
-    started = saved = time.monotonic()
+    every, emas, seconds = max(1, last // READINGS), networks, 0.0
+    total, count = sums = saved["sums"].to(device)  # since the last reading: of the losses, and how many they were
+    started = written = time.monotonic()
     for step in steps:
         band = send(step.t.reshape(size, -1) * BANDS // step.T, device)
         total.scatter_add_(1, band, step.losses.float().reshape(size, -1))
         count.scatter_add_(1, band, torch.ones_like(band, dtype=count.dtype))
-        if step.step % every == 0 or step.step == first.training.steps:
-            history["step"].append(step.step)
+        if step.step % every == 0 or step.step == last:
             means = zip((total / count).tolist(), count.tolist(), strict=True)
-            history["loss"].append([[m if n else None for m, n in zip(*row, strict=True)] for row in means])
-            total.zero_(), count.zero_()
-            if time.monotonic() - saved > CHECKPOINT_SECONDS and step.step < first.training.steps:
-                seconds = history["seconds"] + time.monotonic() - started
-                content = {"members": names, "device": device.type, "state": step.state()}
-                checkpoint.write(path, content | {"history": history | {"seconds": seconds}})
-                saved = time.monotonic()
+            saved["loss"].append([[m if n else None for m, n in zip(*row, strict=True)] for row in means])
+            saved["step"].append(step.step)
+            sums.zero_()
+        emas = [step.ema] if alone else step.emas
+        if step.step in (*first.course, last):
+            for kept, ema in zip(saved["weights"], emas, strict=True):
+                kept[step.step] = {name: tensor.to("cpu", copy=True) for name, tensor in ema.state_dict().items()}
+        seconds = saved["seconds"] + time.monotonic() - started
+        due = time.monotonic() - written > CHECKPOINT_SECONDS and step.step < last
+        if due or (size > 1 and step.step == last - 1):  # the last one, for a kill between two members' files
+            _write(checkpoint, saved | {"state": step.state(), "sums": sums, "seconds": seconds})
+            written = time.monotonic()
         on_step(step.step)
-    history["seconds"] = (history["seconds"] + time.monotonic() - started) / size
-    precision = first.training.precision_on(device)
-    history |= {"fleet": size, "device": str(device), "precision": precision, "torch": torch.__version__}
-    losses = zip(*history["loss"], strict=True)
-    return [history | {"loss": own} for own in losses], [step.ema] if alone else step.emas
+    history = {"step": saved["step"], "fleet": size, "seconds": seconds / size, "device": str(device)}
+    history |= {"precision": first.training.precision_on(device), "torch": str(torch.__version__)}
+    made = {}
+    for k, (path, (own, dataset)) in enumerate(members.items()):
+        made[path] = {"experiment": own.to_dict(), "content": dataset.sha256, "weights": saved["weights"][k]}
+        made[path] |= {"history": history | {"loss": [row[k] for row in saved["loss"]]}}
+        made[path] |= {"samples": draw(emas[k], own, dataset, device)}
+    return made

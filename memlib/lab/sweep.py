@@ -1,19 +1,22 @@
-"""Many experiments, on the cores of this machine or on a cluster: results as they come."""
+"""Many experiments, on the cores of this machine or on a cluster: results as they come, by dask.distributed."""
 
 from __future__ import annotations
 
+import ast
+import logging
 import math
-import multiprocessing
 import os
 import queue
-import threading
+import sys
+import tempfile
+import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+import uuid
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,16 +27,12 @@ from memlib.lab.data import kind_of
 from memlib.lab.experiment import Experiment
 from memlib.lab.runs import Result, run_fleet, runs_folder
 
-DEATHS = 3  # local processes that one run may take down before it is given up
-
 FLEET = {"cpu": 8, "cuda": 16}  # networks trained together where that is faster (tests/benchmarks/RESULTS.md)
+TELL_SECONDS = 0.5  # between a worker's words on how far it is
 
 Group = tuple[int, ...]  # runs that are trained together, by their place in the sweep
-Steps = MutableSequence[int]  # done, a number for each run
-Finished = Iterator[tuple[Group, Callable[[], list[str]]]]  # and what returns their folders or raises as they did
-
-_alone = threading.Lock()  # one fleet at a time in a process: networks are initialised from torch's global generator
-_steps: Any = {}  # in a local process: the Steps of its sweep, in memory that all processes share
+Tell = Callable[[Sequence[int], int], None]  # a group has done so many steps
+Finished = Generator[tuple[Group, Callable[[], list[str]]], None, None]  # and what returns its files or raises
 
 
 class SweepError(RuntimeError):
@@ -51,20 +50,17 @@ def sweep(
 ) -> Iterator[Result]:
     """Run all `experiments`, yield each Result as it is finished, and show one bar over all their training steps.
 
-    Without a client: on the CPU in as many processes, of one thread each, as there are cores (or `workers`); on a GPU
-    one after another. In a script, call this under `if __name__ == "__main__":`, since the processes are spawned.
-
-    With a `dask.distributed.Client`: as tasks on its workers. They need memlib, and must share the caller's folder of
-    runs (`MEMLIB_RUNS`, else `runs/` of the clone) and, where it is set, `MEMLIB_DATA`, at the same paths. A worker
-    trains one network or fleet at a time; start it with one thread. The bar moves as runs end.
+    The runs go to the workers of `client`, a `dask.distributed.Client`; they need memlib and, at the same paths, the
+    caller's folder of runs and MEMLIB_DATA; start each with one thread. Without a client they go to `workers` on this
+    machine: by default one per core, for a GPU one. A single one is this process; several are processes of their own,
+    so a script must call `sweep` under `if __name__ == "__main__":`.
 
     Runs that are alike are trained up to `fleet` at once (`run_fleet`), by default where that is faster: points and
-    signals, and on a GPU images too, but each alone on a cluster, whose size is not known. 1 trains each alone.
+    signals, and on a GPU images, but each alone on a client, whose size is not known. 1 trains each alone.
 
-    A run whose process or worker is killed goes on elsewhere from its last checkpoint; the other runs do not notice.
-    One failed run does not lose the others: a fleet that failed is run again one by one, SweepError at the end names
-    what failed then, and so a run that took down three processes, or more workers than the cluster allows
-    (KilledWorker). Raises ValueError for `workers` with a client, and for `workers` or a `fleet` below 1.
+    If a worker is killed, its run goes on elsewhere from the last checkpoint; if the sweep is killed, its workers exit.
+    One failed run does not lose the others: a fleet that failed is run again one by one, and SweepError at the end
+    names each run that failed then, or that took down too many workers (KilledWorker).
     """
     if client is not None and workers is not None:
         raise ValueError(f"workers = {workers} counts local processes, but the runs go to the client's workers")
@@ -74,44 +70,48 @@ def sweep(
     todo = list(experiments)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     kind = torch.device(device).type
-    workers = min(len(todo), workers if workers is not None else cores if kind == "cpu" else 1)
-    waiting = _groups(todo, kind, 1 if client is not None and fleet is None else fleet, max(1, workers))
-    steps = multiprocessing.get_context("spawn").RawArray("q", len(todo))
-    total = sum(experiment.training.steps for experiment in todo)
-    failures: list[str] = []
-    with tqdm(total=total, desc=f"training {len(todo)} networks", unit="step", disable=not progress) as bar:
+    workers = max(1, min(len(todo), workers or (cores if kind == "cpu" else 1)))
+    groups = _groups(todo, kind, 1 if client is not None and fleet is None else fleet, workers)
+    done, failures = [0] * len(todo), []
+    with ExitStack() as stack:
+        total = sum(own.training.steps for own in todo)
+        bar = stack.enter_context(tqdm(total=total, desc=f"{len(todo)} runs", unit="step", disable=not progress))
+
+        def tell(group: Sequence[int], step: int) -> None:
+            for i in group:
+                done[i] = step
+            bar.update(sum(done) - bar.n)
+
+        if client is None and workers > 1 and len(groups) > 1:
+            _check_main()
+            client = stack.enter_context(_local(min(workers, len(groups))))
         bar.set_postfix(failed=0)
-        while waiting:
-            groups, waiting = waiting, []
-            if client is not None:
-                finished = _on_cluster(todo, groups, device, steps, bar, client)
-            elif workers > 1:
-                finished = _on_cores(todo, groups, device, steps, bar, workers)
-            else:
-                finished = _in_turn(todo, groups, device, steps, bar)
-            with closing(finished):
-                for group, outcome in finished:
-                    try:
-                        kept = [Result.load(folder) for folder in outcome()]
-                    except Exception as error:
-                        if len(group) > 1:
-                            waiting += [(i,) for i in group]
-                            _tell(steps, group, 0)
-                            continue
-                        first = todo[group[0]]
-                        failures.append(f"{first.label or first.dataset}: {traceback.format_exc()}")
-                        error.__traceback__ = None  # it would keep this frame alive, and with it a future
-                        bar.set_postfix(failed=len(failures))
-                    else:
-                        for i, result in zip(group, kept, strict=True):
-                            yield replace(result, experiment=todo[i])  # with this call's label
+        while groups:
+            again: list[Group] = []
+            finished = (_in_turn if client is None else _on_client)(todo, groups, device, tell, client)
+            for group, outcome in stack.enter_context(closing(finished)):
+                try:
+                    kept = [Result.load(path) for path in outcome()]
+                except Exception as error:
+                    if len(group) > 1:
+                        again += [(i,) for i in group]
+                        tell(group, 0)
+                        continue
+                    first = todo[group[0]]
+                    failures.append(f"{first.label or first.dataset}: {traceback.format_exc()}")
+                    error.__traceback__ = None  # it would keep this frame alive, and with it a future
+                    bar.set_postfix(failed=len(failures))
+                    kept = []
+                tell(group, todo[group[0]].training.steps)
+                for i, result in zip(group, kept, strict=False):
+                    yield replace(result, experiment=todo[i])  # with this call's label
+            groups = again
     if failures:
         raise SweepError(f"{len(failures)} of {len(todo)} runs failed:\n" + "\n".join(failures))
 
 
 def _groups(todo: Sequence[Experiment], kind: str, fleet: int | None, workers: int) -> list[Group]:
-    """Those alike together, in groups of about equal size, as many as keep all workers, on this kind of device, busy to
-    the end."""
+    """Those alike together, in groups of about equal size that keep all workers busy to the end."""
     alike: dict[tuple, list[int]] = {}
     for i, experiment in enumerate(todo):
         alike.setdefault(experiment.alike(), []).append(i)
@@ -124,112 +124,85 @@ def _groups(todo: Sequence[Experiment], kind: str, fleet: int | None, workers: i
     return sorted(groups)
 
 
-def _in_turn(todo: Sequence[Experiment], groups: Sequence[Group], device: str, steps: Steps, bar: tqdm) -> Finished:
+def _in_turn(todo: Sequence[Experiment], groups: Sequence[Group], device: str, tell: Tell, client: None) -> Finished:
     for group in groups:
-
-        def outcome(group: Group = group) -> list[str]:
-            def tell(step: int) -> None:
-                _tell(steps, group, step)
-                bar.update(sum(steps) - bar.n)
-
-            return [str(r.folder) for r in run_fleet([todo[i] for i in group], device=device, on_step=tell)]
-
-        yield group, outcome
-        _tell(steps, group, todo[group[0]].training.steps)
-        bar.update(sum(steps) - bar.n)
+        runs = [todo[i] for i in group]
+        yield group, partial(_paths, runs, device, partial(tell, group))
 
 
-def _on_cores(
-    todo: Sequence[Experiment], groups: Sequence[Group], device: str, steps: Steps, bar: tqdm, workers: int
-) -> Finished:
-    """A thread per core hands group after group to a process of its own: one that dies takes no other run with it."""
-    context = multiprocessing.get_context("spawn")
-    pool_of_one = partial(ProcessPoolExecutor, 1, context, initializer=_start, initargs=(steps,))
-    idle: queue.SimpleQueue[ProcessPoolExecutor] = queue.SimpleQueue()
-    for _ in range(workers):
-        idle.put(pool_of_one())
-
-    def attend(*task: Any) -> list[str]:
-        pool = idle.get()
-        try:
-            for _ in range(DEATHS):
-                try:
-                    return pool.submit(_work, *task).result()
-                except BrokenProcessPool:
-                    pool.shutdown()
-                    pool = pool_of_one()
-            raise RuntimeError(f"its process died {DEATHS} times: killed, perhaps for want of memory, or crashed")
-        finally:
-            idle.put(pool)
-
-    threads = ThreadPoolExecutor(workers)
-    try:
-        futures = {task[0]: threads.submit(attend, *task) for task in _tasks(todo, groups, device)}
-        yield from _as_they_finish(futures, todo, steps, bar)
-    finally:
-        threads.shutdown(cancel_futures=True)
-        while not idle.empty():
-            idle.get().shutdown()
-
-
-def _on_cluster(
-    todo: Sequence[Experiment], groups: Sequence[Group], device: str, steps: Steps, bar: tqdm, client: Any
-) -> Finished:
+def _on_client(todo: Sequence[Experiment], groups: Sequence[Group], device: str, tell: Tell, client: Any) -> Finished:
     """Dask itself gives the task of a lost worker to another one; `retries` would train again what had diverged."""
-    futures = {task[0]: client.submit(_work, *task, pure=False) for task in _tasks(todo, groups, device)}
-    try:
-        yield from _as_they_finish(futures, todo, steps, bar)
-    finally:
-        if futures:  # the caller wants no more
-            client.cancel(list(futures.values()))
-
-
-def _as_they_finish(futures: dict[Group, Any], todo: Sequence[Experiment], steps: Steps, bar: tqdm) -> Finished:
-    """Empty `futures`, of concurrent.futures or of Dask; the steps done are shown every half second."""
-    finished: queue.SimpleQueue[Group] = queue.SimpleQueue()
-    for group in futures:
-        futures[group].add_done_callback(lambda _, group=group: finished.put(group))
-    while futures:
-        try:
-            group = finished.get(timeout=0.5)
-        except queue.Empty:
-            bar.update(sum(steps) - bar.n)
-            continue
-        _tell(steps, group, todo[group[0]].training.steps)
-        bar.update(sum(steps) - bar.n)
-        yield group, futures.pop(group).result  # not kept: Dask makes again what is wanted still and was lost
-
-
-def _tasks(
-    todo: Sequence[Experiment], groups: Sequence[Group], device: str
-) -> Iterator[tuple[Group, list[dict[str, Any]], str, dict[str, str]]]:
-    """The arguments of `_work`; the folders are named, since a worker may have been started elsewhere."""
-    folders = {"MEMLIB_RUNS": os.path.abspath(runs_folder())}
+    environment = {"MEMLIB_RUNS": os.path.abspath(runs_folder())}
     if data := os.environ.get("MEMLIB_DATA"):
-        folders["MEMLIB_DATA"] = os.path.abspath(data)
+        environment["MEMLIB_DATA"] = os.path.abspath(data)
+    events: queue.SimpleQueue = queue.SimpleQueue()  # a future that is done, or a group and its steps
+    topic = f"memlib-{uuid.uuid4()}"
+    client.subscribe_topic(topic, lambda event: events.put(event[1]))
+    futures = {}
     for group in groups:
-        yield group, [todo[i].to_dict() for i in group], device, folders
+        plain = [todo[i].to_dict() for i in group]
+        futures[client.submit(_work, topic, group, plain, device, environment, pure=False)] = group
+    try:
+        for future in futures:
+            future.add_done_callback(events.put)
+        while futures:
+            event = events.get()
+            if event in futures:
+                yield futures.pop(event), event.result
+            elif isinstance(event, tuple | list):
+                tell(*event)
+    finally:
+        client.unsubscribe_topic(topic)
+        client.cancel(list(futures))  # the caller wants no more
 
 
-def _start(steps: Steps) -> None:
-    global _steps
-    _steps = steps
-    threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
+def _work(topic: str, group: Group, plain: list[dict[str, Any]], device: str, environment: dict[str, str]) -> list[str]:
+    """On a worker: run one fleet; the paths of its files."""
+    from distributed import get_worker
+
+    os.environ.update(environment)
+    told = 0.0
+
+    def on_step(step: int) -> None:
+        nonlocal told
+        if time.monotonic() - told > TELL_SECONDS:
+            told = time.monotonic()
+            get_worker().log_event(topic, (group, step))
+
+    return _paths([Experiment.from_dict(own) for own in plain], device, on_step)
 
 
-def _end_with(parent: Any) -> None:
-    """Of a sweep that was killed no process goes on: it would wait for more work for ever."""
-    parent.join()
-    os._exit(1)
+def _paths(runs: list[Experiment], device: str, on_step: Callable[[int], None]) -> list[str]:
+    return [str(result.path) for result in run_fleet(runs, device=device, on_step=on_step)]
 
 
-def _work(group: Group, experiments: list[dict[str, Any]], device: str, folders: dict[str, str]) -> list[str]:
-    with _alone:
-        os.environ.update(folders)
-        todo = [Experiment.from_dict(experiment) for experiment in experiments]
-        return [str(r.folder) for r in run_fleet(todo, device=device, on_step=partial(_tell, _steps, group))]
+@contextmanager
+def _local(workers: int) -> Iterator[Any]:
+    """A client of so many single-threaded processes on this machine."""
+    from dask import config
+    from distributed import Client, LocalCluster
+
+    with tempfile.TemporaryDirectory(prefix="memlib-") as scratch:
+        own = {"temporary-directory": scratch, "distributed.worker.profile.enabled": False}
+        common: dict[str, Any] = {"threads_per_worker": 1, "memory_limit": None, "silence_logs": logging.CRITICAL}
+        common |= {"dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}
+        with (
+            config.set(own),
+            LocalCluster(n_workers=workers, **common) as cluster,
+            Client(cluster) as client,
+        ):
+            yield client
 
 
-def _tell(steps: Steps, group: Group, step: int) -> None:
-    for i in group:
-        steps[i] = step
+def _check_main() -> None:
+    """Each worker imports the caller's script: without the main guard, it would start a sweep of its own."""
+    main = vars(sys.modules["__main__"])
+    script = Path(main.get("__file__") or "")
+    if not script.is_file():
+        main.pop("__file__", None)  # "<stdin>", which a worker would look for
+        return
+    called = [line for frame, line in traceback.walk_stack(None) if frame.f_globals is main]
+    for node in ast.parse(script.read_bytes()).body if called else ():
+        guarded = "__name__" in {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+        if node.lineno <= called[-1] <= (node.end_lineno or 0) and not guarded:
+            raise RuntimeError(f'{script}, line {called[-1]}: call sweep under `if __name__ == "__main__":`')

@@ -1,72 +1,50 @@
-"""One place that says what every metric accepts, so that all of them refuse the same things in the same words."""
+"""What every measure accepts, so that all refuse the same things in the same words."""
 
-from numbers import Real
+from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
+Items = Tensor | np.ndarray  # floating-point numbers of shape (B, *D)
 LARGEST = 1e150  # a square, and a sum of squares, must not overflow
 
 
-def checked(**sets: Tensor) -> tuple[Tensor, ...]:
-    """The named sets, flattened to (B, D), detached and in float32 at least, once they have passed.
-
-    Raises TypeError for what is not a floating-point tensor; ValueError for a set without a feature axis, an empty
-    set, NaN, infinity or a value beyond 1e150, and sets that differ in the shape of an item or in device.
-    """
-    first_name, first = next(iter(sets.items()))
-    for name, x in sets.items():
-        if not isinstance(x, Tensor):
-            raise TypeError(f"{name} must be a torch.Tensor of shape (B, *D), got {type(x).__name__}")
+def checked(**sets: Items) -> list[Tensor]:
+    """The sets (B, *D) as tensors without gradients, in float32 at least. Train and held_out must be equally many."""
+    tensors: list[Tensor] = []
+    for name, given in sets.items():
+        if not isinstance(given, Tensor | np.ndarray):
+            raise TypeError(f"{name} must be a tensor or an array of shape (B, *D), got {type(given).__name__}")
+        x = torch.from_numpy(np.ascontiguousarray(given)) if isinstance(given, np.ndarray) else given.detach()
         if not x.is_floating_point():
-            raise TypeError(
-                f"{name} must hold floating-point numbers, got {x.dtype}: convert it to the scale of the other sets"
-            )
-        if x.ndim < 2:
-            raise ValueError(f"{name} must have shape (B, *D), got {tuple(x.shape)}: the first axis counts the items")
-        if x.numel() == 0:
-            raise ValueError(f"{name} is empty, shape {tuple(x.shape)}: give at least one item")
-        if x.shape[1:] != first.shape[1:]:
-            raise ValueError(
-                f"{name} has items of shape {tuple(x.shape[1:])} and {first_name} of shape {tuple(first.shape[1:])}: "
-                "they must be equal"
-            )
-        if x.device != first.device:
-            raise ValueError(f"{name} is on {x.device} and {first_name} on {first.device}: move them to one device")
-        # A finite sum has finite terms only; the slower look at each value is needed where it is not.
-        if not torch.isfinite(x.sum()) and (bad := int((~torch.isfinite(x)).sum())):
-            raise ValueError(f"{name} holds {bad} value(s) that are NaN or infinite: every value must be finite")
-        if x.dtype == torch.float64 and (peak := float(torch.linalg.vector_norm(x.detach(), torch.inf))) > LARGEST:
-            raise ValueError(f"{name} holds {peak:g}, whose square is not finite: scale it to at most {LARGEST:g}")
-    return tuple(x.detach().flatten(1).to(torch.promote_types(x.dtype, torch.float32)) for x in sets.values())
+            cure = "x / 127.5 - 1 for images" if x.dtype == torch.uint8 else "x.float()"
+            raise TypeError(f"{name} holds {x.dtype}; convert it to the scale of the other sets ({cure})")
+        if x.ndim < 2 or not x.numel():
+            problem = "has no axis for the values of an item" if x.numel() else "is empty"
+            raise ValueError(f"{name} {problem}, shape {tuple(x.shape)}; need (B, *D) with at least one item")
+        first, like = next(iter(sets)), tensors[0] if tensors else x
+        if x.shape[1:] != like.shape[1:] or x.device != like.device:
+            both = (f"{n} has items of shape {tuple(s.shape[1:])} on {s.device}" for n, s in ((name, x), (first, like)))
+            raise ValueError(f"{', '.join(both)}; make them equal")
+        tensors.append(x := x.to(torch.promote_types(x.dtype, torch.float32)))
+        if not torch.isfinite(x.sum()) and (bad := int((~torch.isfinite(x)).sum())):  # a finite sum has finite terms
+            raise ValueError(f"{name} holds {bad} value(s) that are NaN or infinite; drop these items")
+        if x.dtype == torch.float64 and (peak := float(x.abs().max())) > LARGEST:
+            raise ValueError(f"{name} holds {peak:g}, whose square is not finite; scale it to at most {LARGEST:g}")
+    if {"train", "held_out"} <= sets.keys() and len(sets["train"]) != len(sets["held_out"]):
+        sizes = f"held_out has {len(sets['held_out'])} items and train {len(sets['train'])}"
+        raise ValueError(f"{sizes}; make them equally many, for the larger set is nearer by chance")
+    return tensors
 
 
-def check_points(name: str, x: Tensor, least: int, why: str) -> None:
-    """Raise unless the set `x` has at least `least` items."""
+def check_items(name: str, x: Tensor, least: int, why: str) -> None:
+    """Raise unless the set has at least `least` items."""
     if len(x) < least:
-        raise ValueError(f"{name} has {len(x)} item(s), but {why}: give at least {least}")
+        raise ValueError(f"{name} has {len(x)} item(s); need at least {least}: {why}")
 
 
 def check_between(name: str, value: float, low: float, high: float) -> None:
     """Raise unless low < value < high; NaN is refused too."""
-    check_number(name, value)
     if not low < value < high:
         raise ValueError(f"{name} must lie strictly between {low:g} and {high:g}, got {value}")
-
-
-def check_number(name: str, value: float) -> None:
-    """Raise TypeError unless `value` is a real number."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {value!r:.100}")
-
-
-def check_flag(name: str, value: bool) -> None:
-    """Raise TypeError unless `value` is True or False."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, got {value!r:.100}")
-
-
-def check_generator(generator: torch.Generator) -> None:
-    """Raise unless randomness comes from a generator: a global seed would make results hang on call order."""
-    if not isinstance(generator, torch.Generator):
-        raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")

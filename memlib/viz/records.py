@@ -97,7 +97,7 @@ def _draw_runs(ax: Axes, tables: Mapping[str, Table], x: str, y: str, *, joined:
             continue
         xy = numbers(f"curves[{label!r}]: {x}, {y}", runs[[x, y]], None, 2)
         own = runs[["at", "size", "broken"]].assign(x=xy[:, 0], y=xy[:, 1])
-        path = own[~own["broken"] | own.groupby("at")["broken"].transform("all")].groupby("at", sort=False).mean()
+        path: Any = own[~own["broken"] | own.groupby("at")["broken"].transform("all")].groupby("at", sort=False).mean()
         if joined or reference:
             ax.plot(path["x"], path["y"], linewidth=1.2, **look.curve)
         for hollow, part in own.groupby("broken"):

@@ -1,53 +1,78 @@
-"""Run the benchmarks, print a markdown table for each and write it in its place of RESULTS.md and the README's table.
+"""Run the benchmarks, print a table for each, and put it into its place of RESULTS.md and of the site's table of speed.
 
-The sides of a comparison take turns within one run, so that a busy machine slows them alike; the ratio is the median
-over the rounds of that round's ratio. The rate of a matrix product, measured in each round too, says what the machine
-gave at the time.
+The sides of a comparison take turns, so that a busy machine slows them alike; a ratio is the median over the rounds of
+that round's ratio. The rate of a matrix product, measured in each round too, says what the machine gave.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
 from memlib.devices import check_device
-from memlib.lab.files import write_atomically
+from memlib.lab.files import write_atomically, write_between
 from memlib.lab.provenance import provenance
-from tests.benchmarks import experiments, fleets, growth, metrics, neighbours, sampling, sliders, steps, sweeps
-from tests.benchmarks.headlines import sections, write_headlines
+from tests.benchmarks import parts, steps
+from tests.benchmarks.measure import table
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-INTRODUCTION = """# Benchmarks
-
-Written by `make bench`: each section says when, where and with what it was measured. The sides of a comparison take
-turns within each round. On a shared machine only ratios mean anything."""
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "support.md"
+MARKS = ("<!-- speed -->", "<!-- end of speed -->")
 BENCHMARKS: dict[str, Callable[[int, str], Iterator[str]]] = {
     "training": steps.training,
-    "quality": steps.quality,
-    "drawing": steps.drawing,
-    "fleets": fleets.fleets,
-    "budgets": fleets.budgets,
-    "sampling": sampling.sampling,
-    "solvers": sampling.solvers,
-    "denoiser": sampling.denoiser,
-    "neighbours": neighbours.neighbours,
-    "pca": metrics.pca,
-    "battery": metrics.battery,
-    "experiment": experiments.experiment,
-    "sweep": sweeps.sweeps,
-    "growth": growth.growth,
-    "imports": experiments.imports,
-    "sliders": sliders.sliders,
+    "sampling": steps.sampling,
+    "fleets": parts.fleets,
+    "denoiser": parts.denoiser,
+    "neighbours": parts.neighbours,
+    "evaluation": parts.evaluation,
+    "sweep": parts.sweeps,
+    "sliders": parts.sliders,
 }
-PEERS = ("diffusers", "denoising-diffusion-pytorch", "scikit-learn", "scipy", "faiss-cpu")
-OF_THE_CPU = {"sweep", "imports", "sliders"}  # whatever the device
+_2D, _1D = "times as fast as diffusers UNet2DModel", "times as fast as diffusers UNet1DModel"
+# what, beside what; section, beginning of the row, column
+HEADLINES = (
+    ("training step, images", "`diffusers`", "training", "memlib, plain", _2D),
+    ("the same with the unshuffle stem", "`diffusers`", "training", "memlib, unshuffle stem of 2", _2D),
+    ("training step, signals", "`diffusers`", "training", "memlib, plain", _1D),
+    ("50 steps of DDIM, images", "`diffusers`", "sampling", "memlib, plain", _2D),
+    ("50 steps of DDIM, signals", "`diffusers`", "sampling", "memlib, plain", _1D),
+    ("a fleet of 16, points", "one after the other", "fleets", "points | 16", "of K steps alone"),
+    ("a fleet of 16, signals", "one after the other", "fleets", "signals | 16", "of K steps alone"),
+    (
+        "nearest neighbours, 10,000 x 10,000 pictures",
+        "`torch.cdist` and `topk`",
+        "neighbours",
+        "memlib",
+        "time, of torch's",
+    ),
+    ("exact denoiser of 10,000 pictures", "plain torch, float64", "denoiser", "memlib", "time, of plain float64"),
+)
+
+
+def sections(results: str) -> dict[str, str]:
+    """The page of results by benchmark, each without its headline."""
+    return {name: text.strip() for name, _, text in (part.partition("\n") for part in results.split("\n## ")[1:])}
+
+
+def headlines(results: str) -> str:
+    """The site's table, read from the page of results: nobody types a number. What was not measured is left out."""
+    rows = []
+    for what, beside, section, first, column in HEADLINES:
+        header: list[str] = []
+        for line in sections(results).get(section, "").splitlines():
+            cells = [cell.strip() for cell in line.split("|")[1:-1]]
+            header = cells if not header or not cells else header
+            if column in header and line.startswith(f"| {first}") and len(cells) == len(header):
+                value, words = cells[header.index(column)], "times as fast" if "fast" in column else "of its time"
+                rows.append((what, beside, f"{value} {words}"))
+                break
+    return "\n".join([*table(["memlib", "beside", "is"], rows)])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,54 +81,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=7, help="rounds, each with all sides in turn (default: 7)")
     parser.add_argument("--device", default="cpu", help="where to compute, such as cuda (default: cpu)")
     options = parser.parse_args(arguments)
-    if unknown := set(options.names) - set(BENCHMARKS):
-        parser.error(f"unknown {', '.join(sorted(unknown))}; choose from {', '.join(BENCHMARKS)}")
-    if options.repeats < 1:
-        parser.error("need --repeats >= 1")
+    if options.repeats < 1 or set(options.names) - set(BENCHMARKS):
+        parser.error(f"need --repeats >= 1 and names among {', '.join(BENCHMARKS)}")
     try:
         device = check_device(options.device)
     except RuntimeError as error:
         parser.error(str(error))
-    on_cpu = device.type == "cpu"
-    results = RESULTS if on_cpu else RESULTS.with_stem(f"RESULTS-{device.type}")
+    results = RESULTS if device.type == "cpu" else RESULTS.with_stem(f"RESULTS-{device.type}")
     torch.set_num_threads(1)
-
-    for name in options.names or [name for name in BENCHMARKS if on_cpu or name not in OF_THE_CPU]:
-        lines = [f"## {name}", "", _made_with(options.repeats, options.device), ""]
-        print("\n".join(lines))
+    for name in options.names or BENCHMARKS:
+        made = provenance()
+        packages = ", ".join(f"{package} {version(package)}" for package in ("diffusers", "scipy"))
+        given = f"{date.today()}, {made['hardware']}, on {device}, one thread; commit {made['commit']}"
+        lines = [f"{given}; {made['versions']}, {packages}; median of {options.repeats} rounds.", ""]
+        print(f"## {name}\n\n{lines[0]}\n")
         for line in BENCHMARKS[name](options.repeats, options.device):
             print(line, flush=True)
             lines.append(line)
         if options.repeats >= 7:
-            before = results.read_text(encoding="utf-8") if results.exists() else ""
-            write_atomically(results, _with(before, name, "\n".join(lines)))
-            if on_cpu:
-                write_headlines(results)
+            before = results.read_text(encoding="utf-8") if results.exists() else "# Benchmarks"
+            found = sections(before) | {name: "\n".join(lines).strip()}
+            start = before.partition("\n## ")[0].strip()
+            write_atomically(
+                results, "\n\n".join([start, *(f"## {own}\n\n{text}" for own, text in found.items())]) + "\n"
+            )
+            if results == RESULTS:
+                write_between(PAGE, MARKS, headlines(results.read_text(encoding="utf-8")))
     if options.repeats < 7:
         print(f"not written to {results.name}: fewer than 7 rounds")
     return 0
-
-
-def _with(results: str, name: str, section: str) -> str:
-    """The page of results with this benchmark's section in place of its last one; those of the others stay."""
-    parts = {own: f"## {own}\n\n{text}" for own, text in sections(results).items()} | {name: section.strip()}
-    return "\n\n".join([INTRODUCTION, *(parts[name] for name in BENCHMARKS if name in parts)]) + "\n"
-
-
-def _made_with(repeats: int, device: str) -> str:
-    made = provenance()
-    return (
-        f"{date.today().isoformat()}, {made['hardware']}, {platform.machine()}, on {device}, one thread; "
-        f"commit {made['commit']}; {made['versions']}, {', '.join(map(_version, PEERS))}; "
-        f"median of {repeats} rounds."
-    )
-
-
-def _version(package: str) -> str:
-    try:
-        return f"{package} {version(package)}"
-    except PackageNotFoundError:
-        return f"{package} not installed"
 
 
 if __name__ == "__main__":

@@ -9,65 +9,52 @@ from collections.abc import Iterator, Sequence
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
 import torch
-from matplotlib.figure import Figure
+from torch import Tensor, nn
 
+from memlib import Schedule, TimestepDistribution, TrainConfig, gaussian_interval, metrics, samplers
 from memlib import viz as plots
-from memlib.checks import check_count
-from memlib.lab import data
-from memlib.lab.experiment import Network
-from memlib.lab.fleet import train_fleet
-from memlib.metrics import closer_to_train, energy_distance, memorized_fraction, nearest_neighbours
-from memlib.samplers import predict, sample
-from memlib.schedules import Schedule
-from memlib.timesteps import TimestepDistribution, gaussian_interval, uniform
-from memlib.training import TrainConfig
-from memlib.viz.explore.panel import INTERVAL, NOISE_GROWS, UNIFORM, Frame, Panel
+from memlib.lab import Network, data, train_fleet
+from memlib.viz.explore.noise import Drawn, Panel, steps_slider, weigh, window
 
-SLICE = 0.03  # seconds that training holds the kernel before it listens for a press of Stop
-REDRAW = 1.0  # seconds of training between two pictures, each of which costs some 0.2
-STEPS = 600
-NAMES = "ABCDEFGH"  # of the sides
-ARROWS_T = 200  # the timestep at which the arrows show where the denoiser points
+Sides = Sequence[TimestepDistribution]
+SLICE, REDRAW = 0.03, 1.0  # seconds of training between two looks at the buttons, and between two pictures
+ARROWS = 0.65  # the log-SNR at which arrows show where the denoiser points: t = 200 of the linear schedule
 
 
-def live_trainer(dataset: data.Dataset | None = None, *, steps: int = STEPS, seed: int = 0) -> widgets.Widget:
-    """2-D points and two intervals, A and B: set their widths and centres, press Train, and watch both being learnt.
+def live_trainer(
+    dataset: data.Dataset | None = None, schedule: Schedule | None = None, *, steps: int = 600, seed: int = 0
+) -> widgets.Widget:
+    """2-D points (a spiral, unless given) and two intervals, A and B: press Train, and watch both being learnt. Stop
+    ends training at once; with "live" on, each move of a slider trains anew."""
+    points, noise = dataset or data.load("spiral", 16, seed=seed), schedule or Schedule.linear()
+    T, controls = noise.T, {}
+    for what, starts, low, high in (("width", (2 * T, T // 2), T // 10, 2 * T), ("centre", (T // 2, 3 * T // 4), 0, T)):
+        for side, start in zip("AB", starts, strict=True):  # A's on the left, above its picture
+            controls[f"{what}_{side}"] = steps_slider(f"{side}: {what}", start, low, high)
+    train, stop = widgets.Button(description="Train", icon="play"), widgets.Button(description="Stop", icon="stop")
+    live = widgets.Checkbox(False, description="live: train at each move", indent=False, layout={"width": "auto"})
+    progress = widgets.IntProgress(0, max=steps, description="not trained", layout={"flex": "1 1 200px"})
+    running: list[asyncio.Task[None]] = []
 
-    Stop ends training at once; with "live" on, each move of a slider trains anew. dataset: points, by default a spiral
-    with 16 of them to train on. Raises ValueError for a set that is not points.
-    """
-    dataset = dataset or data.load("spiral", 16, seed=seed)
-    _check_points(dataset)
-    schedule = Schedule.linear()
-    controls: dict[str, widgets.Widget] = {}
-    for side, width in (("A", 2000), ("B", 500)):  # A's on the left, above its picture
-        slider = widgets.IntSlider(width, min=20, max=2000, step=20, description=f"{side}: width")
-        controls[f"width_{side}"] = slider
-    for side, centre in (("A", 500), ("B", 750)):
-        slider = widgets.IntSlider(centre, min=0, max=1000, step=10, description=f"{side}: centre")
-        controls[f"centre_{side}"] = slider
-    start, stop = widgets.Button(description="Train", icon="play"), widgets.Button(description="Stop", icon="stop")
-    live = widgets.Checkbox(False, description="live: train at each move", indent=False)
-    running: list[asyncio.Task] = []
+    def sides() -> Sides:
+        ends = [(controls[f"centre_{side}"].value, controls[f"width_{side}"].value / 2) for side in "AB"]
+        return [gaussian_interval(T, centre - half, centre + half) for centre, half in ends]
 
-    def chosen(width_A: int, centre_A: int, width_B: int, centre_B: int) -> list[TimestepDistribution]:
-        pairs = ((width_A, centre_A), (width_B, centre_B))
-        return [gaussian_interval(schedule.T, centre - width / 2, centre + width / 2) for width, centre in pairs]
-
-    def now() -> list[TimestepDistribution]:
-        return chosen(**{name: control.value for name, control in controls.items()})
+    shown = draw_live(points, noise, sides())
 
     async def learn() -> None:
+        nonlocal shown
         try:
-            sides, drawn, listened = now(), time.monotonic(), time.monotonic()
-            for step, networks in train_points(dataset, schedule, sides, steps, seed):
-                if time.monotonic() - drawn > REDRAW or step == steps:
-                    picture = draw_live(dataset, schedule, sides, networks, step, seed)
-                    plt.close(picture[0])  # the panel shows it, the notebook should not
+            chosen, drawn, listened = sides(), time.monotonic(), 0.0
+            for step, networks in train_points(points, noise, chosen, steps, seed):
+                if step == steps or time.monotonic() - drawn > REDRAW:
+                    shown = draw_live(points, noise, chosen, networks, step, seed)
+                    plt.close(shown[0])
                     await asyncio.sleep(0.001)  # listens between the two halves of the work
-                    panel.show(lambda picture=picture: picture)
+                    panel.show(*shown)
                     drawn = time.monotonic()
-                if time.monotonic() - listened > SLICE:
+                if step == steps or time.monotonic() - listened > SLICE:
+                    progress.value, progress.description = step, f"step {step}"
                     await asyncio.sleep(0.001)
                     listened = time.monotonic()
         except Exception as error:
@@ -81,38 +68,27 @@ def live_trainer(dataset: data.Dataset | None = None, *, steps: int = STEPS, see
         end()  # the intervals asked for last are those that train
         running.append(asyncio.get_running_loop().create_task(learn()))
 
-    def preview(**values: int) -> tuple[Figure, str]:
-        end()
-        if live.value:
-            begin()
-        return draw_live(dataset, schedule, chosen(**values))
+    def move(**_: int) -> Drawn:
+        """Only p(t) follows the sliders: the planes keep what was learnt last, to compare with."""
+        (begin if live.value else end)()
+        for ax, side, p in zip(shown[0].axes, "AB", sides(), strict=False):
+            weigh(ax, p, f"{side}:")
+        return shown[0], f"Press Train for {_where(sides())}. Shown: {shown[1]}"
 
-    def frames() -> Iterator[Frame]:
-        shown = {round(steps * share) for share in (0.02, 0.05, 0.1, 0.2, 0.35, 0.6, 1)}
-        for step, networks in train_points(dataset, schedule, now(), steps, seed):
-            if step in shown:
-                yield f"{step}", *draw_live(dataset, schedule, now(), networks, step, seed)
-
-    start.on_click(begin)
+    train.on_click(begin)
     stop.on_click(end)
-    panel = Panel(controls, preview, ("training step", frames), buttons=(start, stop, live))
+    panel = Panel(controls, move, train, stop, live, progress)
     return panel
 
 
 def train_points(
-    dataset: data.Dataset, schedule: Schedule, sides: Sequence[TimestepDistribution], steps: int, seed: int
-) -> Iterator[tuple[int, list[torch.nn.Module]]]:
+    dataset: data.Dataset, schedule: Schedule, sides: Sides, steps: int, seed: int
+) -> Iterator[tuple[int, Sequence[nn.Module]]]:
     """Small networks, one per distribution, learn the set's training points side by side: after each step its number
-    and the networks with averaged weights. They start from the same weights and draw the same numbers.
-
-    Raises ValueError for a set that is not points, no side, steps below 1 and a seed below 0, and as `train` does."""
-    _check_points(dataset)
-    check_count(len(sides), "the number of sides", 1)
-    check_count(steps, "steps", 1)
-    check_count(seed, "seed", 0)
-    budget = {"batch_size": 128, "learning_rate": 6e-3, "ema_decay": 0.98, "cooldown": steps // 2}
-    config = TrainConfig(steps=steps, precision="float32", **budget)  # for so small a network faster than bfloat16
-
+    and the networks with averaged weights. They start from the same weights and draw the same numbers."""
+    _check(dataset, schedule, sides)
+    # for so small a network float32 is faster than bfloat16
+    config = TrainConfig(steps, 128, learning_rate=6e-3, ema_decay=0.98, cooldown=steps // 2, precision="float32")
     networks = [Network(width=64).build((2,), seed) for _ in sides]
     generators = [torch.Generator().manual_seed(seed) for _ in sides]
     for step in train_fleet(networks, [dataset.train] * len(sides), schedule, sides, config, generators=generators):
@@ -120,69 +96,51 @@ def train_points(
 
 
 def draw_live(
-    dataset: data.Dataset,
-    schedule: Schedule,
-    sides: Sequence[TimestepDistribution],
-    networks: Sequence[torch.nn.Module] = (),
-    step: int = 0,
+    dataset: data.Dataset, schedule: Schedule, sides: Sides, networks: Sequence[nn.Module] = (), step: int = 0,
     seed: int = 0,
-) -> tuple[Figure, str]:
-    """A column per distribution. Above: training points; once there are networks, their samples, the line from each to
-    the nearest training point, and arrows to where the denoiser takes a point of t = 200. Below: where it trains.
+) -> Drawn:  # fmt: skip
+    """A column per distribution. Above: T p(t). Below: training points; once there are networks, their samples, the
+    line from each to the nearest training point, and arrows to where the denoiser takes a point of log-SNR 0.65."""
+    _check(dataset, schedule, sides)
+    real, half, size = torch.cat([dataset.train, dataset.held_out]), len(dataset.fresh) // 2, (4.2 * len(sides), 5.0)
+    middle = (real.amax(0) + real.amin(0)) / 2
+    reach = 1.4 * float((real - middle).abs().max())
+    lattice = middle + torch.cartesian_prod(*[torch.linspace(-0.92 * reach, 0.92 * reach, 15)] * 2)
+    figure, axes = plt.subplots(2, len(sides), figsize=size, layout="constrained", height_ratios=(1, 3), squeeze=False)
+    texts = []
 
-    Raises ValueError for a set that is not points, unless there are 1 to 8 sides, and no network or one for each."""
-    _check_points(dataset)
-    if not 0 < len(sides) <= len(NAMES) or len(networks) not in (0, len(sides)):
-        raise ValueError(
-            f"sides holds {len(sides)} and networks {len(networks)}; need 1 to 8 sides, a network for each"
-        )
-    size = (4.4 * len(sides), 5.8)
-    figure, axes = plt.subplots(2, len(sides), figsize=size, layout="constrained", height_ratios=(3, 1), squeeze=False)
-    trained, readings = [], []
-    for i, (timesteps, name) in enumerate(zip(sides, NAMES, strict=False)):
-        plane, weight = axes[:, i]
-        t = torch.arange(timesteps.T)
-        mean = (timesteps.pmf * t).sum()
-        spread = (timesteps.pmf * (t - mean).square()).sum().sqrt()
-        trained.append(f"{name} draws t = {mean:.0f} \u00b1 {spread:.0f}")
-        samples = nearest = field = None
+    def read(points: Tensor, name: str) -> None:
+        copied = metrics.memorized_fraction(points, dataset.train).value
+        closer = metrics.closer_to_train(points, dataset.train, dataset.held_out).value
+        energy = metrics.energy_distance(points, dataset.fresh[half:])
+        texts.append(f"{name}: memorized {copied:.0%}, closer to train {closer:.0%}, energy distance {energy:.3f}.")
+
+    for i, p in enumerate(sides):
+        name, samples, nearest, field = f"{chr(65 + i)}", None, None, None
         if networks:
-            samples = sample(networks[i], schedule, (2,), 128, seed=seed, steps=25)
-            nearest = nearest_neighbours(samples, dataset.train, 1)[1][:, 0]
-            field = _arrows(networks[i], schedule)
-            readings.append(f"{name}: {_read(samples, dataset)}")
-        plots.points(dataset.train, samples, nearest=nearest, field=field, ax=plane)
-        plane.get_legend().remove()
-        plane.set(xlim=(-2.5, 2.5), ylim=(-2.5, 2.5), title=name)
-        even = ("uniform drawing", uniform(timesteps.T), UNIFORM)
-        for label, p, colour in (even, ("drawing from its interval", timesteps, INTERVAL)):
-            weight.plot(p.effective_weight(), color=colour, label=label)
-        weight.set(xlabel=f"timestep t {NOISE_GROWS}", ylabel="T\u00b7p(t)", ylim=(0, None))
-        weight.locator_params(axis="y", nbins=4)
-    plots.style.top_legend(figure, [h for ax in axes[:, 0] for h in ax.get_legend_handles_labels()[0]])
-    where = "; ".join(trained)
-    if not networks:
-        return figure, f"{where}. Not trained yet: press Train."
-    null = f"Fresh real points (the null): {_read(dataset.fresh[: len(dataset.fresh) // 2], dataset)}."
-    return figure, f"{where}. Step {step}. {'. '.join(readings)}. {null}"
+            samples = samplers.sample(networks[i], schedule, (2,), 128, seed=seed, steps=min(25, schedule.T))
+            nearest = metrics.nearest_neighbours(samples, dataset.train, 1)[1][:, 0]
+            x0, _ = samplers.predict(networks[i], schedule, lattice, int((schedule.log_snr - ARROWS).abs().argmin()))
+            field = lattice, 0.25 * (x0 - lattice)
+            read(samples, name)
+        weigh(axes[0, i], p, f"{name}:")
+        plots.points(dataset.train, samples, nearest=nearest, field=field, ax=axes[1, i]).legend_ = None
+        window(axes[1, i], middle, reach)
+    handles = [handle for ax in axes[:, 0] for handle in ax.get_legend_handles_labels()[0]]
+    figure.legend(handles=handles, loc="outside upper center", ncols=2 * len(sides))
+    read(dataset.fresh[:half], "Fresh real points (the null)")
+    return figure, f"{_where(sides)}. " + (f"Step {step}. {' '.join(texts)}" if networks else "Not trained yet.")
 
 
-def _check_points(dataset: data.Dataset) -> None:
-    if dataset.kind != "points":
-        raise ValueError(f"dataset = {dataset.name!r} holds {dataset.kind}s; the live trainer needs 2-D points")
+def _check(dataset: data.Dataset, schedule: Schedule, sides: Sides) -> None:
+    """Refuse what would fail only after the training, or be measured wrongly."""
+    sizes = f"n_train = {len(dataset.train)}, n_held_out = {len(dataset.held_out)}, n_fresh = {len(dataset.fresh)}"
+    if dataset.kind != "points" or len(dataset.fresh) < 2 or len(dataset.held_out) != len(dataset.train):
+        raise ValueError(f"dataset of {dataset.kind}, {sizes}; need 2-D points, n_held_out = n_train, n_fresh >= 2")
+    if not sides or any(p.T != schedule.T for p in sides):
+        raise ValueError(f"sides have T = {[p.T for p in sides]}; need at least one, of T = {schedule.T}")
 
 
-def _read(points: torch.Tensor, dataset: data.Dataset) -> str:
-    return (
-        f"memorized {memorized_fraction(points, dataset.train).value:.0%}, closer to train "
-        f"{closer_to_train(points, dataset.train, dataset.held_out).value:.0%}, energy distance "
-        f"{energy_distance(points, dataset.fresh[len(dataset.fresh) // 2 :]):.3f}"
-    )
-
-
-def _arrows(network: torch.nn.Module, schedule: Schedule) -> tuple[torch.Tensor, torch.Tensor]:
-    """Points (M, 2) of a lattice and, from each, a quarter of the way to the clean point predicted at `ARROWS_T`."""
-    side = torch.linspace(-2.3, 2.3, 15)
-    lattice = torch.cartesian_prod(side, side)
-    x0, _ = predict(network, schedule, lattice, ARROWS_T)
-    return lattice, 0.25 * (x0 - lattice)
+def _where(sides: Sides) -> str:
+    ends = [p.interval() for p in sides]
+    return "; ".join(f"{chr(65 + i)} (95 % in t = {low} to {high})" for i, (low, high) in enumerate(ends))

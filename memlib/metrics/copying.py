@@ -1,0 +1,88 @@
+"""How much of the training set the samples repeat. Fresh real data give the null; poor samples look un-memorized."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memlib.metrics.checks import Items, check_items, checked
+from memlib.metrics.estimates import Estimate, wilson
+from memlib.metrics.neighbours import measure, nearest_neighbours, scan
+
+NEAR = 0.01  # nearly equal: this far apart, as a share of how far training items lie from their mean (RMS)
+CHANCE = 0.1  # share of nearly equal items up to which nothing is made of them
+
+
+def neighbour_ratio(samples: Items, train: Items) -> Tensor:
+    """d1 / d2 of each sample: distance to the nearest over that to the second nearest training item, (B,) in [0, 1].
+
+    0 is an exact copy, near 1 a sample that no training item claims. Exactly equal training items count as one; nearly
+    equal ones hide copies, whose ratio is then near 1: drop them first (`find_duplicates`).
+    """
+    samples, train = (x.flatten(1) for x in checked(samples=samples, train=train))
+    return ratio_of(two_nearest(samples, train)[0])
+
+
+def two_nearest(samples: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
+    """Distances (B, 2) of flat samples to the two nearest *different* training items, and between those two, (B,)."""
+    check_items("train", train, 2, "d1 / d2 takes two that differ")
+    distances, indices = nearest_neighbours(samples, train, 2)
+    between = measure(train, train, *indices.unbind(1))
+    return (distances, between) if between.all() else two_nearest(samples, train.unique(dim=0))
+
+
+def ratio_of(distances: Tensor) -> Tensor:
+    """`neighbour_ratio` of distances (..., 2) to the nearest and the second nearest."""
+    d1, d2 = distances.unbind(-1)
+    return torch.where(d1 == 0, 0.0, d1 / d2)
+
+
+def memorized_fraction(samples: Items, train: Items, threshold: float = 1 / 3, confidence: float = 0.95) -> Estimate:
+    """Share of samples (B, *D) with d1 / d2 < threshold, with its Wilson interval (Yoon et al. 2023; Gu 2310.02664).
+
+    It has a null, about threshold^d in d intrinsic dimensions: report it for fresh real data too. Samples that repeat
+    one another widen the interval (`count_distinct`).
+    """
+    samples, train = (x.flatten(1) for x in checked(samples=samples, train=train))
+    return share_below(ratio_of(two_nearest(samples, train)[0]), threshold, confidence, count_distinct(samples, train))
+
+
+def share_below(
+    ratio: Tensor | np.ndarray, threshold: float = 1 / 3, confidence: float = 0.95, distinct: int | None = None
+) -> Estimate:
+    """`memorized_fraction` of ratios (B,)."""
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold must lie in (0, 1], got {threshold}: it bounds d1 / d2, which is at most 1")
+    return wilson(int((ratio < threshold).sum()), len(ratio), confidence, distinct)
+
+
+def closer_to_train(samples: Items, train: Items, held_out: Items, confidence: float = 0.95) -> Estimate:
+    """Share of samples nearer to `train` than to `held_out`, two sets of equal size, with its Wilson interval.
+
+    After Meehan et al. (2004.05675). A tie counts one half. Fresh real data give the null, near 1/2 only on average
+    over splits. Samples that repeat one another widen the interval (`count_distinct`).
+    """
+    samples, train, held_out = (x.flatten(1) for x in checked(samples=samples, train=train, held_out=held_out))
+    to_train, to_held_out = (nearest_neighbours(samples, real, 1)[0] for real in (train, held_out))
+    return share_closer(to_train, to_held_out, confidence, count_distinct(samples, train))
+
+
+def share_closer(
+    to_train: Tensor, to_held_out: Tensor, confidence: float = 0.95, distinct: int | None = None
+) -> Estimate:
+    """`closer_to_train` of the distances to the nearest item of each set, of equal shape."""
+    closer = int((to_train < to_held_out).sum()) + int((to_train == to_held_out).sum()) / 2
+    return wilson(closer, len(to_train), confidence, distinct)
+
+
+def count_distinct(samples: Tensor, train: Tensor) -> int:
+    """How many flat samples are not nearly equal (`NEAR`) to an earlier one; all, where few (`CHANCE`) are, or where as
+    many pairs again lie within three times that distance: coincidences of many samples in few dimensions."""
+    limit = NEAR**2 * (train - train.mean(0)).square().sum(1).mean()
+    new = close = around = 0
+    for start, quick, _ in scan(samples, samples):
+        squares = quick.masked_fill_(torch.ones_like(quick, dtype=torch.bool).triu(start), torch.inf)  # earlier ones
+        new += int((squares.amin(1) > limit).sum())
+        close, around = close + int((squares <= limit).sum()), around + int((squares <= 9 * limit).sum())
+    return new if new < (1 - CHANCE) * len(samples) and 2 * close > around else len(samples)
