@@ -186,8 +186,8 @@ def test_fleets_are_of_equal_size_and_keep_all_workers_busy(runs, device, fleet,
 
 def test_pictures_are_trained_together_on_a_gpu_only():
     experiments = [replace(SMALL, dataset="emoji")] * 2
-    assert _groups(experiments, "cpu", None, 1) == [(0,), (1,)]
-    assert _groups(experiments, "cuda", None, 1) == [(0, 1)]
+    assert _groups(experiments, "cpu", None, 1) == [[0], [1]]
+    assert _groups(experiments, "cuda", None, 1) == [[0, 1]]
 
 
 @pytest.mark.parametrize("given", [{"fleet": 0}, {"workers": 0}, {"workers": 2, "client": object()}])

@@ -28,22 +28,16 @@ _PLAIN = (bool, int, float, str, list, tuple, type(None))
 
 @dataclass(frozen=True)
 class FleetStep:
-    """What one step did to K networks. Tensors stay on the device, as in `Step`."""
+    """What one step did to K networks, as `Step` for one. Tensors stay on the device."""
 
     step: int
-    """Steps done so far, from 1."""
-    loss: Tensor
-    """(K,) the weighted mean that was minimised."""
-    t: Tensor
-    """(K, B) the timesteps drawn."""
-    losses: Tensor
-    """(K, B) unweighted mean squared error of each example's predicted noise."""
+    loss: Tensor  # (K,) the weighted mean that was minimised
+    t: Tensor  # (K, B) the timesteps drawn
+    losses: Tensor  # (K, B) unweighted mean squared error of each example's predicted noise
     models: Sequence[nn.Module]
-    emas: Sequence[nn.Module]
-    """The networks with averaged weights: sample from these."""
-    weights: Tensor
-    """(K, P) the parameters of `models`, a row each; `averages`: those of `emas`."""
-    averages: Tensor
+    emas: Sequence[nn.Module]  # the networks with averaged weights: sample from these
+    weights: Tensor  # (K, P) the parameters of `models`, a row each
+    averages: Tensor  # those of `emas`
     optimizer: torch.optim.Optimizer
     generators: Sequence[torch.Generator]
     T: int
@@ -69,14 +63,12 @@ def train_fleet(
 ) -> Iterator[FleetStep]:
     """`train` for K networks at once, one FleetStep per iteration; each is trained as it would be alone.
 
-    Each network has its own training examples (N, *D) in `x0s` (N may differ, *D may not), distribution, generator and,
-    in `loss_weights`, weight (T,) or None; all else they share. Each draws the numbers that it would draw alone and is
-    clipped by its own norm, so its weights are those of `train` up to rounding. Two exceptions: dropout draws other
-    masks than alone, another one for each network; and in bfloat16 two or more networks round less, as vmap hides
-    convolutions from autocast (but for those of signals on a GPU and of images on a CPU).
-
-    Raises what `train` does, naming the member, and ValueError for networks that only `train` can train: with frozen or
-    shared parameters, running statistics, or a forward pass that reads a tensor's value.
+    Each has its own examples (N, *D) in `x0s` (N may differ), distribution, generator and, in `loss_weights`, weight
+    (T,) or None. Each draws the numbers that it would draw alone and is clipped by its own norm, so its weights are
+    those of `train` up to rounding. Two exceptions: dropout draws other masks than alone, different ones for each; and
+    in bfloat16 two or more networks round less, as vmap hides convolutions from autocast (but for those of signals on a
+    GPU and of images on a CPU). What only `train` can train is refused, naming the member: frozen or shared parameters,
+    running statistics, a forward pass that reads a tensor's value.
     """
     config = config or TrainConfig()
     loss_weights = [None] * len(models) if loss_weights is None else loss_weights
@@ -84,8 +76,6 @@ def train_fleet(
     for name, values in members.items():
         if len(values) != len(models) or not len(models):
             raise ValueError(f"{name} holds {len(values)}, models {len(models)}; need one for each, and at least one")
-    if state is not None and (missing := {"weights", "averages", "optimizer", "generators", "step"} - set(state)):
-        raise ValueError(f"state lacks {sorted(missing)}; need what FleetStep.state() returns")
     data, weights = [], []
     owners: dict[tuple[str, int], int] = {}
     for k, (model, x0, own, weight) in enumerate(zip(models, x0s, timesteps, loss_weights, strict=True)):

@@ -22,16 +22,14 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
 def captured(function: Function, device: torch.device) -> Function:
     """`function` itself; on a CUDA device, what does the same by one launch in place of hundreds (a CUDA graph).
 
-    A GPU is done with a small network's step before Python has started the next kernel. So the first calls are plain,
-    the next is recorded, and later ones replay the recording without Python: `function` must not read a value back. It
-    takes tensors, in each call of the same shapes, and numbers, which arrive as tensors on the device.
+    The first calls are plain, the next is recorded, and later ones replay the recording without Python: `function` must
+    not read a value back. It takes tensors, of the same shapes in each call, and numbers, which arrive as tensors.
     """
     if device.type != "cuda":
         return function
-    stream, graph = _stream(device), torch.cuda.CUDAGraph()
+    stream, graph, calls = _stream(device), torch.cuda.CUDAGraph(), 0
     inputs: list[Tensor] = []
     outputs: tuple[Tensor, ...] = ()
-    calls = 0
 
     def call(*arguments: Tensor | float) -> tuple[Tensor, ...]:
         nonlocal calls, outputs

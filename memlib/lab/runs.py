@@ -82,7 +82,7 @@ def runs_folder() -> Path:
 def draw(
     denoiser: nn.Module, experiment: Experiment, dataset: data.Dataset, device: str | torch.device | None = None
 ) -> Tensor:
-    """The samples (n_samples, *D) that this experiment takes from a denoiser, its own or another."""
+    """(n_samples, *D): the samples that this experiment takes from a denoiser, its own or another."""
     return samplers.sample(
         denoiser, experiment.build_schedule(), dataset.train.shape[1:], experiment.n_samples,
         seed=experiment.seed, steps=experiment.sampler_steps, device=device, clip=dataset.clip,
@@ -119,8 +119,8 @@ def run_fleet(
         paths.append(folder / f"{experiment.key(dataset.sha256)}.pt")
         members[paths[-1]] = experiment, dataset
     folder.mkdir(parents=True, exist_ok=True)
-    name = hashlib.sha256("".join(path.stem for path in sorted(members)).encode()).hexdigest()[:16]
-    checkpoint = folder / f"{name}.checkpoint"
+    names = "".join(path.stem for path in sorted(members))
+    checkpoint = folder / f"{hashlib.sha256(names.encode()).hexdigest()[:16]}.checkpoint"
     found: dict[Path, Result | None] = {}
     with ExitStack() as stack:
         for path in sorted(members):  # all who ask take the locks in this order, so that no two wait for each other
@@ -174,8 +174,7 @@ def _saved(checkpoint: Path, left: set[str], device: torch.device) -> dict[str, 
 
 
 def _read(path: Path) -> Any:
-    """What torch.save wrote. Raises ValueError for a damaged file: torch compares no checksum, and would not see a
-    flipped bit in a weight."""
+    """What torch.save wrote. Raises ValueError for a damaged file: torch itself compares no checksum."""
     content = io.BytesIO(path.read_bytes())
     try:
         if member := zipfile.ZipFile(content).testzip():
@@ -187,8 +186,7 @@ def _read(path: Path) -> Any:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    packed = io.BytesIO()
-    torch.save(content, packed)
+    torch.save(content, packed := io.BytesIO())
     write_atomically(path, packed.getvalue())
 
 

@@ -30,7 +30,7 @@ from memlib.lab.runs import Result, run_fleet, runs_folder
 FLEET = {"cpu": 8, "cuda": 16}  # networks trained together where that is faster (tests/benchmarks/RESULTS.md)
 TELL_SECONDS = 0.5  # between a worker's words on how far it is
 
-Group = tuple[int, ...]  # runs that are trained together, by their place in the sweep
+Group = list[int]  # runs that are trained together, by their place in the sweep
 Tell = Callable[[Sequence[int], int], None]  # a group has done so many steps
 Finished = Generator[tuple[Group, Callable[[], list[str]]], None, None]  # and what returns its files or raises
 
@@ -50,13 +50,11 @@ def sweep(
 ) -> Iterator[Result]:
     """Run all `experiments`, yield each Result as it is finished, and show one bar over all their training steps.
 
-    The runs go to the workers of `client`, a `dask.distributed.Client`; they need memlib and, at the same paths, the
-    caller's folder of runs and MEMLIB_DATA; start each with one thread. Without a client they go to `workers` on this
-    machine: by default one per core, for a GPU one. A single one is this process; several are processes of their own,
-    so a script must call `sweep` under `if __name__ == "__main__":`.
-
-    Runs that are alike are trained up to `fleet` at once (`run_fleet`), by default where that is faster: points and
-    signals, and on a GPU images, but each alone on a client, whose size is not known. 1 trains each alone.
+    The runs go to the workers of `client`, a `dask.distributed.Client`, of one thread each, that have memlib and, at
+    the same paths, the caller's folder of runs and MEMLIB_DATA. Without a client they go to `workers` on this machine,
+    by default one per core, for a GPU one. A single one is this process; several are processes of their own, so that a
+    script must call `sweep` under `if __name__ == "__main__":`. Runs that are alike are trained up to `fleet` at once
+    (`run_fleet`), by default where that is faster; on a client, whose size is not known, each alone.
 
     If a worker is killed, its run goes on elsewhere from the last checkpoint; if the sweep is killed, its workers exit.
     One failed run does not lose the others: a fleet that failed is run again one by one, and SweepError at the end
@@ -94,7 +92,7 @@ def sweep(
                     kept = [Result.load(path) for path in outcome()]
                 except Exception as error:
                     if len(group) > 1:
-                        again += [(i,) for i in group]
+                        again += [[i] for i in group]
                         tell(group, 0)
                         continue
                     first = todo[group[0]]
@@ -120,7 +118,7 @@ def _groups(todo: Sequence[Experiment], kind: str, fleet: int | None, workers: i
         slower = kind == "cpu" and kind_of(todo[runs[0]].dataset) == "image"
         most = fleet or (1 if slower else FLEET.get(kind, 1))
         count = workers * math.ceil(len(runs) / (most * workers))
-        groups += [tuple(runs[k::count]) for k in range(min(count, len(runs)))]
+        groups += [runs[k::count] for k in range(min(count, len(runs)))]
     return sorted(groups)
 
 
