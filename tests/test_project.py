@@ -164,11 +164,8 @@ def test_setup_takes_all_but_torch_by_its_hash_and_torch_from_where_one_asks() -
     assert hashed[-5:] == ["--require-hashes", "--only-binary", ":all:", "-r", "hashes.txt"], "nothing is built unseen"
     assert torch[-3:] == ["-c", "constraints.txt", "torch"] and "torch" in pins()
     assert {"--no-deps", "--no-build-isolation"} <= set(memlib) and memlib[-2:] == ["-e", '".[dev]"']
-    assert installs("TORCH_INDEX=https://example.org/cpu")[1][-3:] == [
-        "--index-url",
-        "https://example.org/cpu",
-        "torch",
-    ]
+    index = ["--index-url", "https://example.org/cpu", "torch"]
+    assert installs("TORCH_INDEX=https://example.org/cpu")[1][-3:] == index
     torch, memlib = installs("CONSTRAINTS=")
     assert not {"-c", "--no-deps", "--no-build-isolation"} & {*torch, *memlib}, "the newest, with what they need"
     assert installs("CONSTRAINTS=build/oldest.txt")[-2][-3:] == ["-c", "build/oldest.txt", "torch"]
