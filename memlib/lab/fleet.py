@@ -84,20 +84,20 @@ def train_fleet(
         for name, place in (held | {"generator": id(generator)}).items():
             if owners.setdefault(place, k) != k:
                 raise ValueError(f"member {k}: {name} is shared with member {owners[place]}; use `train`")
-    forward, device = _forward(models, data, config), data[0].device
-    examples, alpha_bar, loss_weight = torch.cat(data), schedule.alpha_bar.to(device), torch.stack(scales)
+    forward, where = _forward(models, data, config), data[0].device
+    examples, alpha_bar, loss_weight = torch.cat(data), schedule.alpha_bar.to(where), torch.stack(scales)
 
     def steps() -> Iterator[FleetStep]:
         weights = _rows(models)
         averages, start = weights.clone(), 0
         weights.requires_grad_()
-        optimizer = torch.optim.Adam([weights], lr=config.learning_rate, fused=True, capturable=device.type == "cuda")
+        optimizer = torch.optim.Adam([weights], lr=config.learning_rate, fused=True, capturable=where.type == "cuda")
         if state is not None:
             with torch.no_grad():
                 weights.copy_(state["weights"])
             averages.copy_(state["averages"])
             optimizer.load_state_dict(state["optimizer"])
-            optimizer.param_groups[0]["capturable"] = device.type == "cuda"  # not where the state was made
+            optimizer.param_groups[0]["capturable"] = where.type == "cuda"  # not where the state was made
             for generator, own in zip(generators, state["generators"], strict=True):
                 generator.set_state(own.clone())  # of a view, torch would read from where its storage begins
             start = state["step"]
@@ -114,7 +114,7 @@ def train_fleet(
         def update(index: Tensor, t: Tensor, eps: Tensor, rate: Any, share: Any) -> tuple[Tensor, ...]:
             """One step of the optimiser and of the averages: the losses (K,), (K, B) and the gradients' norms (K,)."""
             x_t = mix(examples[index], alpha_bar[t], eps)
-            with config.autocast(device):
+            with config.autocast(where):
                 predicted = forward(weights, x_t, t)
             losses = (predicted.float() - eps).square().flatten(2).mean(2)
             loss = (loss_weight.gather(1, t) * losses).mean(1)
@@ -128,13 +128,13 @@ def train_fleet(
             averages.lerp_(weights.detach(), share)
             return loss.detach(), losses.detach(), norm
 
-        fast = captured(update, device)
+        fast = captured(update, where)
         for step in range(start, config.steps):
             members = zip(data, timesteps, generators, strict=True)
             draws = zip(*(draw(x0, own, config.batch_size, generator) for x0, own, generator in members), strict=True)
             index, t, eps = map(torch.stack, draws)
             numbers = config.learning_rate_at(step), 1 - config.ema_decay_at(step)
-            loss, losses, norm = fast(*(send(x, device) for x in (index + firsts.to(index), t, eps)), *numbers)
+            loss, losses, norm = fast(*(send(x, where) for x in (index + firsts.to(index), t, eps)), *numbers)
             if config.is_checked(step) and not (finite := (loss + norm).isfinite()).all():
                 k = int(finite.int().argmin())
                 found = f"the loss is {loss[k].item()}, the gradient's norm {norm[k].item()} at step {step + 1}"
