@@ -1,6 +1,8 @@
-"""Figures show the data they are given, refuse what they cannot draw, and leave nothing behind."""
+"""Figures show what they are given, in colours that mean one thing, and refuse what they cannot draw."""
 
-import itertools
+from __future__ import annotations
+
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +12,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from matplotlib.axes import Axes
@@ -35,8 +38,10 @@ ROWS: dict[str, Any] = {
     "uniform": {"closer to train": Estimate(0.82, 0.74, 0.88), "L2": 0.87},
     "low noise 0-50": {"closer to train": Estimate(0.86, 0.79, 0.91), "L2": 0.67},
     "fresh real (null)": {"closer to train": Estimate(0.57, 0.5, 0.64), "L2": 1.16},
-    "copycat": {"closer to train": 1.0},
+    "memorizing baseline": {"closer to train": 1.0},
 }
+NAN = float("nan")
+pytestmark = pytest.mark.usefixtures("fresh_style")
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -58,6 +63,7 @@ def neighbours(*shape: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, t
     return samples, train, *nearest_neighbours(samples, train)
 
 
+IMAGES = neighbours(3, 8, 8)
 FIGURES: dict[str, Callable[[], Figure | Axes]] = {
     "snr_curves": lambda: plots.snr_curves({"linear": LINEAR, "zero terminal": LINEAR.zero_terminal_snr()}),
     "distributions": lambda: plots.distributions(CONTROLS, weight_axis=True),
@@ -67,72 +73,41 @@ FIGURES: dict[str, Callable[[], Figure | Axes]] = {
     "compare": lambda: plots.compare(ROWS, ["closer to train", "L2"], null="fresh real (null)"),
     "strip of images": lambda: plots.denoising_strip(frames(2, 3, 8, 8), samples=(0, 1), schedule=LINEAR),
     "strip of signals": lambda: plots.denoising_strip(frames(2, 1, 20)),
-    "strip of points": lambda: plots.denoising_strip(frames(30, 2), train=draw(9, 2)),
     "grid of images": lambda: plots.grid(draw(10, 3, 8, 8)),
     "grid of signals": lambda: plots.grid(draw(10, 1, 20), label="train"),
     "grid of points": lambda: plots.grid(draw(10, 2)),
-    "neighbours of images": lambda: plots.neighbour_panels(*neighbours(3, 8, 8)),
+    "neighbours of images": lambda: plots.neighbour_panels(*IMAGES),
     "neighbours of signals": lambda: plots.neighbour_panels(*neighbours(1, 20)),
     "pca_scatter": lambda: plots.pca_scatter({"train": draw(20, 3), "samples": draw(30, 2, seed=1)}),
     "points": lambda: plots.points(draw(9, 2), draw(5, 2, seed=1), nearest=torch.arange(5), field=(draw(6, 2),) * 2),
 }
 
 
-pytestmark = pytest.mark.usefixtures("fresh_style")
-
-
 def figure_of(drawn: Figure | Axes) -> Figure:
-    return drawn if isinstance(drawn, Figure) else drawn.figure
-
-
-def pixels(figure: Figure) -> np.ndarray:
-    figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba()).copy()
-
-
-def labels_of(figure: Figure) -> list[str]:
-    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    figure = drawn if isinstance(drawn, Figure) else drawn.figure
+    assert isinstance(figure, Figure)
+    return figure
 
 
 def line(ax: Axes, label: str) -> Any:
     return next(line for line in ax.get_lines() if line.get_label() == label)
 
 
-def test_a_curve_without_a_name_has_the_colour_of_no_meaning() -> None:
-    cycle = plt.rcParams["axes.prop_cycle"].by_key()["color"]
-    assert len(set(cycle)) == len(cycle) == 4
-    assert not set(cycle) & {look.colour for look in plots.MEANINGS.values()}
-
-
-# all figures
+def shown(image: torch.Tensor) -> np.ndarray:
+    """The pixels (H, W, 3) of an image (3, H, W) in [-1, 1]."""
+    return ((image.double() + 1) / 2).clamp(0, 1).permute(1, 2, 0).numpy()
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_is_deterministic_silent_and_opens_its_own_figure_only(name: str) -> None:
-    figures = [figure_of(FIGURES[name]()) for _ in range(2)]  # a warning is an error in every test
-    first, second = map(pixels, figures)
-    np.testing.assert_array_equal(first, second)
-    assert first.std() > 0
-    assert plt.get_fignums() == [figure.number for figure in figures]
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_caption_and_legends_cover_nothing(name: str) -> None:
-    drawn = FIGURES[name]()
-    plots.caption(drawn, "profile quick, seed 0, 2 CPU cores; " * 4)
-    figure = figure_of(drawn)
-    figure.canvas.draw()
-    renderer = figure.canvas.get_renderer()
-    seen = [ax for ax in figure.axes if ax.get_visible()]
-    texts = [figure._supxlabel, *figure.legends]
-    for text, ax in itertools.product(texts, seen):
-        assert not text.get_window_extent(renderer).overlaps(ax.get_tightbbox(renderer)), (name, text, ax)
-    for ax in seen:
-        if ax.get_legend() is not None:
-            assert ax.get_legend().get_window_extent(renderer).x0 >= ax.get_window_extent(renderer).x1
-    for text in texts:
-        box = text.get_window_extent(renderer)
-        assert box.x0 >= 0 and box.x1 <= figure.bbox.width, (name, text)
+def test_a_figure_is_drawn_alike_each_time_without_a_warning(name: str) -> None:
+    drawn = []
+    for _ in range(2):
+        figure = figure_of(FIGURES[name]())
+        plots.caption(figure, "profile quick, seed 0, 2 CPU cores; " * 4)
+        figure.canvas.draw()
+        drawn.append(np.asarray(figure.canvas.buffer_rgba()).copy())
+    np.testing.assert_array_equal(*drawn)
+    assert len(plt.get_fignums()) == 2, "each call opens its own figure and no other"
 
 
 @pytest.mark.parametrize(
@@ -141,10 +116,11 @@ def test_caption_and_legends_cover_nothing(name: str) -> None:
         lambda ax: plots.grid(draw(4, 3, 8, 8), ax=ax),
         lambda ax: plots.points(draw(4, 2), ax=ax),
         lambda ax: plots.loss_per_band(LOSSES, ax=ax),
-        lambda ax: plots.band_contributions(LOSSES, range(5), ax=ax),
+        lambda ax: plots.beside_nearest(draw(2, 1, 9), draw(2, 1, 9), ["", ""], ax=ax),
+        lambda ax: plots.seed_lines({"a": [[1.0, 2.0]]}, [1, 2], ax=ax),
     ],
 )
-def test_draws_into_given_axes(draw_into: Callable[[Axes], Axes]) -> None:
+def test_a_figure_is_drawn_into_given_axes(draw_into: Callable[[Axes], Axes]) -> None:
     figure, ax = plt.subplots()
     assert draw_into(ax) is ax
     assert plt.get_fignums() == [figure.number]
@@ -153,53 +129,31 @@ def test_draws_into_given_axes(draw_into: Callable[[Axes], Axes]) -> None:
 # style
 
 
-def test_style_keeps_pictures_small() -> None:
-    assert plt.rcParams["figure.dpi"] <= 100
-    assert plt.rcParams["savefig.dpi"] <= 100
-
-
 def test_a_colour_has_one_meaning() -> None:
-    meanings = {meaning: look for meaning, look in plots.MEANINGS.items() if meaning != "copycat"}
+    meanings = {name: look for name, look in plots.MEANINGS.items() if name not in ("copycat", "memorizing baseline")}
     colours = [look.colour for look in meanings.values()]
+    cycle = plt.rcParams["axes.prop_cycle"].by_key()["color"]
     assert len(set(colours)) == len(colours)
-    assert not set(colours) & {look.colour for look in plots.FALLBACK}
-    assert plots.MEANINGS["copycat"].colour == plots.MEANINGS["train"].colour
+    assert not set(colours) & {*cycle, *(look.colour for look in plots.FALLBACK)}
+    assert plots.MEANINGS["copycat"] == plots.MEANINGS["memorizing baseline"]
+    assert plots.MEANINGS["copycat"].colour == plots.MEANINGS["train"].colour, "its samples are the training data"
 
 
 @pytest.mark.parametrize(
     "group", [("train", "held out", "fresh", "sample"), ("uniform", "low noise", "middle noise", "high noise")]
 )
-def test_grey_prints_are_told_apart(group: tuple[str, ...]) -> None:
-    for part in ("line", "marker"):
-        used = [getattr(plots.MEANINGS[meaning], part) for meaning in group]
-        if part == "line" and group[0] == "train":
-            used = used[:3]  # samples are drawn as items and clouds beside train, told apart by their marker
-        assert len(set(used)) == len(used), part
-
-
-def test_fallback_looks_all_differ() -> None:
+def test_sets_differ_in_a_grey_print(group: tuple[str, ...]) -> None:
+    assert len({plots.MEANINGS[name].marker for name in group}) == len(group)
     assert len({look[1:] for look in plots.FALLBACK}) == len(plots.FALLBACK)
 
 
-def test_looks_follow_the_first_words_of_a_label() -> None:
-    drawn = plots.looks(["Held-out beats", "samples (uniform)", "low_noise 0-500", "mine", "yours"])
-    assert list(drawn.values()) == [
-        plots.MEANINGS["held out"],
-        plots.MEANINGS["sample"],
-        plots.MEANINGS["low noise"],
-        plots.FALLBACK[0],
-        plots.FALLBACK[2],  # the second has low noise's line and marker
-    ]
-
-
-def test_a_label_of_ones_own_can_be_told_from_the_controls_in_a_grey_print() -> None:
-    drawn = plots.looks(["uniform", "low noise", "high noise", "mine", "yours"])
-    assert len({look[1:] for look in drawn.values()}) == len(drawn)
-
-
-def test_looks_gives_a_meaning_once() -> None:
-    drawn = plots.looks(["low noise 0-500", "low noise 0-250"])
-    assert drawn == {"low noise 0-500": plots.MEANINGS["low noise"], "low noise 0-250": plots.FALLBACK[0]}
+def test_looks_follow_the_first_words_of_a_label_and_are_given_once() -> None:
+    drawn = plots.looks(["Held-out beats", "samples (uniform)", "high noise"])
+    assert list(drawn.values()) == [plots.MEANINGS[name] for name in ("held out", "sample", "high noise")]
+    drawn = plots.looks(["uniform", "low_noise 0-500", "high noise", "mine", "yours", "low noise 0-250"])
+    assert drawn["low_noise 0-500"] == plots.MEANINGS["low noise"]
+    assert {drawn["mine"], drawn["yours"], drawn["low noise 0-250"]} <= set(plots.FALLBACK)
+    assert len({look[1:] for look in drawn.values()}) == len(drawn), "in a grey print, line and marker differ"
 
 
 def test_caption_is_replaced_and_may_not_be_empty() -> None:
@@ -211,23 +165,21 @@ def test_caption_is_replaced_and_may_not_be_empty() -> None:
         plots.caption(ax, "  ")
 
 
-def test_caption_keeps_clear_of_axes_laid_out_by_hand() -> None:
-    figure, ax = plt.subplots(layout="none")
-    ax.set_xlabel("x")
-    plots.caption(figure, "profile quick")
-    figure.canvas.draw()
-    renderer = figure.canvas.get_renderer()
-    assert figure._supxlabel.get_window_extent(renderer).y1 <= ax.get_tightbbox(renderer).y0
+def test_notebooks_show_180_dots_per_inch_at_the_natural_width() -> None:
+    picture, size = style.as_png(plt.figure(figsize=(4, 3)))
+    pixels = PIL.Image.open(io.BytesIO(picture)).size
+    assert size == {"width": pixels[0] // 2, "height": pixels[1] // 2}
+    assert plt.rcParams["figure.dpi"] == 90 and plt.rcParams["savefig.dpi"] == 180
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_arrays_come_from_any_float_tensor(dtype: torch.dtype) -> None:
-    array = style.as_array("x", torch.tensor([1.5, -2.0], dtype=dtype, requires_grad=True), (2,))
+def test_numbers_come_from_any_float_tensor(dtype: torch.dtype) -> None:
+    array = style.numbers("x", torch.tensor([1.5, -2.0], dtype=dtype, requires_grad=True), 2)
     np.testing.assert_array_equal(array, np.array([1.5, -2.0]))
 
 
 def test_pictures_are_mapped_and_clipped() -> None:
-    grey = style.picture(np.array([[[-3.0, -1.0, 0.0, 1.0, 2.0]]]))
+    grey = plots.picture(np.array([[[-3.0, -1.0, 0.0, 1.0, 2.0]]]))
     np.testing.assert_array_equal(grey, np.repeat([[[0.0], [0.0], [0.5], [1.0], [1.0]]], 3, axis=2))
 
 
@@ -239,12 +191,10 @@ def test_snr_curves_show_each_schedule() -> None:
     a = LINEAR.alpha_bar.numpy()
     for ax, expected in zip(figure.axes, (a / (1 - a), np.log(a) - np.log1p(-a), np.sqrt((1 - a) / a)), strict=True):
         np.testing.assert_allclose(line(ax, "linear").get_ydata(), expected, rtol=1e-9)
-    assert [ax.get_yscale() for ax in figure.axes] == ["log", "linear", "log"]
 
 
 def test_snr_curves_leave_out_a_zero_terminal_snr() -> None:
-    figure = plots.snr_curves({"zero": LINEAR.zero_terminal_snr()})
-    for ax in figure.axes:
+    for ax in plots.snr_curves({"zero": LINEAR.zero_terminal_snr()}).axes:
         np.testing.assert_array_equal(line(ax, "zero").get_xdata(), np.arange(99))
 
 
@@ -257,55 +207,32 @@ def test_distributions_show_pmf_density_and_weight() -> None:
         np.testing.assert_array_equal(curve.get_xdata(), LINEAR.log_snr.numpy())
         area = -integrate.trapezoid(curve.get_ydata(), curve.get_xdata())  # log-SNR falls with t
         assert area == pytest.approx(1, abs=0.03)
-    left, right = over_log_snr.get_xlim()
-    assert left > right, "noise must grow to the right in both panels"
+    assert over_log_snr.xaxis_inverted(), "noise must grow to the right in both panels"
     (weight,) = over_t.child_axes
     figure.canvas.draw()
     np.testing.assert_allclose(weight.get_ylim(), 100 * np.array(over_t.get_ylim()), rtol=1e-9)
 
 
-def test_distributions_mark_where_nothing_is_trained() -> None:
+def test_distributions_mark_what_is_never_trained() -> None:
     pmf = torch.zeros(100, dtype=torch.float64)
-    pmf[20:30] = 0.05
-    pmf[60:80] = 0.025
-    figure = plots.distributions({"mine": TimestepDistribution(pmf)}, schedule=LINEAR, negligible=0.0)
-    assert any("never trained" in label for label in labels_of(figure))
-    boxes = [path.get_extents() for path in figure.axes[0].collections[1].get_paths()]
-    np.testing.assert_allclose([(b.x0, b.x1) for b in boxes], [(0, 19.5), (29.5, 59.5), (79.5, 99)], rtol=1e-9)
-    log_snr = LINEAR.log_snr.numpy()
-    first = figure.axes[1].collections[1].get_paths()[0].get_extents()
-    np.testing.assert_allclose((first.x1, first.x0), (log_snr[0], log_snr[[19, 20]].mean()), rtol=1e-9)
-
-
-def test_distributions_count_a_negligible_weight_as_never_trained() -> None:
-    narrow = {"narrow": gaussian_interval(100, 40, 60)}
-    spans = {}
-    for negligible in (1e-6, 0.5):
-        ax = plots.distributions(narrow, negligible=negligible).axes[0]
-        boxes = [path.get_extents() for path in ax.collections[1].get_paths()]
-        spans[negligible] = sum(box.x1 - box.x0 for box in boxes)
-        weight = 100 * narrow["narrow"].pmf
-        assert spans[negligible] == pytest.approx(int((weight <= negligible).sum()) - 1)  # half a step at each end
-    assert spans[1e-6] < spans[0.5]
-
-
-def test_distributions_have_no_mark_where_all_is_trained() -> None:
-    figure = plots.distributions({"uniform": uniform(100)})
-    assert labels_of(figure) == ["uniform"]
+    pmf[20:30], pmf[60:80] = 0.05, 0.025
+    figure = plots.distributions({"mine": TimestepDistribution(pmf), "uniform": uniform(100)}, schedule=LINEAR)
+    for ax, x in zip(figure.axes, (np.arange(100), LINEAR.log_snr.numpy()), strict=True):
+        _, bars, even = ax.collections
+        boxes = [path.get_extents() for path in bars.get_paths()]
+        spans = [sorted((x[first], x[last])) for first, last in ((0, 19), (30, 59), (80, 99))]
+        np.testing.assert_allclose([(box.x0, box.x1) for box in boxes], spans, rtol=1e-9)
+        assert len(even.get_paths()) == 1, "uniform trains every step"
 
 
 def test_loss_per_band_shows_values_gaps_and_gap() -> None:
-    ax = plots.loss_per_band({**LOSSES, "mine": [0.2, float("nan"), 0.2, 0.2]}, T=1000, gap=("train", "held-out"))
+    ax = plots.loss_per_band({**LOSSES, "mine": [0.2, NAN, 0.2, 0.2]}, T=1000, gap=("train", "held-out"))
     np.testing.assert_array_equal(line(ax, "held-out").get_xdata(), [125, 375, 625, 875])
     np.testing.assert_array_equal(line(ax, "held-out").get_ydata(), LOSSES["held-out"].double().numpy())
     np.testing.assert_array_equal(line(ax, "mine").get_ydata(), [0.2, np.nan, 0.2, 0.2])
     (area,) = ax.collections
-    vertices = area.get_paths()[0].vertices
-    assert vertices[:, 1].max() == pytest.approx(0.9)
+    assert area.get_paths()[0].vertices[:, 1].max() == pytest.approx(0.9)
     assert ax.get_yscale() == "log"
-
-
-def test_loss_per_band_draws_negative_differences() -> None:
     assert plots.loss_per_band({"uniform": [0.2, -0.1]}).get_yscale() == "linear"
 
 
@@ -313,17 +240,17 @@ def test_loss_per_band_draws_negative_differences() -> None:
 def test_band_contributions_are_shares_with_noise_to_the_right(edges: list[float]) -> None:
     values = {"uniform": [1.0, 2.0, 3.0, 4.0], "mine": [0.0, 0.0, 5.0, 5.0]}
     ax = plots.band_contributions(values, edges)
-    heights = {bars.get_label(): [bar.get_height() for bar in bars] for bars in ax.containers}
+    heights = dict(zip(values, ([bar.get_height() for bar in bars] for bars in ax.containers), strict=True))
     step = 1 if edges[0] > edges[-1] else -1
     np.testing.assert_allclose(heights["uniform"], [10, 20, 30, 40][::step])
     np.testing.assert_allclose(heights["mine"], [0, 0, 50, 50][::step])
+    assert to_hex(ax.containers[0][0].get_facecolor()) == plots.MEANINGS["uniform"].colour.lower()
     assert [label.get_text() for label in ax.get_xticklabels()] == ["9", "4", "0", "\u22124", "\u22129"]
     np.testing.assert_array_equal(line(ax, "equal shares").get_ydata(), [25, 25])
 
 
 def test_compare_shows_values_intervals_and_the_null() -> None:
-    figure = plots.compare(ROWS, ["closer to train", "L2"], null="fresh real (null)")
-    first, second = figure.axes
+    first, second = plots.compare(ROWS, ["closer to train", "L2"], null="fresh real (null)").axes
     assert [label.get_text() for label in first.get_yticklabels()] == list(ROWS)
     dots = [container[0] for container in first.containers]
     assert [(dot.get_xdata()[0], dot.get_ydata()[0]) for dot in dots] == [(0.82, 0), (0.86, 1), (0.57, 2), (1.0, 3)]
@@ -333,7 +260,21 @@ def test_compare_shows_values_intervals_and_the_null() -> None:
     band = first.patches[0]
     assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((0.5, 0.64))
     assert [text.get_text() for text in second.texts] == ["0.87", "0.67", "1.16", "\u2013"]
-    assert first.get_ylim()[0] > first.get_ylim()[1], "the first row stands on top"
+
+
+def test_pca_scatter_shows_points_and_densities() -> None:
+    clouds = {"train": draw(20, 3), "samples": draw(30, 2, seed=1)}
+    main, top, right = plots.pca_scatter(clouds).axes
+    everything = torch.cat([cloud[:, :2] for cloud in clouds.values()]).double().numpy()
+    np.testing.assert_array_equal(main.collections[0].get_offsets(), everything)
+    colours = [plots.MEANINGS[name].colour.lower() for name in ("train", "sample")]
+    assert [to_hex(c) for c in main.collections[0].get_facecolors()[[0, -1]]] == colours
+    for k, ax in enumerate((top, right)):
+        edges = np.linspace(everything[:, k].min(), everything[:, k].max(), 25)
+        drawn = {to_hex(curve.get_color()): curve.get_xydata()[:, 1 - k] for curve in ax.get_lines()}
+        for colour, cloud in zip(colours, clouds.values(), strict=True):
+            expected = np.histogram(cloud[:, k].double().numpy(), edges, density=True)[0]
+            np.testing.assert_allclose(drawn[colour].max(), expected.max(), rtol=1e-6)
 
 
 # items
@@ -341,58 +282,38 @@ def test_compare_shows_values_intervals_and_the_null() -> None:
 
 def test_strip_of_images_shows_x_above_x0_from_noise_to_sample() -> None:
     given = frames(2, 3, 8, 8)
-    figure = plots.denoising_strip(iter(given), samples=(1,), columns=4, schedule=LINEAR)
-    shown = np.array(figure.axes).reshape(2, 4)
-    picked = [given[i] for i in (0, 3, 6, 9)]
-    for row, part in zip(shown, ("x", "x0"), strict=True):
+    figure = plots.denoising_strip(iter(given), samples=(1,), schedule=LINEAR)
+    panels = np.array(figure.axes).reshape(2, 8)
+    picked = [given[i] for i in (0, 1, 3, 4, 5, 6, 8, 9)]
+    for row, part in zip(panels, ("x", "x0"), strict=True):
         for ax, frame in zip(row, picked, strict=True):
-            expected = ((getattr(frame, part)[1].double() + 1) / 2).clamp(0, 1).permute(1, 2, 0)
-            np.testing.assert_allclose(ax.images[0].get_array(), expected, rtol=1e-12)
-    titles = [ax.get_title() for ax in shown[0]]
-    assert titles[-1] == "sample"
-    assert [title.splitlines()[0] for title in titles[:3]] == ["t = 99", "t = 69", "t = 39"]
-    assert titles[0].splitlines()[1] == f"\u03c3 = {float(LINEAR.sigma[99]):.3g}"
+            np.testing.assert_allclose(ax.images[0].get_array(), shown(getattr(frame, part)[1]), rtol=1e-12)
+    titles = [ax.get_title().split("\n") for ax in panels[0]]
+    assert titles[0] == ["t = 99", f"\u03c3 = {float(LINEAR.sigma[99]):.3g}"] and titles[-1] == ["sample"]
 
 
 def test_strip_of_signals_shares_the_scale_of_x() -> None:
     given = frames(2, 1, 20)
-    figure = plots.denoising_strip(given, samples=(0, 1), columns=3)
-    shown = np.array(figure.axes).reshape(4, 3)
-    np.testing.assert_array_equal(shown[2, 0].get_lines()[0].get_ydata(), given[0].x[1, 0].double().numpy())
-    np.testing.assert_array_equal(shown[1, 2].get_lines()[0].get_ydata(), given[-1].x0[0, 0].double().numpy())
-    assert len({ax.get_ylim() for ax in shown.flat}) == 1
+    panels = np.array(plots.denoising_strip(given, samples=(0, 1)).axes).reshape(4, 8)
+    np.testing.assert_array_equal(panels[2, 0].get_lines()[0].get_ydata(), given[0].x[1, 0].double().numpy())
+    np.testing.assert_array_equal(panels[1, 7].get_lines()[0].get_ydata(), given[-1].x0[0, 0].double().numpy())
+    assert len({ax.get_ylim() for ax in panels.flat}) == 1
 
 
-def test_strip_of_points_shows_the_batch_over_the_training_points() -> None:
-    given, train = frames(30, 2), draw(9, 2)
-    figure = plots.denoising_strip(given, columns=3, train=train)
-    below, above = figure.axes[-1].collections
-    np.testing.assert_array_equal(below.get_offsets(), train.double().numpy())
-    np.testing.assert_array_equal(above.get_offsets(), given[-1].x0.double().numpy())
-
-
-def test_grid_lays_images_out_in_order_on_white() -> None:
-    images = draw(5, 3, 4, 6).clamp(-1, 1)
-    sheet = plots.grid(images, columns=3).images[0].get_array()
-    assert sheet.shape == (2 * 5, 3 * 7, 3)
-    expected = (images[4].double().permute(1, 2, 0).numpy() + 1) / 2
-    np.testing.assert_allclose(sheet[5:9, 7:13], expected, rtol=1e-12)
-    assert (sheet[5:, 14:] == 1).all(), "the place that is left over is white"
-
-
-def test_grid_of_signals_keeps_order_and_one_scale() -> None:
+def test_grid_lays_items_out_in_order_and_signals_on_one_scale() -> None:
+    images = draw(5, 3, 4, 6)
+    drawn = plots.grid(images, columns=3).images
+    for i, (picture, image) in enumerate(zip(drawn, images, strict=True)):
+        np.testing.assert_allclose(picture.get_array(), shown(image), rtol=1e-12)
+        left, _, low, _ = picture.get_extent()
+        assert (int(left), int(np.floor(low))) == (i % 3, -1 - i // 3)
     signals = torch.tensor([[[0.0, 1.0]], [[0.0, 4.0]], [[-1.0, 0.0]]])
     lines = plots.grid(signals, label="train", columns=2).get_lines()
     assert {to_hex(line.get_color()) for line in lines} == {plots.MEANINGS["train"].colour}
-    rise = [np.diff(line.get_ydata())[0] for line in lines]
-    np.testing.assert_allclose(rise, np.array([1, 4, 1]) * 0.9 / 5)
-    assert [line.get_xdata()[0] for line in lines] == [0, 1, 0]
-    assert lines[2].get_ydata().max() < min(lines[0].get_ydata().min(), lines[1].get_ydata().min())
-
-
-def test_grid_of_points() -> None:
-    items = draw(6, 2)
-    np.testing.assert_array_equal(plots.grid(items).collections[0].get_offsets(), items.double().numpy())
+    rise = np.array([np.diff(line.get_ydata())[0] for line in lines])
+    np.testing.assert_allclose(rise / rise[0], [1, 4, 1])
+    points = draw(6, 2)
+    np.testing.assert_array_equal(plots.grid(points).collections[0].get_offsets(), points.double().numpy())
 
 
 @pytest.mark.parametrize("signal", [torch.zeros(2, 1, 5), torch.full((1, 2, 5), 3.0)])
@@ -401,163 +322,92 @@ def test_grid_of_constant_signals(signal: torch.Tensor) -> None:
         assert np.ptp(drawn.get_ydata()) == 0
 
 
-def test_neighbour_panels_of_images_put_the_worst_first() -> None:
-    samples, train, distances, indices = neighbours(3, 8, 8)
-    figure = plots.neighbour_panels(samples, train, distances, indices, count=3)
-    shown = np.array(figure.axes).reshape(3, 3)
-    ratio = (distances[:, 0] / distances[:, 1]).numpy()
-    worst = np.argsort(ratio)[:3]
-    assert worst[:2].tolist() == [9, 8]
-    for column, b in zip(shown.T, worst, strict=True):
-        for ax, item in zip(column, (samples[b], train[indices[b, 0]], train[indices[b, 1]]), strict=True):
-            expected = ((item.double() + 1) / 2).clamp(0, 1).permute(1, 2, 0)
-            np.testing.assert_allclose(ax.images[0].get_array(), expected, rtol=1e-12)
-        assert column[0].get_title().endswith(f"{ratio[b]:.2f}")
-    framed = [[bool(ax.patches) for ax in row] for row in shown]
-    assert framed[0] == framed[1] == (ratio[worst] < 1 / 3).tolist() == [True, True, False]
-    assert framed[2] == [False] * 3, "the second nearest is no part of a copy"
-    assert len(labels_of(figure)) == 1
-
-
-@pytest.mark.parametrize("count", [5, 7])
-def test_neighbour_panels_of_signals_lie_over_each_other(count: int) -> None:
-    samples, train, distances, indices = neighbours(1, 20)
-    figure = plots.neighbour_panels(samples, train, distances, indices, count=count, threshold=1e-9)
-    seen = [ax for ax in figure.axes if ax.get_visible()]
-    assert len(seen) == count
-    expected = [samples[9], train[indices[9, 1]], train[indices[9, 0]]]
-    for drawn, item in zip(seen[0].get_lines(), expected, strict=True):
-        np.testing.assert_array_equal(drawn.get_ydata(), item[0].double().numpy())
-    assert labels_of(figure) == ["sample", "nearest training item", "second nearest"]
-
-
-def test_neighbour_panels_of_an_exact_copy_of_a_duplicate() -> None:
-    train = torch.zeros(3, 1, 4)
-    samples = torch.stack([torch.ones(1, 4), torch.zeros(1, 4)])
-    figure = plots.neighbour_panels(samples, train, [[2.0, 2.0], [0.0, 0.0]], [[0, 1], [0, 1]])
-    first, second = (ax.get_title() for ax in figure.axes)
-    assert "= 0.00" in first, "0/0 is an exact copy, and the worst"
-    assert "= 1.00" in second
-
-
-# planes
-
-
-def test_pca_scatter_shows_points_and_densities() -> None:
-    clouds = {"train": draw(20, 3), "samples": draw(30, 2, seed=1)}
-    figure = plots.pca_scatter(clouds, bins=7)
-    main = next(ax for ax in figure.axes if ax.get_xlabel())
-    for scatter, cloud in zip(main.collections, clouds.values(), strict=True):
-        np.testing.assert_array_equal(scatter.get_offsets(), cloud[:, :2].double().numpy())
-    sides = [ax for ax in figure.axes if ax is not main]
-    everything = torch.cat([cloud[:, :2] for cloud in clouds.values()]).double().numpy()
-    for k, ax in enumerate(sides):
-        edges = np.linspace(everything[:, k].min(), everything[:, k].max(), 8)
-        for stairs, cloud in zip(ax.patches, clouds.values(), strict=True):
-            expected = np.histogram(cloud[:, k].double().numpy(), edges, density=True)[0]
-            np.testing.assert_allclose(stairs.get_data().values, expected, rtol=1e-9)
-
-
-def test_pca_scatter_of_a_constant_component() -> None:
-    figure = plots.pca_scatter({"train": torch.ones(4, 2)})
-    figure.canvas.draw()
-    assert all(np.isfinite(stairs.get_data().values).all() for ax in figure.axes for stairs in ax.patches)
-
-
 def test_points_joins_samples_to_their_nearest() -> None:
     train, samples, nearest = draw(9, 2), draw(4, 2, seed=1), torch.tensor([3, 0, 0, 8])
     ax = plots.points(train, samples, nearest=nearest, field=(draw(5, 2), 2 * draw(5, 2)))
-    arrows, lines, known, shown = ax.collections
+    arrows, known, drawn, lines = ax.collections
     np.testing.assert_array_equal(known.get_offsets(), train.double().numpy())
-    np.testing.assert_array_equal(shown.get_offsets(), samples.double().numpy())
+    np.testing.assert_array_equal(drawn.get_offsets(), samples.double().numpy())
     expected = torch.stack([samples, train[nearest]], 1).double().numpy()
     np.testing.assert_array_equal(np.array(lines.get_segments()), expected)
     np.testing.assert_array_equal(np.stack([arrows.U, arrows.V], 1), 2 * draw(5, 2).double().numpy())
 
 
-# bad input
+def test_neighbour_panels_of_images_put_the_worst_first_and_frame_copies() -> None:
+    samples, train, distances, indices = IMAGES
+    (ax,) = plots.neighbour_panels(*IMAGES, count=3).axes
+    ratio = (distances[:, 0] / distances[:, 1]).numpy()
+    worst = np.argsort(ratio)[:3]
+    assert worst[:2].tolist() == [9, 8]
+    expected = [samples[worst], train[indices[worst, 0]], train[indices[worst, 1]]]
+    for picture, image in zip(ax.images, torch.cat(expected), strict=True):
+        np.testing.assert_allclose(picture.get_array(), shown(image), rtol=1e-12)
+    notes = [label.get_text() for label in ax.get_xticklabels()]
+    assert all(f"{ratio[b]:.2f}" in note for b, note in zip(worst, notes, strict=True))
+    assert [patch.get_x() for patch in ax.patches] == [0, 1], "ratios below 1/3 are framed"
+    assert all(patch.get_height() == 2 for patch in ax.patches), "the second nearest is no part of a copy"
 
-IMAGES = neighbours(3, 8, 8)
-NAN = float("nan")
+
+@pytest.mark.parametrize("count", [5, 7])
+def test_neighbour_panels_of_signals_lie_over_each_other(count: int) -> None:
+    samples, train, distances, indices = neighbours(1, 20)
+    axes = plots.neighbour_panels(samples, train, distances, indices, count=count).axes
+    assert sum(len(ax.get_lines()) for ax in axes) == 3 * count
+    first = axes[0].get_lines()[:: len(axes[0].get_xticks())]
+    for drawn, item in zip(first, (samples[9], train[indices[9, 0]], train[indices[9, 1]]), strict=True):
+        assert np.corrcoef(drawn.get_ydata(), item[0].numpy())[0, 1] == pytest.approx(1)
+
+
+def test_neighbour_panels_of_an_exact_copy_of_a_duplicate() -> None:
+    samples = torch.stack([torch.ones(1, 4), torch.zeros(1, 4)])
+    (ax,) = plots.neighbour_panels(samples, torch.zeros(3, 1, 4), [[2.0, 2.0], [0.0, 0.0]], [[0, 1], [0, 1]]).axes
+    first, second = (label.get_text() for label in ax.get_xticklabels())
+    assert "= 0.00" in first and "= 1.00" in second, "0/0 is an exact copy, and the worst"
+
+
+def test_beside_nearest_puts_images_above_and_signals_over_their_neighbour() -> None:
+    ax = plots.beside_nearest(np.ones((2, 3, 4, 4)), -np.ones((2, 3, 4, 4)), ["a", "b"], framed=[False, True])
+    assert [float(image.get_array().mean()) for image in ax.images] == [1, 1, 0, 0]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["a", "b"] and [p.get_x() for p in ax.patches] == [1]
+    signals = np.stack([np.linspace(0, 2, 5), np.linspace(2, 0, 5)])[:, None]
+    drawn = [line.get_ydata() for line in plots.beside_nearest(signals, signals, ["", ""]).lines]
+    np.testing.assert_allclose(drawn[:2], drawn[2:])
+
+
+# what cannot be drawn
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "match"),
+    ("call", "match"),
     [
-        (lambda: plots.snr_curves({}), ValueError, "schedules: empty"),
-        (lambda: plots.snr_curves([LINEAR]), TypeError, "schedules = .*a list; need Mapping"),
-        (lambda: plots.snr_curves({1: LINEAR}), TypeError, "schedules = .*a dict; need Mapping"),
-        (lambda: plots.distributions({}), ValueError, "distributions: empty"),
-        (lambda: plots.distributions({"a": uniform(10), "b": uniform(20)}), ValueError, "one common T"),
-        (lambda: plots.distributions({"a": uniform(10)}, schedule=LINEAR), ValueError, "T = 100"),
-        (lambda: plots.distributions({"a": uniform(10)}, negligible=1.0), ValueError, "negligible = 1.0"),
-        (lambda: plots.loss_per_band({}), ValueError, "losses: empty"),
-        (lambda: plots.loss_per_band({"a": [1.0], "b": [1.0, 2.0]}), ValueError, "same number of bands"),
-        (lambda: plots.loss_per_band({"a": [NAN, NAN]}), ValueError, "'a'.*every value is NaN"),
-        (lambda: plots.loss_per_band({"a": [1.0, np.inf]}), ValueError, "'a'.*infinity"),
-        (lambda: plots.loss_per_band({"a": [1.0]}, gap=("a", "b")), ValueError, "gap"),
-        (lambda: plots.loss_per_band({"a": "many"}), TypeError, "losses = .*'a'"),
-        (lambda: plots.loss_per_band({"a": [1.0]}, T=0), ValueError, "T = 0"),
-        (lambda: plots.band_contributions({}, [1, 0]), ValueError, "contributions: empty"),
-        (lambda: plots.band_contributions({"a": [1.0, 2.0]}, [1, 0]), ValueError, r"edges: expected shape \(3\)"),
-        (lambda: plots.band_contributions({"a": [1.0, 2.0]}, [1, 0, 1]), ValueError, "edges: must rise or fall"),
-        (lambda: plots.band_contributions({"a": [1.0, -2.0]}, [2, 1, 0]), ValueError, "'a'.*>= 0"),
-        (lambda: plots.band_contributions({"a": [0.0, 0.0]}, [2, 1, 0]), ValueError, "sum > 0"),
-        (lambda: plots.band_contributions({"a": [1.0, NAN]}, [2, 1, 0]), ValueError, "'a'.*>= 0"),
-        (lambda: plots.compare({}, ["L2"]), ValueError, "rows: empty"),
-        (lambda: plots.compare(ROWS, []), ValueError, "metrics"),
-        (lambda: plots.compare(ROWS, "L2"), TypeError, "metrics"),
-        (lambda: plots.compare(ROWS, ["L3"]), ValueError, "L3.*the rows have.*L2"),
-        (lambda: plots.compare(ROWS, ["L2"], null="real"), ValueError, "null = 'real'"),
-        (lambda: plots.compare({"a": {"L2": NAN}}, ["L2"]), ValueError, "'a'.*'L2'.*NaN"),
-        (lambda: plots.compare({"a": {"L2": "much"}}, ["L2"]), TypeError, "'a'.*'L2'"),
-        (lambda: plots.compare({"a": {"L2": Estimate(3, 1, 2)}}, ["L2"]), ValueError, "outside its own interval"),
-        (lambda: plots.denoising_strip([]), ValueError, "frames: empty"),
-        (lambda: plots.denoising_strip(frames(2, 1, 5), columns=1), ValueError, "columns = 1"),
-        (lambda: plots.denoising_strip(frames(2, 1, 5), samples=[2]), ValueError, r"samples = \[2\].*0\.\.1"),
-        (lambda: plots.denoising_strip(frames(2, 1, 5), samples=[]), ValueError, "samples"),
-        (lambda: plots.denoising_strip(frames(2, 1, 5), train=draw(3, 2)), ValueError, "train"),
-        (lambda: plots.denoising_strip([*frames(2, 1, 5), *frames(2, 1, 6)]), ValueError, "frames: x"),
-        (lambda: plots.denoising_strip(frames(5)), ValueError, "1 dimensions"),
-        (lambda: plots.grid(draw(2, 4, 8, 8)), ValueError, "1 or 3 channels"),
-        (lambda: plots.grid(draw(2, 3)), ValueError, r"items: expected shape \(n, 2\)"),
-        (lambda: plots.grid(torch.empty(0, 3, 8, 8)), ValueError, "items"),
-        (lambda: plots.grid(torch.full((2, 1, 5), NAN)), ValueError, "items: holds NaN"),
-        (lambda: plots.grid(draw(2, 2), columns=0), ValueError, "columns = 0"),
-        (lambda: plots.grid([[1.0, 2.0], [3.0]]), TypeError, "items: expected rows of equal length"),
-        (lambda: plots.grid(torch.zeros(2, 2, dtype=torch.cfloat)), TypeError, "items: expected a tensor.* of numbers"),
-        (lambda: plots.neighbour_panels(draw(3, 2), draw(4, 2), *IMAGES[2:]), ValueError, "points"),
-        (lambda: plots.neighbour_panels(IMAGES[0], draw(4, 3, 8, 9), *IMAGES[2:]), ValueError, "train"),
-        (lambda: plots.neighbour_panels(*IMAGES[:2], IMAGES[2][:5], IMAGES[3]), ValueError, "distances"),
-        (lambda: plots.neighbour_panels(*IMAGES[:2], IMAGES[2][:, :1], IMAGES[3][:, :1]), ValueError, "two nearest"),
-        (lambda: plots.neighbour_panels(*IMAGES[:2], IMAGES[2].flip(1), IMAGES[3]), ValueError, "nearest first"),
-        (lambda: plots.neighbour_panels(*IMAGES[:2], IMAGES[2], IMAGES[3] + 12), ValueError, r"indices.*0\.\.11"),
-        (lambda: plots.neighbour_panels(*IMAGES[:2], IMAGES[2], IMAGES[3] + 0.5), ValueError, "indices.*whole"),
-        (lambda: plots.neighbour_panels(*IMAGES, count=0), ValueError, "count = 0"),
-        (lambda: plots.pca_scatter({}), ValueError, "projected: empty"),
-        (lambda: plots.pca_scatter({"a": draw(5, 1)}), ValueError, "'a'.*two components"),
-        (lambda: plots.pca_scatter({"a": draw(5, 2)}, bins=0), ValueError, "bins = 0"),
-        (lambda: plots.points(draw(5, 3)), ValueError, "train"),
-        (lambda: plots.points(draw(5, 2), draw(5)), ValueError, "samples"),
-        (lambda: plots.points(draw(5, 2), nearest=[0]), ValueError, "no samples"),
-        (lambda: plots.points(draw(5, 2), draw(1, 2), nearest=[5]), ValueError, r"nearest.*0\.\.4"),
-        (lambda: plots.points(draw(5, 2), field=(draw(3, 2), draw(4, 2))), ValueError, r"field\[1\]"),
+        (lambda: plots.snr_curves({}), "schedules"),
+        (lambda: plots.distributions({}), "distributions"),
+        (lambda: plots.distributions({"a": uniform(10), "b": uniform(20)}), "distributions.*'b': 20"),
+        (lambda: plots.loss_per_band({}), "losses"),
+        (lambda: plots.loss_per_band({"a": [1.0], "b": [1.0, 2.0]}), "'b'"),
+        (lambda: plots.loss_per_band({"a": [NAN, NAN]}), "'a'"),
+        (lambda: plots.band_contributions({}, [1, 0]), "contributions"),
+        (lambda: plots.band_contributions({"a": [1.0, 2.0]}, [1, 0, 1]), "edges"),
+        (lambda: plots.band_contributions({"a": [1.0, -2.0]}, [2, 1, 0]), "'a'"),
+        (lambda: plots.band_contributions({"a": [0.0, 0.0]}, [2, 1, 0]), "'a'"),
+        (lambda: plots.compare({}, ["L2"]), "rows"),
+        (lambda: plots.compare(ROWS, []), "metrics"),
+        (lambda: plots.compare(ROWS, ["L3"]), "metrics.*L3"),
+        (lambda: plots.compare(ROWS, ["L2"], null="real"), "null = 'real'"),
+        (lambda: plots.compare({"a": {"L2": NAN}}, ["L2"]), "'a'.*'L2'"),
+        (lambda: plots.denoising_strip([]), "frames"),
+        (lambda: plots.denoising_strip(frames(2, 1, 5), samples=[]), "samples"),
+        (lambda: plots.grid(torch.full((2, 1, 5), NAN)), "items"),
+        (lambda: plots.neighbour_panels(draw(3, 2), draw(4, 2), *IMAGES[2:]), "samples"),
+        (lambda: plots.neighbour_panels(*IMAGES[:2], IMAGES[2].flip(1), IMAGES[3]), "distances"),
+        (lambda: plots.beside_nearest(np.ones((2, 1, 9)), np.ones((2, 1, 9)), [""]), "notes"),
+        (lambda: plots.beside_nearest(np.ones((2, 1, 9)), np.ones((2, 1, 8)), ["", ""]), "nearest"),
+        (lambda: plots.pca_scatter({}), "projected"),
+        (lambda: plots.pca_scatter({"a": [[1.0, NAN]]}), "'a'"),
+        (lambda: plots.points(draw(5, 3)), "train"),
+        (lambda: plots.points(draw(5, 2), draw(5)), "samples"),
     ],
 )
-def test_bad_input_is_named_and_opens_no_figure(call: Callable[[], Any], error: type[Exception], match: str) -> None:
-    with pytest.raises(error, match=match):
+def test_bad_input_is_named(call: Callable[[], Any], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
         call()
-    assert plt.get_fignums() == []
-
-
-@pytest.mark.parametrize(
-    "ends", [(15, 32.5), (0.5, 250), (0.31, 0.72), (0.9, 1.1), (1e-3, 1e4), (2, 2.0001), (1e-12, 1e12)]
-)
-def test_a_logarithmic_axis_has_few_plain_numbers(ends) -> None:
-    ax = plots.style.new_axes(None, 1.8, 2)
-    plots.style.logarithmic(ax, "x")
-    ax.set_xlim(*ends)
-    shown = [tick for tick in ax.get_xticks() if ends[0] <= tick <= ends[1]]
-    ax.figure.canvas.draw()
-    assert 1 <= len(shown) <= 6
-    assert all(float(label.get_text().replace("\N{MINUS SIGN}", "-")) > 0 for label in ax.get_xticklabels())

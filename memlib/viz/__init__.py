@@ -2,8 +2,9 @@
 
 from memlib.viz.curves import band_contributions, compare, distributions, loss_per_band, pca_scatter, snr_curves
 from memlib.viz.items import beside_nearest, denoising_strip, grid, neighbour_panels, picture, points
-from memlib.viz.records import Scale, along, forest, seed_dots, seed_lines, tradeoff, verdict_grid, where_learned
+from memlib.viz.records import along, seed_dots, seed_lines, tradeoff, where_learned
 from memlib.viz.style import FALLBACK, MEANINGS, Look, caption, looks, use_style
+from memlib.viz.verdicts import Scale, forest, verdict_grid
 
 __all__ = ["FALLBACK", "MEANINGS", "Look", "Scale", "along", "band_contributions", "beside_nearest", "caption"]
 __all__ += ["compare", "denoising_strip", "distributions", "forest", "grid", "looks", "loss_per_band"]

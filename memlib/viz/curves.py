@@ -102,6 +102,8 @@ def band_contributions(contributions: Arrays, edges: Sequence[float]) -> Axes:
     """
     limits, shares = numbers("edges", edges, None), pd.DataFrame()
     noisier = -1 if limits[0] < limits[-1] else 1
+    if (noisier * np.diff(limits) >= 0).any():
+        raise ValueError(f"edges: must rise or fall throughout, got {limits}")
     for label, values in given("contributions", contributions).items():
         bands = numbers(f"contributions[{label!r}]", values, len(limits) - 1)
         if bands.min() < 0 or not bands.any():
@@ -159,7 +161,8 @@ def pca_scatter(projected: Arrays) -> Figure:
         grid = sns.JointGrid(tidy, x=x, y=y, hue="set", palette=colours, height=5.4)
     grid.plot_joint(sns.scatterplot, style=tidy["set"], markers=markers, s=28, alpha=0.75, linewidth=0)
     grid.plot_marginals(sns.histplot, element="step", fill=False, stat="density", common_norm=False, bins=24)
-    grid.figure.set_layout_engine("constrained")
-    style.legend_above(grid.figure, grid.ax_joint.get_legend_handles_labels()[0])
-    grid.ax_joint.get_legend().remove()
+    grid.figure.subplots_adjust(top=0.93, bottom=0.16)  # for the legend and the caption
+    handles = grid.ax_joint.get_legend_handles_labels()[0]
+    grid.ax_joint.legend().remove()
+    grid.figure.legend(handles=handles, loc="upper center", ncols=len(clouds))
     return grid.figure

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,33 +16,15 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from memlib import timesteps
-from memlib.lab.claims import PAIRS, Finding, Verdict
 from memlib.schedules import Schedule
 from memlib.viz import style
-from memlib.viz.style import FALLBACK, MEANINGS, NEVER, NOISE_GROWS, NONE, Arrays, Ax, Look, given, looks, numbers
+from memlib.viz.style import MEANINGS, NONE, Array, Arrays, Ax, Controls, given, looks, numbers
 
 Table: TypeAlias = pd.DataFrame
 Curves = Mapping[str, Mapping[Any, Table]]
 Panels = Mapping[str, Arrays]
 REFERENCES = {"fresh": "fresh", "copycat": "memorizing baseline"}  # key in records: label
 _HOLLOW: dict[str, Any] = {"linestyle": "none", "marker": "o", "color": "0.3", "markerfacecolor": "white"}
-# Tol's high-contrast colours: filled if a comparison is settled, hollow if not, dashed if it does not count.
-SAYS = {
-    "supports": Look("#004488", "-", "o"),
-    "contradicts": Look("#BB5566", "-", "X"),
-    "undecided": Look("0.25", "-", "s"),
-    "untestable": Look("0.5", (0, (2, 2)), "D"),
-    "exploratory": Look("0.5", (0, (2, 2)), "v"),
-}
-VERDICTS = {"reproduced": "#004488", "partly": "#B3C6DE", "inconclusive": "0.9", "exploratory": "0.97"}
-VERDICTS["not reproduced"] = "#BB5566"
-
-
-class Scale(NamedTuple):
-    """How a measure's axis is read: the words under it, and the least effect that would matter (0: none is drawn)."""
-
-    words: str
-    least: float = 0.0
 
 
 def tradeoff(
@@ -77,7 +59,8 @@ def along(curves: Curves, measures: Sequence[str], *, xlabel: str) -> Figure:
     tables = {label: _joined({at[n]: points[n] for n in at if n in points}) for label, points in curves.items()}
     _add_references(tables, ["at", "seed"], size=3)
     for i, label in enumerate(curves):
-        tables[label]["at"] += 0 if numeric else 0.2 * (i - (len(curves) - 1) / 2)
+        shift = 0 if numeric else 0.2 * (i - (len(curves) - 1) / 2)
+        tables[label] = tables[label].assign(at=tables[label]["at"] + shift, size=6)
     size = (min(3.8, max(3.0, 0.9 + 0.7 * len(names))) * len(given("measures", measures)), 3.2)
     figure, axes = plt.subplots(1, len(measures), figsize=size, layout="constrained", squeeze=False)
     for ax, measure in zip(axes[0], measures, strict=True):
@@ -85,7 +68,7 @@ def along(curves: Curves, measures: Sequence[str], *, xlabel: str) -> Figure:
         ax.set(xlabel=xlabel, title=measure, xscale="log" if numeric else "linear")
         ax.minorticks_off()
         ax.set_xticks([*at.values()], [f"{n:,}" if numeric else textwrap.fill(n, 13) for n in at], size=8)
-        values = pd.concat(tables.values())[measure]
+        values: Any = pd.concat(tables.values())[measure]
         if 0 < 10 * values.min() < values.max():  # one bad run would flatten all others
             style.logarithmic(ax, "y")
     return _legend(figure, tables)
@@ -114,11 +97,12 @@ def _draw_runs(ax: Axes, tables: Mapping[str, Table], x: str, y: str, *, joined:
             continue
         xy = numbers(f"curves[{label!r}]: {x}, {y}", runs[[x, y]], None, 2)
         own = runs[["at", "size", "broken"]].assign(x=xy[:, 0], y=xy[:, 1])
-        path = own[~own["broken"] | own.groupby("at")["broken"].transform("all")].groupby("at", sort=False).mean()
+        path: Any = own[~own["broken"] | own.groupby("at")["broken"].transform("all")].groupby("at", sort=False).mean()
         if joined or reference:
             ax.plot(path["x"], path["y"], linewidth=1.2, **look.curve)
         for hollow, part in own.groupby("broken"):
-            low, mean, high = (part.groupby("at", sort=False).agg(how) for how in ("min", "mean", "max"))
+            spread: Any = part.groupby("at", sort=False)
+            low, mean, high = spread.min(), spread.mean(), spread.max()
             look_of: dict[str, Any] = {"edgecolor": look.colour, "marker": look.marker, "s": mean["size"] ** 2}
             ax.scatter(mean["x"], mean["y"], color="white" if hollow else look.colour, zorder=3, **look_of)
             if not hollow and not (reference and x == "at"):
@@ -135,9 +119,7 @@ def _legend(figure: Figure, tables: Mapping[str, Table], *more: str) -> Figure:
     return figure
 
 
-def where_learned(
-    distributions: style.Controls, schedule: Schedule, changes: Mapping[str, Table], broken: Table
-) -> Figure:
+def where_learned(distributions: Controls, schedule: Schedule, changes: Mapping[str, Table], broken: Table) -> Figure:
     """Left: the density of each control's draws over log-SNR, and below it, thick, the steps that the control trains.
 
     Right: a map for each of `changes`, {title: table}, a row per control, a column per seed, NaN if there is no run:
@@ -153,7 +135,7 @@ def where_learned(
     for y, (own, (x, density)) in enumerate(zip(distributions.values(), curves, strict=True), 1):
         axes[0].fill_between(x, y, y - scale * density, color="0.55", linewidth=0)
         axes[0].plot(x, y - scale * even, linewidth=0.8, **MEANINGS["uniform"].curve)
-        axes[0].plot(x, np.where(np.asarray(own.effective_weight()) > NEVER, y, np.nan), color="0.1")
+        axes[0].plot(x, np.where(np.asarray(own.effective_weight()) > style.NEVER, y, np.nan), color="0.1")
     for ax, (title, table), width in zip(axes[1:], changes.items(), widths[1:], strict=True):
         shown, out = table.loc[rows], broken.loc[rows, table.columns].astype(bool)
         limit = max(10, shown.mask(out).abs().max(axis=None))
@@ -163,7 +145,7 @@ def where_learned(
         sns.heatmap(shown.where(out), cmap=["0.8"], vmin=0, vmax=1, **look)
         ax.set_title(textwrap.fill(title, int(14 * width)), size=9)
         ax.set(xlabel="seed", ylabel="")
-    axes[0].set(xlabel=f"log-SNR \u03bb\n{NOISE_GROWS}", title="where it draws", ylim=(len(rows) + 0.1, -0.6))
+    axes[0].set(xlabel=f"log-SNR \u03bb\n{style.NOISE_GROWS}", title="where it draws", ylim=(len(rows) + 0.1, -0.6))
     axes[0].set_yticks(np.arange(len(rows)) + 0.5, rows)
     axes[0].invert_xaxis()
     for ax in axes:
@@ -174,81 +156,14 @@ def where_learned(
     return figure
 
 
-def forest(
-    findings: Iterable[Finding], *, scales: Mapping[str, Scale] = NONE, names: Mapping[str, str] = NONE
-) -> Figure:
-    """A column per measure, a row per comparison: its effect, with the interval if testable; by marker what it says.
-
-    Exploratory rows come last, and only if they have runs. Under each name: the pairs, and the degenerate ones left
-    out; above each effect in the family: Holm's p. `scales` and `names` give measures and comparisons their words.
-    """
-    found = given("findings", list(findings))
-    kept = [f for f in found if f.says != "exploratory" or f.pairs or f.broken] or found
-    alone = len({(f.dataset, f.measure) for f in kept}) == len(kept)  # a comparison per data set needs no second name
-    rows: dict[str, list[Finding]] = {}
-    for f in sorted(kept, key=lambda f: f.says == "exploratory"):
-        rows.setdefault(f.dataset if alone else f"{f.dataset}: {names.get(f.group, f.group)}", []).append(f)
-    labels = ["\n".join([name, *dict.fromkeys(map(_counted, own))]) for name, own in rows.items()]
-    measures = {m: scales.get(m, Scale("effect")) for m in dict.fromkeys(f.measure for f in kept)}
-    figure, axes = style.panels([scale.words for scale in measures.values()], labels, 2.5)
-    for ax, (measure, scale) in zip(axes, measures.items(), strict=True):
-        ax.axvline(0, color="0.3", linewidth=0.9, zorder=1)
-        ax.axvspan(-scale.least, scale.least, color="0.92", linewidth=0, zorder=0)
-        for y, f in ((y, f) for y, own in enumerate(rows.values()) for f in own if f.measure == measure):
-            if f.effect is None:
-                word = f.says if f.says == "untestable" else "\u2013"
-                ax.text(0.5, y, word, transform=ax.get_yaxis_transform(), ha="center", va="center", size=8)
-                continue
-            if f.says != "untestable" or f.pairs >= PAIRS:  # the interval of fewer pairs would only stretch the axis
-                ax.plot((f.effect.low, f.effect.high), (y, y), marker="|", **SAYS[f.says].curve)
-            ax.plot(f.effect.value, y, **_mark(f.says))
-            if f.p is not None:
-                style.note(ax, f.effect.value, y, "p < 0.001" if f.p < 0.001 else f"p = {f.p:.2g}")
-        ax.set_title(names.get(measure, measure))
-        ax.locator_params(axis="x", nbins=5)
-        first = axes[list(measures.values()).index(scale)]
-        if ax is not first and measure in scales:
-            ax.sharex(first)  # raw and smoothed are compared by eye
-    used = {f.says for f in kept if f.effect}
-    handles = [Line2D([], [], label=says, **_mark(says)) for says in SAYS if says in used]
-    style.legend_above(figure, [*handles, Patch(color="0.92", label="too small to matter")])
-    return figure
-
-
-def _counted(f: Finding) -> str:
-    pairs = f"{f.pairs} pair{'s' * (f.pairs != 1)}, {f.broken} degenerate" if f.pairs or f.broken else "not run"
-    return f"{pairs}, exploratory" if f.says == "exploratory" else pairs
-
-
-def _mark(says: str) -> dict[str, Any]:
-    colour, _, marker = SAYS[says]
-    face = colour if says in ("supports", "contradicts") else "white"
-    return {"color": colour, "marker": marker, "markersize": 7, "markerfacecolor": face, "linestyle": "none"}
-
-
-def verdict_grid(verdicts: Iterable[Verdict]) -> Figure:
-    """A row per claim, a column per data set and one for all of them: the verdict as a word on its colour."""
-    words = {v.claim: v.by_dataset | {"in all": v.verdict} for v in given("verdicts", list(verdicts))}
-    table = pd.DataFrame.from_dict(words, orient="index")
-    table.insert(len(table.columns) - 1, "in all", table.pop("in all"))
-    figure, ax = plt.subplots(figsize=(2.2 + 1.25 * len(table.columns), 0.8 + 0.42 * len(table)), layout="constrained")
-    codes = table.map([*VERDICTS].index, na_action="ignore").astype(float)
-    look: dict[str, Any] = {"cmap": [*VERDICTS.values()], "vmin": 0, "vmax": len(VERDICTS) - 1, "cbar": False}
-    sns.heatmap(codes, annot=table, fmt="", annot_kws={"size": 8}, linewidths=4, ax=ax, **look)
-    ax.tick_params(length=0, labeltop=True, labelbottom=False, labelrotation=0)
-    return figure
-
-
-def seed_lines(
-    curves: Arrays, x: Sequence[Any] | np.ndarray, *, hollow: Arrays = NONE, log: bool = False, ax: Ax = None
-) -> Axes:
+def seed_lines(curves: Arrays, x: Array, *, hollow: Arrays = NONE, log: bool = False, ax: Ax = None) -> Axes:
     """A thin line per seed and their mean in bold, {label: (seeds, n)} over `x` (n,), numbers or names in order.
 
     `hollow` marks values {label: (seeds, n) or (n,) bool}, such as degenerate runs or steps never trained: drawn hollow
     and left out of the mean unless no seed has another there. NaN (not run) leaves a gap.
     """
     ax = ax or plt.subplots(figsize=(6.2, 3.2), layout="constrained")[1]
-    names = list(x) if isinstance(given("x", x)[0], str) else None
+    names: Any = list(x) if isinstance(given("x", x)[0], str) else None
     places = np.arange(len(x), dtype=float) if names else numbers("x", x, None)
     for label, look in looks(given("curves", curves)).items():
         values = numbers(f"curves[{label!r}]", curves[label], None, len(places), gaps=True)
@@ -285,7 +200,10 @@ def seed_dots(
         for label, seeds in panel.items():
             values, y = numbers(f"panels[{name!r}][{label!r}]", seeds, None), rows.index(label)
             out = np.broadcast_to(np.asarray(broken.get(name, NONE).get(label, False), dtype=bool), values.shape)
-            look, heights = style.meaning(label) or FALLBACK[2], y + 0.4 * (np.arange(len(values)) / len(values) - 0.5)
+            look, heights = (
+                style.meaning(label) or style.FALLBACK[2],
+                y + 0.4 * (np.arange(len(values)) / len(values) - 0.5),
+            )
             face: dict[str, Any] = {"color": np.where(out, "white", look.colour), "edgecolor": look.colour}
             ax.scatter(values, heights, s=18, linewidth=0.9, marker=look.marker, **face)
             mean = values[out.all() | ~out].mean()

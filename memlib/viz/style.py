@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from io import BytesIO
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
+import PIL.Image
 import seaborn as sns
 import torch
+from cycler import cycler
 from IPython import get_ipython
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -62,14 +65,24 @@ FALLBACK = tuple(map(Look, ["#332288", "#44AA99", "#8B5A2B", "#999933"] * 2, _LI
 
 
 def use_style() -> None:
-    """Set the style of the session. Notebooks show figures at their natural width, in 180 dots per inch ("retina")."""
+    """Set the style of the session. Notebooks show figures at their natural width, in 180 dots per inch."""
     rc: dict[str, Any] = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "0.9"}
     rc |= {"figure.constrained_layout.use": True, "legend.frameon": False, "figure.dpi": 90, "savefig.dpi": 180}
     rc |= {"lines.markersize": 5, "grid.linewidth": 0.7}
-    rc |= {"axes.prop_cycle": plt.cycler(color=[look.colour for look in FALLBACK[:4]])}  # no colour of a meaning
+    rc |= {"axes.prop_cycle": cycler(color=[look.colour for look in FALLBACK[:4]])}  # no colour of a meaning
     sns.set_theme(style="ticks", font_scale=0.82, rc=rc)
     if shell := get_ipython():
-        shell.run_line_magic("config", "InlineBackend.figure_formats = ['retina']")
+        plt.switch_backend(plt.get_backend())  # loads the backend, which would put its own format in place later
+        shell.display_formatter.formatters["image/png"].for_type(Figure, as_png)
+
+
+def as_png(figure: Figure) -> tuple[bytes, dict[str, int]]:
+    """A figure in 180 dots per inch and 128 colours, a third of the bytes, with its natural width and height."""
+    every, small = BytesIO(), BytesIO()
+    figure.savefig(every, format="png", dpi=180, bbox_inches="tight")
+    image = PIL.Image.open(every).convert("RGB").quantize(128, dither=PIL.Image.Dither.NONE)
+    image.save(small, "PNG", optimize=True)
+    return small.getvalue(), {"width": image.width // 2, "height": image.height // 2}
 
 
 def meaning(label: str) -> Look | None:
@@ -111,7 +124,7 @@ def legend_above(figure: Figure, handles: Sequence[Any]) -> None:
 def panels(names: Sequence[str], rows: Sequence[str], width: float) -> tuple[Figure, Any]:
     """A figure with a panel for each of `names`, which stand below it, and a row for each of `rows`, first on top."""
     words = "\n".join(rows).split("\n")
-    size = (0.4 + 0.075 * max(map(len, words)) + width * len(names), 1.3 + 0.22 * (len(rows) + len(words)))
+    size = (0.4 + 0.075 * max(map(len, words)) + width * len(names), 1.2 + 0.36 * len(rows) + 0.06 * len(words))
     figure, axes = plt.subplots(1, len(names), figsize=size, sharey=True, layout="constrained", squeeze=False)
     for ax, name in zip(axes[0], names, strict=True):
         ax.set_xlabel(textwrap.fill(name, int(12 * width)))
