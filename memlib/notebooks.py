@@ -74,8 +74,8 @@ def parse_settings(texts: Sequence[str], notebooks: Sequence[Path]) -> dict[str,
     known = {name: default for path in notebooks for name, default in known_parameters(path).items()}
     settings: dict[str, Any] = {}
     for pair in (pair for text in texts for pair in re.split(r"\s+(?=\w+=)", text.strip())):
-        key, _, value = pair.partition("=")
-        if key == "profile" or key not in known:
+        key, equals, value = pair.partition("=")
+        if not equals or key == "profile" or key not in known:
             names = ", ".join(sorted(set(known) - {"profile"}))
             raise ValueError(f"--set {pair!r}: need key=value with a key of {names} (and --profile for the profile)")
         kind = type(known[key])

@@ -176,7 +176,7 @@ def _forward(
         with torch.no_grad(), torch.random.fork_rng(cuda), config.autocast(device):
             forward(_rows(models[:2]), x, torch.zeros(x.shape[:2], dtype=torch.int64, device=device))
     except RuntimeError as error:
-        reason = str(error).partition(". ")[0]
+        reason = str(error).partition("\n")[0].partition(". ")[0]
         raise ValueError(f"member 0: a fleet cannot train {name} ({reason}); use `train`, one by one") from error
     if changed := [key for key, buffer in model.named_buffers() if not torch.equal(buffer, before[key])]:
         raise ValueError(f"member 0: {', '.join(changed)} of {name} changes in its forward pass; use `train`")
