@@ -1,4 +1,4 @@
-"""The description of a training run, and its only identity: a key of what is described, the data's content and VERSION."""
+"""The description of a training run, and its only identity: a key of it, of the data's content and of VERSION."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from typing import Any
 
 import torch
@@ -88,9 +89,7 @@ class Experiment:
         if list(course) != sorted(set(course)) or not all(0 < step <= last for step in course):
             raise ValueError(f"course = {course}; need rising steps in 1..{last}, the steps of training")
         object.__setattr__(self, "course", course)
-        shape = {"points": (2,), "signal": (1, 8), "image": (3, 8, 8)}[data.kind_of(self.dataset)]
-        with torch.device("meta"):  # costs no memory; refuses, before any work, sizes that make no network
-            self.network.build(shape)
+        _try(self.network, data.kind_of(self.dataset))
 
     def __repr__(self) -> str:
         shown = (f for f in fields(self) if f.name in ("n_train", "seed") or getattr(self, f.name) != f.default)
@@ -149,6 +148,12 @@ def log_course(steps: int, readings: int = 9, first: int = 50) -> tuple[int, ...
     """`readings` training steps evenly spaced in the logarithm, from `first` to `steps`."""
     share = [k / max(1, readings - 1) for k in range(readings)]
     return tuple(sorted({round(min(first, steps) ** (1 - s) * steps**s) for s in share}))
+
+
+@cache
+def _try(network: Network, kind: str) -> None:
+    """Refuse, before any work, sizes that make no network. (Not on torch's meta device: it takes 2 s to import.)"""
+    network.build({"points": (2,), "signal": (1, 8), "image": (3, 8, 8)}[kind], seed=0)
 
 
 def _schedule(name: str, T: int) -> Schedule:
