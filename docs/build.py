@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import re
 import shutil
 import sys
@@ -13,14 +11,12 @@ from tempfile import TemporaryDirectory
 
 import nbformat
 from nbformat import NotebookNode
-from PIL import Image
 from sphinx.cmd.build import main as sphinx
 
 from memlib.lab.claims import judge_claims, verdict_table
 from memlib.lab.records import read
-from memlib.notebooks import NOTEBOOKS, ROOT, folded
+from memlib.notebooks import NOTEBOOKS, ROOT, folded, without_widgets
 
-WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!\w+:)([^)#\s]+/)?([^)#\s/]+\.\w+)(#[^)\s]*)?\)")  # to a file, not a picture
 PROMPT = {"solution": "one solution", "prediction": "what happens", "setup": "the set-up", "plot": "how it is drawn"}
 CARD = '<a class="card" href="{}.html">{}<b>{}</b><small>{}</small></a>'
@@ -60,32 +56,24 @@ def _ran(notebooks: dict[str, NotebookNode]) -> str:
     records = {name: nb.metadata.get("memlib", {}) for name, nb in notebooks.items()}
     failed = {name: " ".join(record["error"].split()) for name, record in records.items() if record.get("error")}
     made = {" · ".join(str(r[k]) for k in ("commit", "versions", "hardware") if k in r) for r in records.values()}
-    total = _time(sum(record.get("seconds", 0) for record in records.values()))
-    lines = [f"<p>{len(records)} notebooks in {total}, {len(failed) or 'none'} failed.</p>"]
+    minutes = {name: f"{record.get('seconds', 0) / 60:.1f} min" for name, record in records.items()}
+    total = sum(record.get("seconds", 0) for record in records.values()) / 60
+    lines = [f"<p>{len(records)} notebooks in {total:.0f} minutes, {len(failed) or 'none'} failed.</p>"]
     lines += [f'<p class="failed"><b>{escape(name)} failed</b>: {escape(error)}</p>' for name, error in failed.items()]
     lines.append('<div class="cards">')
     for name, nb in notebooks.items():
         title = next(iter(re.findall(r"^# +(.+)", nb.cells[0].source, re.M)), name) if nb.cells else name
         given = [f"{k} {v}" for k, v in records[name].get("parameters", {}).items() if v != ""]
-        small = ", ".join([name, "failed" if name in failed else _time(records[name].get("seconds", 0)), *given])
+        small = ", ".join([name, "failed" if name in failed else minutes[name], *given])
         lines.append(CARD.format(escape(name), _thumbnail(nb), escape(title), escape(small)))
     return "\n".join([*lines, "</div>", *(f"<p><small>{escape(text)}</small></p>" for text in sorted(made))])
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def _thumbnail(nb: NotebookNode) -> str:
     """The picture of the cell tagged `thumbnail`, else the first."""
     outputs = [(cell, o.data) for cell in nb.cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
     outputs.sort(key=lambda pair: "thumbnail" not in pair[0].metadata.get("tags", []))
-    if not outputs:
-        return ""
-    image, file = Image.open(io.BytesIO(base64.b64decode(outputs[0][1]["image/png"]))).convert("RGB"), io.BytesIO()
-    image.thumbnail((480, 480))
-    image.save(file, "WEBP", quality=85)
-    return f'<img alt="" src="data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}">'
+    return f'<img alt="" src="data:image/png;base64,{outputs[0][1]["image/png"]}">' if outputs else ""
 
 
 def _linked(markdown: str, pages: set[str]) -> str:
@@ -102,7 +90,8 @@ def _linked(markdown: str, pages: set[str]) -> str:
 
 
 def _prepared(nb: NotebookNode, pages: set[str]) -> str:
-    """The notebook as the site shows it: figures described, controls without a kernel, cells folded by their tags."""
+    """The notebook as the site shows it: figures described, no dead controls, cells folded by their tags."""
+    nb = without_widgets(nb)
     nb.metadata = {key: nb.metadata[key] for key in ("kernelspec", "language_info") if key in nb.metadata}
     heading = "figure"
     for cell in nb.cells:
@@ -116,10 +105,6 @@ def _prepared(nb: NotebookNode, pages: set[str]) -> str:
             what = next(PROMPT[tag] for tag in tags if tag in PROMPT)
             cell.metadata["mystnb"] |= {"code_prompt_show": f"Show {what}", "code_prompt_hide": f"Hide {what}"}
             tags.append("hide-cell" if len(parts) == 2 else f"hide-{'input' if parts == {'source'} else 'output'}")
-        for data in (output.get("data", {}) for output in cell.get("outputs", [])):
-            if data.pop(WIDGET_VIEW, None) and "text/html" not in data:
-                bar = "%|" in data.pop("text/plain", "")  # of progress, as tqdm writes it
-                data["text/markdown"] = "" if bar else "*A control that needs a running kernel.*"
     return nbformat.writes(nb)
 
 

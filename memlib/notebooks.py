@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import base64
-import errno
 import hashlib
 import io
 import os
@@ -17,45 +16,28 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
+from html import unescape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import filelock
 import nbformat
 import papermill
-from jupyter_client.asynchronous.client import AsyncKernelClient
-from jupyter_client.channels import AsyncZMQSocketChannel
+from filelock import FileLock
 from nbformat import NotebookNode
 from papermill.execute import remove_error_markers
 from PIL import Image
-from traitlets import Type
 from traitlets.config import Config
 
-from memlib.lab.files import write_atomically
+from memlib.lab.files import naming, write_atomically
 from memlib.lab.provenance import provenance
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
-WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+STATE, VIEW = (f"application/vnd.jupyter.widget-{part}+json" for part in ("state", "view"))
 # what JupyterLab and the site fold, by the tags of the cell
 FOLDED = {"solution": ("source", "outputs"), "prediction": ("outputs",), "setup": ("source",), "plot": ("source",)}
-
-
-class _Channel(AsyncZMQSocketChannel):
-    """Looks once a second. jupyter_client (8.10) sends by the raw socket, which uses up its one signal: if the kernel
-    answers while nbclient sends the state of an Output widget, the answer wakes nobody, and the cell would hang."""
-
-    async def get_msg(self, timeout: float | None = None) -> dict[str, Any]:  # type: ignore[override]
-        while timeout is None and not await self.socket.poll(1000):
-            pass
-        return await super().get_msg(timeout)
-
-
-class _Client(AsyncKernelClient):
-    shell_channel_class = Type(_Channel)
 
 
 @dataclass(frozen=True)
@@ -92,19 +74,15 @@ def parse_settings(texts: Sequence[str], notebooks: Sequence[Path]) -> dict[str,
     known = {name: default for path in notebooks for name, default in known_parameters(path).items()}
     settings: dict[str, Any] = {}
     for pair in (pair for text in texts for pair in re.split(r"\s+(?=\w+=)", text.strip())):
-        key, equals, text = pair.partition("=")
+        key, equals, value = pair.partition("=")
         if not equals or key == "profile" or key not in known:
             names = ", ".join(sorted(set(known) - {"profile"}))
             raise ValueError(f"--set {pair!r}: need key=value with a key of {names} (and --profile for the profile)")
-        default = known[key]
+        kind = type(known[key])
         try:
-            value = text if isinstance(default, str) else ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            value = text
-        value = float(value) if isinstance(default, float) and type(value) is int else value
-        if type(value) is not type(default):
-            raise ValueError(f"--set {pair!r}: {key} takes a {type(default).__name__}, like {default!r}")
-        settings[key] = value
+            settings[key] = kind(value) if kind in (str, int, float) else ast.literal_eval(value)
+        except (ValueError, SyntaxError) as error:
+            raise ValueError(f"--set {pair!r}: {key} takes a {kind.__name__}, like {known[key]!r}") from error
     return settings
 
 
@@ -115,7 +93,8 @@ def reproduce(notebooks: Sequence[Path], parameters: Mapping[str, Any], out: Pat
     """
     if out.resolve() == NOTEBOOKS.resolve():
         raise ValueError(f"--out {out} holds the notebooks themselves; name another folder")
-    with _locked(out):
+    out.mkdir(parents=True, exist_ok=True)
+    with FileLock(out / ".lock", timeout=0):  # two batches in one folder would mix their files
         for i, path in enumerate(notebooks, 1):
             own = {key: parameters[key] for key in known_parameters(path) if key in parameters}
             yield run_notebook(path, out, own, label=f"{i}/{len(notebooks)} {path.stem}")
@@ -128,7 +107,9 @@ def reproduce(notebooks: Sequence[Path], parameters: Mapping[str, Any], out: Pat
 def refresh(notebooks: Sequence[Path]) -> Iterator[Outcome]:
     """Execute the committed notebooks as they are and store the outputs in them: folded by their tags, pictures in 256
     colours (a third of the size). One that fails keeps the outputs it had."""
-    with _locked(build := ROOT / "build" / "notebooks"):
+    build = ROOT / "build" / "notebooks"
+    build.mkdir(parents=True, exist_ok=True)
+    with FileLock(build / ".lock", timeout=0):
         for i, path in enumerate(notebooks, 1):
             outcome = run_notebook(path, build, {}, label=f"{i}/{len(notebooks)} {path.stem}")
             if not outcome.error:
@@ -136,8 +117,9 @@ def refresh(notebooks: Sequence[Path]) -> Iterator[Outcome]:
                 for cell in nb.cells:
                     if parts := folded(cell):
                         cell.metadata["jupyter"] = {f"{part}_hidden": True for part in sorted(parts)}
-                    for data in (output.get("data", {}) for output in cell.get("outputs", [])):
-                        data |= {"image/png": _in_256_colours(data["image/png"])} if "image/png" in data else {}
+                    for output in cell.get("outputs", []):
+                        if png := output.get("data", {}).get("image/png"):
+                            output.data["image/png"] = _in_256_colours(png)
                 write_atomically(path, nbformat.writes(nb) + "\n")
             yield outcome
 
@@ -158,18 +140,17 @@ def run_notebook(path: Path, out: Path, parameters: Mapping[str, Any], label: st
     for stale in ("memlib", "papermill", "widgets"):
         nb.metadata.pop(stale, None)
     try:
-        trouble = _execute(nb, part, parameters, label)
-        nb = nbformat.read(part, as_version=4)
-        error = trouble or "; ".join(errors_in(nb))
-        nb = nb if error else remove_error_markers(nb)  # papermill also marks errors that are meant to be there
-        for node in (nb, *nb.cells):  # absolute paths, and times that change with every run
-            for note in ("papermill", "execution"):
-                node.metadata.pop(note, None)
-        seconds = round(time.monotonic() - started, 1)
-        nb.metadata["memlib"] = record | provenance() | {"seconds": seconds} | ({"error": error} if error else {})
-        write_atomically(failed if error else done, nbformat.writes(nb) + "\n")
-    except OSError as e:  # of a full disk, which does not say where
-        raise OSError(e.errno, e.strerror or str(e), str(e.filename or part)) from e
+        with naming(part):  # where the disk is full
+            error = _execute(nb, part, parameters, label)
+            nb = nbformat.read(part, as_version=4)
+            error = error or "; ".join(errors_in(nb))
+            nb = without_widgets(nb if error else remove_error_markers(nb))  # papermill marks meant errors, too
+            for node in (nb, *nb.cells):  # absolute paths, and times that change with every run
+                for note in ("papermill", "execution"):
+                    node.metadata.pop(note, None)
+            seconds = round(time.monotonic() - started, 1)
+            nb.metadata["memlib"] = record | provenance() | {"seconds": seconds} | ({"error": error} if error else {})
+            write_atomically(failed if error else done, nbformat.writes(nb) + "\n")
     finally:
         part.unlink(missing_ok=True)
     if not error:
@@ -178,15 +159,24 @@ def run_notebook(path: Path, out: Path, parameters: Mapping[str, Any], label: st
 
 
 def errors_in(nb: NotebookNode) -> list[str]:
-    """The errors in an executed notebook's outputs, and in the state of its widgets, which papermill does not see.
-
-    An error in a cell tagged `raises-exception` is meant to be there.
-    """
+    """The errors in a notebook's outputs and in the state of its widgets, which papermill does not see; not those of
+    cells tagged `raises-exception`."""
     code = [c for c in nb.cells if c.cell_type == "code" and "raises-exception" not in c.metadata.get("tags", [])]
     found = [(f"cell {cell.execution_count}", output) for cell in code for output in cell.outputs]
-    for model in nb.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {}).values():
+    for model in nb.metadata.get("widgets", {}).get(STATE, {}).get("state", {}).values():
         found += [("in a widget", output) for output in model["state"].get("outputs", [])]
-    return [f"{where}: {e['ename']}: {e['evalue']}" for where, e in found if e.get("output_type") == "error"]
+        if shown := re.fullmatch(r"<p><b>(\w+)</b>: (.*)</p>", str(model["state"].get("value")), re.S):  # by a Panel
+            found.append(("in a widget", {"ename": shown[1], "evalue": unescape(shown[2])}))
+    return [f"{where}: {output['ename']}: {output['evalue']}" for where, output in found if "ename" in output]
+
+
+def without_widgets(nb: NotebookNode) -> NotebookNode:
+    """The notebook as one reads it without a kernel: explorers' text, no progress bars, no controls that are dead."""
+    nb.metadata.pop("widgets", None)
+    for cell in (cell for cell in nb.cells if cell.cell_type == "code"):
+        live = [output for output in cell.outputs if output.get("data", {}).pop(VIEW, None)]
+        cell.outputs = [output for output in cell.outputs if output not in live or "text/html" in output.data]
+    return nb
 
 
 def sources_sha256(nb: NotebookNode) -> str:
@@ -201,19 +191,14 @@ def _execute(nb: NotebookNode, part: Path, parameters: Mapping[str, Any], label:
     os.environ |= {"JUPYTER_PREFER_ENV_PATH": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
     os.environ.pop("JUPYTER_PATH", None)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    bar = {"desc": label, "leave": False, "disable": None}  # None: no bar where nobody is watching
+    bar: Any = {"desc": label, "leave": False, "disable": None}  # None: no bar where nobody is watching
+    path = str(part.resolve()).replace("{", "{{").replace("}", "}}")  # papermill fills in braces of a path
     with TemporaryDirectory(prefix="memlib-") as sockets:
-        manager = {"client_class": f"{__name__}.{_Client.__name__}"}
-        if (
-            len(sockets) < 80
-        ):  # else no path of a socket: of a port another process may take hold before the kernel does
-            manager |= {"transport": "ipc", "ip": f"{sockets}/kernel"}
+        # of a port another process may take hold before the kernel does; a socket's path must be short
+        own = {"transport": "ipc", "ip": f"{sockets}/kernel"} if len(sockets) < 80 else {}
+        given: dict[str, Any] = {"kernel_name": "python3", "start_timeout": 300, "progress_bar": bar}
         try:
-            papermill.execute_notebook(
-                nb, str(part.resolve()).replace("{", "{{").replace("}", "}}"),  # papermill fills in braces of a path
-                dict(parameters), kernel_name="python3", start_timeout=300, config=Config(KernelManager=manager),
-                progress_bar=bar,  # pyright: ignore[reportArgumentType]
-            )  # fmt: skip
+            papermill.execute_notebook(nb, path, dict(parameters), config=Config(KernelManager=own), **given)
         except papermill.PapermillExecutionError:
             return ""
         except RuntimeError as e:  # the kernel died or did not start
@@ -226,14 +211,3 @@ def _in_256_colours(png: str) -> str:
     picture, file = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB"), io.BytesIO()
     picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(file, "png", optimize=True)
     return base64.b64encode(file.getvalue()).decode()
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Two batches in one folder would mix their files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with filelock.FileLock(folder / ".lock", timeout=0):
-            yield
-    except filelock.Timeout as e:
-        raise BlockingIOError(errno.EAGAIN, "another run is writing here", str(folder)) from e

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,9 +14,6 @@ import filelock
 import nbformat
 import psutil
 import pytest
-import zmq.asyncio
-from jupyter_client.channels import AsyncZMQSocketChannel
-from jupyter_client.session import Session
 from nbformat import v4
 
 from memlib import notebooks as batch
@@ -27,7 +22,11 @@ from memlib.__main__ import main
 ROOT = Path(__file__).resolve().parents[1]
 PARAMETERS = 'profile = "quick"\nseed = 0\nwidth = 3.0\nsets = ["spiral"]\nout = ""'
 FIGURE = "import matplotlib.pyplot as plt\n_ = plt.plot([0, width])\nplt.show()"
-WIDGET = "import ipywidgets\n_ = ipywidgets.interact(lambda k: print(1 / k), k=ipywidgets.IntSlider({}, 0, 9))"
+EXPLORER = """from memlib.viz.explore import snr_explorer
+panel = snr_explorer()
+{}
+panel.controls["position"].value = 0.5
+panel"""
 
 
 @pytest.fixture
@@ -84,41 +83,20 @@ def test_success_replaces_a_failure_but_not_the_reverse(write, tmp_path) -> None
     assert (out / "01_a.ipynb").read_bytes() == before
 
 
-def test_an_error_hidden_in_a_widget_is_a_failure_and_a_meant_error_is_none(write, tmp_path) -> None:
-    outcome = run(write("01_a", WIDGET.format(0)), tmp_path / "out")
+def test_an_error_hidden_in_an_explorer_is_a_failure_and_a_meant_error_is_none(write, tmp_path) -> None:
+    outcome = run(write("01_a", EXPLORER.format("panel.draw = lambda **_: 1 / 0")), tmp_path / "out")
     assert outcome.error == "in a widget: ZeroDivisionError: division by zero"
-    assert outcome.path.name == "01_a.failed.ipynb"
-    assert not run(write("02_b", WIDGET.format(3)), tmp_path / "out").error
     outcome = run(write("03_c", "1 / 0", tag="raises-exception"), tmp_path / "out")
     assert not outcome.error
     assert "exception" not in nbformat.read(outcome.path, as_version=4).cells[0].source, "papermill's marker is gone"
 
 
-async def heard(path: Path, kind: type[AsyncZMQSocketChannel]) -> list[bool]:
-    """Whether a client hears an answer that comes while it sends a widget's state on the same socket, five times."""
-    context, session, found = zmq.asyncio.Context(), Session(), []
-    kernel, client = zmq.Context.shadow(context.underlying).socket(zmq.PAIR), context.socket(zmq.PAIR)
-    kernel.bind(f"ipc://{path}")
-    client.connect(f"ipc://{path}")
-    channel = kind(client, session)
-    for _ in range(5):
-        answer = asyncio.ensure_future(channel.get_msg())
-        await asyncio.sleep(0.1)
-        session.send(kernel, "execute_reply")
-        time.sleep(0.1)  # it is here, and the event loop has not looked
-        channel.send(session.msg("comm_msg"))
-        await asyncio.wait([answer], timeout=3)
-        found.append(answer.done())
-        answer.cancel()
-    kernel.close(0)
-    client.close(0)
-    context.term()
-    return found
-
-
-def test_an_answer_that_comes_while_a_widgets_state_is_sent_is_heard(tmp_path) -> None:
-    """jupyter_client's own channel misses some: once it misses none, `_Channel` can go."""
-    assert asyncio.run(heard(tmp_path / "socket", batch._Channel)) == [True] * 5
+def test_an_executed_notebook_holds_no_live_widget(write, tmp_path) -> None:
+    bar = "from tqdm.auto import tqdm\nfor _ in tqdm(range(3)): pass"
+    outcome = run(write("01_a", bar, EXPLORER.format("")), tmp_path / "out")
+    nb = nbformat.read(outcome.path, as_version=4)
+    assert not outcome.error and "widgets" not in nb.metadata and "widget-view" not in nbformat.writes(nb)
+    assert nb.cells[2].outputs == [] and 'class="explorer"' in nb.cells[3].outputs[-1].data["text/html"]
 
 
 def test_a_dead_kernel_is_named_with_its_cell(write, tmp_path) -> None:
@@ -133,11 +111,9 @@ def test_a_dead_kernel_is_named_with_its_cell(write, tmp_path) -> None:
     [
         (["--profile", "huge"], ["huge", "smoke", "quick", "paper"]),
         (["--notebook", "99_none"], ["99_none", "01_a", "02_b"]),
-        (["--notebook", "../notebooks/01_a"], ["../notebooks/01_a"]),
         (["--set", "widht=2"], ["widht", "out, seed, sets, width"]),
         (["--set", "seed"], ["seed", "key=value"]),
         (["--set", "width=1 seed=many"], ["seed", "int", "many"]),
-        (["--set", "seed=1.5"], ["seed", "int", "1.5"]),
         (["--set", "sets=spiral"], ["sets", "list", "spiral"]),
         (["--set", "profile=smoke"], ["--profile"]),
     ],
@@ -158,13 +134,6 @@ def test_settings_are_read_as_the_type_of_their_default(write) -> None:
     assert batch.parse_settings(["out=1", "seed=-1"], [path]) == {"out": "1", "seed": -1}
 
 
-def test_a_notebooks_name_is_only_a_name(write, tmp_path) -> None:
-    name = "01_$(touch pwned);touch pwned {x} 'y"
-    run(write(name, "print(1)"), tmp_path / "out {z}")
-    assert names(tmp_path / "out {z}") == {f"{name}.ipynb"}
-    assert not list(tmp_path.rglob("pwned"))
-
-
 def test_relative_folders_start_where_the_command_is_given(write, tmp_path, monkeypatch) -> None:
     write("01_a", "import os, pathlib\npathlib.Path(out).mkdir()\nassert os.path.isabs(os.environ['MEMLIB_RUNS'])")
     monkeypatch.chdir(tmp_path)
@@ -175,13 +144,6 @@ def test_relative_folders_start_where_the_command_is_given(write, tmp_path, monk
     assert main(["reproduce", "--set", "out=anew", "--out", "results"]) == 0
     assert {"anew", "results"} <= names(tmp_path) and names(tmp_path / "results") == {"01_a.ipynb"}
     assert os.environ["MEMLIB_RUNS"] == str(tmp_path / "runs")
-
-
-def test_a_long_temporary_folder_does_not_matter(write, tmp_path, monkeypatch) -> None:
-    long = tmp_path / ("x" * 100)
-    long.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(long))
-    assert not run(write("01_a", "print(1)"), tmp_path / "out").error
 
 
 def test_an_executed_notebook_says_what_it_was_made_with(write, tmp_path) -> None:
@@ -224,7 +186,7 @@ def test_a_folder_that_cannot_or_must_not_be_written_is_named(write, tmp_path, c
     out.mkdir()
     with filelock.FileLock(out / ".lock"):
         assert main(["reproduce", "--out", str(out)]) == 2
-    assert "another run" in capsys.readouterr().err and names(out) == set()
+    assert str(out / ".lock") in capsys.readouterr().err and names(out) == set()
 
 
 def test_a_full_disk_is_named_and_earlier_results_stay(write, tmp_path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from tests.benchmarks import __main__ as command
 from tests.benchmarks import measure, parts, steps
@@ -36,21 +35,6 @@ def test_a_benchmark_runs_on_the_cpu_by_name_and_few_rounds_are_not_written(name
     said = capsys.readouterr().out
     assert "| --- |" in said and "on cpu" in said
     assert command.RESULTS.read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--device", "abacus"], "abacus"),
-        (["--device", "cuda"] if not torch.cuda.is_available() else ["--device", "cuda:99"], "cuda"),
-        (["juggling"], "names among training"),
-        (["--repeats", "0"], "--repeats >= 1"),
-    ],
-)
-def test_the_command_refuses_by_name(arguments, words, capsys) -> None:
-    with pytest.raises(SystemExit):
-        command.main(arguments)
-    assert words in capsys.readouterr().err
 
 
 def test_a_section_is_written_in_its_place_and_the_table_of_speed_follows(tmp_path, monkeypatch) -> None:

@@ -102,20 +102,18 @@ def test_controls_links_and_folds_are_shown_as_a_page_can(tmp_path) -> None:
         outputs = [v4.new_output("display_data", mime)] if mime else []
         return v4.new_code_cell("1", outputs=outputs, metadata={"tags": [tag] if tag else []})
 
-    alone = cell(**view, **{"text/plain": "IntSlider(value=1)"})
     bar = cell(**view, **{"text/plain": "training 3 networks:   0%|          | 0/9 [00:00<?, ?step/s]"})
-    still = cell(**view, **{"text/plain": "IntSlider(value=2)", "text/html": '<input type="range" id="still">'})
+    still = cell(**view, **{"text/plain": "Panel()", "text/html": '<p class="explorer" id="still">Run this cell</p>'})
     folds = [cell(tag, **{"text/plain": tag}) for tag in ("solution", "prediction", "setup", "plot")]
     text = "# Made <b>bold</b>\n\n[the claims](08_claims.ipynb), [plans](../data/README.md#x), [terms](README.md), "
     text += "[paper](https://arxiv.org), [docs](../docs/findings.md), $\\left($"
     metadata = {"language_info": {"name": "python"}, "memlib": {"seconds": 90.0, "error": "cell 1: <i>\nbad"}}
-    nb = v4.new_notebook(cells=[v4.new_markdown_cell(text), alone, bar, still, *folds], metadata=metadata)
+    nb = v4.new_notebook(cells=[v4.new_markdown_cell(text), bar, still, *folds], metadata=metadata)
     nbformat.write(nb, tmp_path / "00_made.failed.ipynb")
     assert build(tmp_path, tmp_path).returncode == 0
     page = Page(tmp_path / "00_made.html")
-    assert page.html.count("A control that needs a running kernel") == 1
-    assert [element["id"] for element in page.all("input") if element.get("type") == "range"] == ["still"]
-    assert "IntSlider" not in page.html and "training 3 networks" not in page.html
+    assert [p["id"] for p in page.all("p") if p.get("class") == "explorer"] == ["still"]
+    assert "Panel()" not in page.html and "training 3 networks" not in page.html
     links = {a.get("href") for a in page.all("a")}
     assert "the claims, plans, " in page.html and {"terms.html", "findings.html", "https://arxiv.org"} <= links
     classes = " ".join(attributes.get("class") or "" for _, attributes in page.elements).split()

@@ -58,10 +58,6 @@ def fleet() -> None:
     run_fleet([experiment(seed) for seed in range(3)])
 
 
-def sweep_in_turn() -> None:
-    list(sweep([experiment(seed) for seed in range(2)], workers=1, progress=False))
-
-
 def sweep_in_processes() -> None:
     list(sweep([experiment(seed) for seed in range(2)], workers=2, fleet=1, progress=False))
 
@@ -130,7 +126,7 @@ def bits(tensors: Any) -> list:
 # --- kill -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("work", [alone, fleet, sweep_in_turn])
+@pytest.mark.parametrize("work", [alone, fleet])
 def test_killed_at_any_moment_it_ends_with_the_same_bits(work, tmp_path) -> None:
     """Half of the kills come at random times, half right before a random file operation."""
     undisturbed, note = tmp_path / "undisturbed", tmp_path / "note"
@@ -266,7 +262,6 @@ def test_a_damaged_file_is_named_and_made_again(runs) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.warns(UserWarning, match=f"{path.name} is damaged.*begins anew"):
         first = run(experiment())
-    assert not path.exists()
     whole = content(runs)
     first.path.write_bytes(next(flips(first.path.read_bytes())))
     with pytest.raises(ValueError, match=first.path.name):
@@ -320,11 +315,16 @@ def contender(folder: Path, flag: Path) -> None:
     flag.with_name(f"{os.getpid()}.told").write_text(json.dumps(told[:1]))
 
 
-@pytest.mark.parametrize("killed", [False, True])
-def test_eight_at_once_get_one_run_also_when_the_worker_is_killed(killed, tmp_path) -> None:
+@pytest.mark.parametrize("case", ["new", "killed", "damaged"])
+def test_eight_at_once_get_one_run(case, tmp_path) -> None:
+    """Also if the one that works is killed, and if the run is there, but damaged."""
     folder, flag = tmp_path / "together", tmp_path / "flag"
-    if not killed:
+    if not (killed := case == "killed"):
         flag.touch()
+    if case == "damaged":
+        assert ended(child, alone, folder) == 0
+        (path,) = folder.glob("*.pt")
+        path.write_bytes(next(flips(path.read_bytes())))
     codes = all_ended([CONTEXT.Process(target=contender, args=(folder, flag)) for _ in range(8)])
     assert codes == [-signal.SIGKILL] * killed + [0] * (8 - killed)
     told = [json.loads(path.read_text()) for path in tmp_path.glob("*.told")]
@@ -333,15 +333,3 @@ def test_eight_at_once_get_one_run_also_when_the_worker_is_killed(killed, tmp_pa
     assert (worked[0] > 1) == killed, "and goes on where a killed one was"
     assert ended(child, alone, tmp_path / "alone") == 0
     assert content(folder) == content(tmp_path / "alone")
-
-
-def test_eight_who_meet_a_damaged_run_make_it_again_once(tmp_path) -> None:
-    flag = tmp_path / "flag"
-    flag.touch()
-    assert ended(child, alone, tmp_path / "runs") == 0
-    (path,) = (tmp_path / "runs").glob("*.pt")
-    whole = content(tmp_path / "runs")
-    path.write_bytes(next(flips(path.read_bytes())))
-    assert all_ended([CONTEXT.Process(target=contender, args=(path.parent, flag)) for _ in range(8)]) == [0] * 8
-    assert sum(path.read_text() != "[]" for path in tmp_path.glob("*.told")) == 1
-    assert content(tmp_path / "runs") == whole

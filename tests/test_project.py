@@ -155,23 +155,11 @@ def test_reproduce_hands_over_names_with_spaces_undivided() -> None:
     assert '--out "$OUT"' in (command := make("reproduce", "SET=a=b c=d")) and '--set "$SET"' in command
 
 
-def test_setup_takes_all_but_torch_by_its_hash_and_torch_from_where_one_asks() -> None:
-    def installs(*settings: str) -> list[list[str]]:
-        calls = [line.split() for line in make("-B", "setup", *settings).splitlines()]
-        return [call[call.index("install") + 1 :] for call in calls if "install" in call]
-
-    hashed, torch, memlib = installs()
-    assert hashed[-5:] == ["--require-hashes", "--only-binary", ":all:", "-r", "hashes.txt"], "nothing is built unseen"
-    assert torch[-3:] == ["-c", "constraints.txt", "torch"] and "torch" in pins()
-    assert {"--no-deps", "--no-build-isolation"} <= set(memlib) and memlib[-2:] == ["-e", '".[dev]"']
-    assert installs("TORCH_INDEX=https://example.org/cpu")[1][-3:] == [
-        "--index-url",
-        "https://example.org/cpu",
-        "torch",
-    ]
-    torch, memlib = installs("CONSTRAINTS=")
-    assert not {"-c", "--no-deps", "--no-build-isolation"} & {*torch, *memlib}, "the newest, with what they need"
-    assert installs("CONSTRAINTS=build/oldest.txt")[-2][-3:] == ["-c", "build/oldest.txt", "torch"]
+def test_setup_takes_all_but_torch_by_its_hash() -> None:
+    lines = [" ".join(line.split()) for line in make("-B", "setup").splitlines()]
+    hashed, torch, _ = [line for line in lines if " install " in line]
+    assert hashed.endswith("--require-hashes --only-binary :all: -r hashes.txt"), "nothing is built unseen"
+    assert torch.endswith("-c constraints.txt torch") and "torch" in pins()
 
 
 def test_workflows_call_targets_that_exist_and_try_the_oldest_and_the_newest_versions() -> None:

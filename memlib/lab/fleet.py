@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ from memlib.schedules import Schedule, mix
 from memlib.timesteps import TimestepDistribution
 from memlib.training import TrainConfig, checked, draw
 
-_PLAIN = (bool, int, float, str, list, tuple, type(None))
+_HELD = (bool, int, float, str, list, tuple, type(None), Tensor)  # by a layer, and settings of it
 
 
 @dataclass(frozen=True)
@@ -50,17 +51,11 @@ class FleetStep:
 
 
 def train_fleet(
-    models: Sequence[nn.Module],
-    x0s: Sequence[Tensor],
-    schedule: Schedule,
-    timesteps: Sequence[TimestepDistribution],
-    config: TrainConfig | None = None,
-    *,
-    generators: Sequence[torch.Generator],
-    device: str | torch.device | None = None,
-    state: dict | None = None,
+    models: Sequence[nn.Module], x0s: Sequence[Tensor], schedule: Schedule, timesteps: Sequence[TimestepDistribution],
+    config: TrainConfig | None = None, *, generators: Sequence[torch.Generator],
+    device: str | torch.device | None = None, state: dict | None = None,
     loss_weights: Sequence[Tensor | None] | None = None,
-) -> Iterator[FleetStep]:
+) -> Iterator[FleetStep]:  # fmt: skip
     """`train` for K networks at once, one FleetStep per iteration; each is trained as it would be alone.
 
     Each has its own examples (N, *D) in `x0s` (N may differ), distribution, generator and, in `loss_weights`, weight
@@ -70,92 +65,84 @@ def train_fleet(
     GPU and of images on a CPU). What only `train` can train is refused, naming the member: frozen or shared parameters,
     running statistics, a forward pass that reads a tensor's value.
     """
-    config = config or TrainConfig()
+    config, data, scales = config or TrainConfig(), [], []
     loss_weights = [None] * len(models) if loss_weights is None else loss_weights
-    members = {"x0s": x0s, "timesteps": timesteps, "generators": generators, "loss_weights": loss_weights}
-    for name, values in members.items():
-        if len(values) != len(models) or not len(models):
-            raise ValueError(f"{name} holds {len(values)}, models {len(models)}; need one for each, and at least one")
-    data, weights = [], []
-    owners: dict[tuple[str, int], int] = {}
-    for k, (model, x0, own, weight) in enumerate(zip(models, x0s, timesteps, loss_weights, strict=True)):
+    owners: dict[int, int] = {}  # of a generator and of each parameter's memory: the member
+    members = zip(models, x0s, timesteps, generators, loss_weights, strict=True)
+    for k, (model, x0, own, generator, weight) in enumerate(members):
         try:
             x0, weight = checked(model, x0, schedule, own, device, weight)
         except (TypeError, ValueError) as error:
             raise type(error)(f"member {k}: {error}") from error
         data.append(x0)
-        weights.append(x0.new_ones(schedule.T) if weight is None else weight)
+        scales.append(x0.new_ones(schedule.T) if weight is None else weight)
         if _form(model) != _form(models[0]) or x0.shape[1:] != data[0].shape[1:] or x0.device != data[0].device:
             raise ValueError(f"member {k}: its network or the shape of its examples is not that of member 0")
-        held = {name: ("at", p.data_ptr()) for name, p in model.named_parameters() if p.numel()}
-        held["generator"] = "id", id(generators[k])
-        for fault, names in {
-            "is frozen": [name for name, p in model.named_parameters() if not p.requires_grad],
-            "keeps running statistics": [n for n, m in model.named_modules() if getattr(m, "track_running_stats", 0)],
-            "is shared with another member": [name for name, it in held.items() if owners.setdefault(it, k) != k],
-        }.items():
-            if names:
-                raise ValueError(f"member {k}: {', '.join(names)} {fault}, which a fleet cannot train; use `train`")
-    forward = _forward(models, data, config)
-    return _train(list(models), data, schedule, timesteps, config, generators, state, torch.stack(weights), forward)
+        if frozen := [name for name, p in model.named_parameters() if not p.requires_grad]:
+            raise ValueError(f"member {k}: {', '.join(frozen)} is frozen, which a fleet cannot train; use `train`")
+        held = {name: p.data_ptr() for name, p in model.named_parameters() if p.numel()}
+        for name, place in (held | {"generator": id(generator)}).items():
+            if owners.setdefault(place, k) != k:
+                raise ValueError(f"member {k}: {name} is shared with member {owners[place]}; use `train`")
+    forward, where = _forward(models, data, config), data[0].device
+    examples, alpha_bar, loss_weight = torch.cat(data), schedule.alpha_bar.to(where), torch.stack(scales)
 
+    def steps() -> Iterator[FleetStep]:
+        weights = _rows(models)
+        averages, start = weights.clone(), 0
+        weights.requires_grad_()
+        optimizer = torch.optim.Adam([weights], lr=config.learning_rate, fused=True, capturable=where.type == "cuda")
+        if state is not None:
+            with torch.no_grad():
+                weights.copy_(state["weights"])
+            averages.copy_(state["averages"])
+            optimizer.load_state_dict(state["optimizer"])
+            optimizer.param_groups[0]["capturable"] = where.type == "cuda"  # not where the state was made
+            for generator, own in zip(generators, state["generators"], strict=True):
+                generator.set_state(own.clone())  # of a view, torch would read from where its storage begins
+            start = state["step"]
+        emas = [copy.deepcopy(model).eval().requires_grad_(False) for model in models]
+        for networks, rows in ((models, weights.detach()), (emas, averages)):
+            for network, row in zip(networks, rows, strict=True):
+                vector_to_parameters(row, network.parameters())  # they are views: what changes the matrix changes them
+        for model in models:
+            model.train()
 
-def _train(models, x0s, schedule, timesteps, config, generators, state, loss_weights, forward) -> Iterator[FleetStep]:
-    weights, device = _rows(models), x0s[0].device
-    averages, start = weights.clone(), 0
-    weights.requires_grad_()
-    optimizer = torch.optim.Adam([weights], lr=config.learning_rate, fused=True, capturable=device.type == "cuda")
-    if state is not None:
-        with torch.no_grad():
-            weights.copy_(state["weights"])
-        averages.copy_(state["averages"])
-        optimizer.load_state_dict(state["optimizer"])
-        optimizer.param_groups[0]["capturable"] = device.type == "cuda"  # not where the state was made
-        for generator, own in zip(generators, state["generators"], strict=True):
-            generator.set_state(own.clone())  # of a view, torch would read from where its storage begins
-        start = state["step"]
-    emas = [copy.deepcopy(model).eval().requires_grad_(False) for model in models]
-    for networks, rows in ((models, weights.detach()), (emas, averages)):
-        for network, row in zip(networks, rows, strict=True):
-            vector_to_parameters(row, network.parameters())  # they are views: what changes the matrix changes them
-    for model in models:
-        model.train()
+        lengths = torch.tensor([len(x0) for x0 in data])
+        firsts = (lengths.cumsum(0) - lengths)[:, None]  # where each network's examples begin
 
-    data, alpha_bar = torch.cat(x0s), schedule.alpha_bar.to(device)
-    lengths = torch.tensor([len(x0) for x0 in x0s])
-    firsts = (lengths.cumsum(0) - lengths)[:, None]  # where each network's examples begin
+        def update(index: Tensor, t: Tensor, eps: Tensor, rate: Any, share: Any) -> tuple[Tensor, ...]:
+            """One step of the optimiser and of the averages: the losses (K,), (K, B) and the gradients' norms (K,)."""
+            x_t = mix(examples[index], alpha_bar[t], eps)
+            with config.autocast(where):
+                predicted = forward(weights, x_t, t)
+            losses = (predicted.float() - eps).square().flatten(2).mean(2)
+            loss = (loss_weight.gather(1, t) * losses).mean(1)
+            optimizer.param_groups[0]["lr"] = rate
+            optimizer.zero_grad()
+            loss.sum().backward()
+            gradient: Any = weights.grad
+            norm = gradient.norm(dim=1)
+            gradient *= (config.grad_clip / (norm + 1e-6)).clamp(max=1)[:, None]  # as clip_grad_norm_ does
+            optimizer.step()
+            averages.lerp_(weights.detach(), share)
+            return loss.detach(), losses.detach(), norm
 
-    def update(
-        index: Tensor, t: Tensor, eps: Tensor, rate: float | Tensor, share: float | Tensor
-    ) -> tuple[Tensor, ...]:
-        """One step of the optimiser and of the averages: the losses (K,), (K, B) and the gradients' norms (K,)."""
-        x_t = mix(data[index], alpha_bar[t], eps)
-        with config.autocast(device):
-            predicted = forward(weights, x_t, t)
-        losses = (predicted.float() - eps).square().flatten(2).mean(2)
-        loss = (loss_weights.gather(1, t) * losses).mean(1)
-        optimizer.param_groups[0]["lr"] = rate
-        optimizer.zero_grad()
-        loss.sum().backward()
-        assert weights.grad is not None
-        norm = weights.grad.norm(dim=1)
-        weights.grad *= (config.grad_clip / (norm + 1e-6)).clamp(max=1)[:, None]  # as clip_grad_norm_ does
-        optimizer.step()
-        averages.lerp_(weights.detach(), share)
-        return loss.detach(), losses.detach(), norm
+        fast = captured(update, where)
+        for step in range(start, config.steps):
+            members = zip(data, timesteps, generators, strict=True)
+            draws = zip(*(draw(x0, own, config.batch_size, generator) for x0, own, generator in members), strict=True)
+            index, t, eps = map(torch.stack, draws)
+            numbers = config.learning_rate_at(step), 1 - config.ema_decay_at(step)
+            loss, losses, norm = fast(*(send(x, where) for x in (index + firsts.to(index), t, eps)), *numbers)
+            if config.is_checked(step) and not (finite := (loss + norm).isfinite()).all():
+                k = int(finite.int().argmin())
+                found = f"the loss is {loss[k].item()}, the gradient's norm {norm[k].item()} at step {step + 1}"
+                raise FloatingPointError(f"member {k}: {found}; lower learning_rate or loss_weight")
+            made = loss, t, losses, models, emas, weights, averages
+            yield FleetStep(step + 1, *made, optimizer, generators, schedule.T)
 
-    fast = captured(update, device)
-    for step in range(start, config.steps):
-        members = zip(x0s, timesteps, generators, strict=True)
-        draws = zip(*(draw(x0, own, config.batch_size, generator) for x0, own, generator in members), strict=True)
-        index, t, eps = map(torch.stack, draws)
-        numbers = config.learning_rate_at(step), 1 - config.ema_decay_at(step)
-        loss, losses, norm = fast(*(send(x, device) for x in (index + firsts.to(index), t, eps)), *numbers)
-        if config.is_checked(step) and not (finite := (loss + norm).isfinite()).all():
-            k = int(finite.int().argmin())
-            found = f"the loss is {loss[k].item()}, the gradient's norm {norm[k].item()} at step {step + 1}"
-            raise FloatingPointError(f"member {k}: {found}; lower learning_rate or loss_weight")
-        yield FleetStep(step + 1, loss, t, losses, models, emas, weights, averages, optimizer, generators, schedule.T)
+    return steps()
 
 
 def _rows(models: Sequence[nn.Module]) -> Tensor:
@@ -189,7 +176,7 @@ def _forward(
         with torch.no_grad(), torch.random.fork_rng(cuda), config.autocast(device):
             forward(_rows(models[:2]), x, torch.zeros(x.shape[:2], dtype=torch.int64, device=device))
     except RuntimeError as error:
-        reason = str(error).partition(". ")[0]
+        reason = str(error).partition("\n")[0].partition(". ")[0]
         raise ValueError(f"member 0: a fleet cannot train {name} ({reason}); use `train`, one by one") from error
     if changed := [key for key, buffer in model.named_buffers() if not torch.equal(buffer, before[key])]:
         raise ValueError(f"member 0: {', '.join(changed)} of {name} changes in its forward pass; use `train`")
@@ -201,7 +188,7 @@ class _Products(TorchFunctionMode):
     of the time for a step that it takes with the grouped convolution which vmap makes of them. For images it is the
     other way round (tests/benchmarks/README.md)."""
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
+    def __torch_function__(self, function: Callable, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is not F.conv1d or len(args) != 7 or not isinstance(args[3], tuple):  # else as torch.nn calls it
             return function(*args, **kwargs or {})
         x, weight, bias, (stride,), padding, dilation, groups = args
@@ -213,11 +200,9 @@ class _Products(TorchFunctionMode):
 
 
 def _form(model: nn.Module) -> list:
-    """All of a network but the values of its parameters: types and settings of its layers, shapes, buffers."""
-    form = []
-    for name, part in model.named_modules():
-        own = {k: v for k, v in vars(part).items() if isinstance(v, _PLAIN) and k != "training"}
-        tensors = {k: v.tolist() for k, v in vars(part).items() if isinstance(v, Tensor)}
-        form.append((name, type(part), repr(own), tensors))
-    shapes = [(name, p.shape, p.dtype) for name, p in model.named_parameters()]
-    return [form, shapes, [(name, buffer.tolist()) for name, buffer in model.named_buffers()]]
+    """All of a network but the values of its parameters: types and settings of its layers, buffers, shapes."""
+    form: list = [(name, p.shape, p.dtype) for name, p in model.named_parameters()]
+    for part in model.modules():
+        held = {k: v for k, v in (vars(part) | part._buffers).items() if isinstance(v, _HELD) and k != "training"}
+        form.append((type(part), {k: v.tolist() if isinstance(v, Tensor) else v for k, v in held.items()}))
+    return form

@@ -46,12 +46,8 @@ def captured(function: Function, device: torch.device) -> Function:
             current.wait_stream(stream)
             return plain
         if calls == WARM + 1:
-            try:
-                with torch.cuda.graph(graph, stream=stream):
-                    outputs = function(*inputs)
-            except RuntimeError as error:
-                said = "a step cannot be recorded on the GPU; does the network read a value back? `train` may"
-                raise RuntimeError(f"{said} ({error})") from error
+            with torch.cuda.graph(graph, stream=stream):
+                outputs = function(*inputs)
         graph.replay()
         return tuple(output.clone() for output in outputs)  # the next replay writes over them
 

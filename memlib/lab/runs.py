@@ -42,13 +42,11 @@ class Result:
 
     experiment: Experiment
     path: Path
-    samples: Tensor
-    """(n_samples, *D) on the CPU, from the averaged weights after the last step."""
+    samples: Tensor  # (n_samples, *D) on the CPU, from the averaged weights after the last step
+    # step: (r,) and loss: (r, BANDS), the mean training loss per band since the last reading (None where nothing was
+    # drawn); fleet, the number trained together; seconds, the training's over that number; device, precision, torch
     history: dict[str, Any]
-    """step: (r,) and loss: (r, BANDS), the mean training loss per band since the last reading (None where nothing was
-    drawn); fleet, the number trained together; seconds, the training's over that number; device, precision, torch."""
-    steps: tuple[int, ...]
-    """Those whose averaged weights are stored: the experiment's `course` and the last."""
+    steps: tuple[int, ...]  # whose averaged weights are stored: the experiment's `course` and the last
 
     @classmethod
     def load(cls, path: Path | str) -> Result:
@@ -100,11 +98,9 @@ def run(
 
 
 def run_fleet(
-    experiments: Sequence[Experiment],
-    *,
-    device: str | torch.device = "cpu",
+    experiments: Sequence[Experiment], *, device: str | torch.device = "cpu",
     on_step: Callable[[int], None] = lambda step: None,
-) -> list[Result]:
+) -> list[Result]:  # fmt: skip
     """`run` for several that are `alike`: those not yet stored are trained together, as one fleet (see `train_fleet`).
 
     Each is stored under the name that it has alone, and its numbers are those up to rounding, which is coarse in
@@ -112,28 +108,30 @@ def run_fleet(
     """
     if any(experiment.alike() != experiments[0].alike() for experiment in experiments):
         raise ValueError("experiments differ in data set, image size, T, schedule, network, training or course")
-    folder, device, paths = runs_folder(), check_device(device), []
-    members: Members = {}
-    for experiment in experiments:
-        dataset = experiment.load_data()
-        paths.append(folder / f"{experiment.key(dataset.sha256)}.pt")
-        members[paths[-1]] = experiment, dataset
+    folder, device = runs_folder(), check_device(device)
     folder.mkdir(parents=True, exist_ok=True)
+    datasets = [experiment.load_data() for experiment in experiments]
+    paths = [folder / f"{own.key(x.sha256)}.pt" for own, x in zip(experiments, datasets, strict=True)]
+    members: Members = dict(zip(paths, zip(experiments, datasets, strict=True), strict=True))
     names = "".join(path.stem for path in sorted(members))
     checkpoint = folder / f"{hashlib.sha256(names.encode()).hexdigest()[:16]}.checkpoint"
-    found: dict[Path, Result | None] = {}
+    found: dict[Path, Any] = {}  # a Result, or None
     with ExitStack() as stack:
         for path in sorted(members):  # all who ask take the locks in this order, so that no two wait for each other
-            found[path] = _stored(path)
+            found[path] = _found(Result.load, path)  # if it is damaged, another process may be making it anew
             if found[path] is None:
                 stack.enter_context(FileLock(path.with_suffix(".lock")))
-                found[path] = _stored(path, locked=True)  # another process may have made it meanwhile
+                found[path] = _found(Result.load, path, "the run is made again")  # or was made meanwhile
         if left := [path for path, result in found.items() if result is None]:
             stack.enter_context(_alone)
             stack.callback(torch.set_num_threads, torch.get_num_threads())
             torch.set_num_threads(1)  # two OpenMP threads on a shared machine are slower, and change the last digits
-            saved = _saved(checkpoint, {path.stem for path in left}, device)
-            trained = left if saved is None else [folder / f"{member}.pt" for member in saved["members"]]
+            saved = _found(_read, checkpoint, "training begins anew")
+            # it may be of more runs than are left: a fleet that was killed while it wrote its files is trained to its
+            # end again, together, to the same bits
+            if saved and (saved["device"] != device.type or not {path.stem for path in left} <= set(saved["members"])):
+                saved = None
+            trained = [folder / f"{member}.pt" for member in saved["members"]] if saved else left
             try:
                 made = _train({path: members[path] for path in trained}, checkpoint, saved, device, on_step)
             except FloatingPointError:  # from its checkpoint it would diverge again
@@ -144,33 +142,20 @@ def run_fleet(
                 found[path] = Result.load(path)
         with suppress(OSError):
             checkpoint.unlink()
-    kept = [result for path in paths if (result := found[path])]
-    return [replace(result, experiment=own) for own, result in zip(experiments, kept, strict=True)]
+    return [replace(found[path], experiment=own) for path, own in zip(paths, experiments, strict=True)]
 
 
-def _stored(path: Path, locked: bool = False) -> Result | None:
+def _found(read: Callable[[Path], Any], path: Path, then: str = "") -> Any:
+    """What `read` makes of a file; None if there is none or it is damaged. `then` says so, and the file is removed."""
     try:
-        return Result.load(path)
+        return read(path)
     except FileNotFoundError:
         return None
     except ValueError as error:
-        if locked:  # else another process may be making it anew
-            warnings.warn(f"{error}; the run is made again", stacklevel=4)
+        if then:
+            warnings.warn(f"{error}; {then}", stacklevel=4)
             path.unlink()
         return None
-
-
-def _saved(checkpoint: Path, left: set[str], device: torch.device) -> dict[str, Any] | None:
-    """A checkpoint's content, unless it is of other runs or of another device. It may be of more runs than are left: a
-    fleet that was killed while it wrote its files is trained to its end again, together, to the same bits."""
-    try:
-        saved = _read(checkpoint)
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        warnings.warn(f"{error}; training begins anew", stacklevel=4)
-        return None
-    return saved if saved["device"] == device.type and left <= set(saved["members"]) else None
 
 
 def _read(path: Path) -> Any:
@@ -200,18 +185,22 @@ def _train(
     if saved is None:
         saved = {"members": [path.stem for path in members], "device": device.type, "state": None, "seconds": 0.0}
         saved |= {"step": [], "loss": [], "sums": torch.zeros(2, size, BANDS), "weights": [{} for _ in members]}
-    networks = [e.network.build(tuple(d.train.shape[1:]), e.seed) for e, d in members.values()]
-    x0s, timesteps = [dataset.train for dataset in datasets], [e.timesteps for e in experiments]
-    generators = [torch.Generator().manual_seed(experiment.seed) for experiment in experiments]
-    weights = [None if e.loss_weight is None else e.loss_weight.effective_weight() for e in experiments]
+    networks = [own.network.build(tuple(x.train.shape[1:]), own.seed) for own, x in members.values()]
+    x0s, timesteps, schedule = (
+        [x.train for x in datasets],
+        [own.timesteps for own in experiments],
+        first.build_schedule(),
+    )
+    generators = [torch.Generator().manual_seed(own.seed) for own in experiments]
+    weights = [own.loss_weight and own.loss_weight.effective_weight() for own in experiments]
     common: dict[str, Any] = {"config": first.training, "device": device, "state": saved["state"]}
     steps: Any
     if alone:
         common |= {"generator": generators[0], "loss_weight": weights[0]}
-        steps = training.train(networks[0], x0s[0], first.build_schedule(), timesteps[0], **common)
+        steps = training.train(networks[0], x0s[0], schedule, timesteps[0], **common)
     else:
         common |= {"generators": generators, "loss_weights": weights}
-        steps = fleet.train_fleet(networks, x0s, first.build_schedule(), timesteps, **common)
+        steps = fleet.train_fleet(networks, x0s, schedule, timesteps, **common)
 
     every, emas, seconds = max(1, last // READINGS), networks, 0.0
     total, count = sums = saved["sums"].to(device)  # since the last reading: of the losses, and how many they were

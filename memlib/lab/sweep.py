@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import logging
 import math
 import os
 import queue
 import sys
-import tempfile
 import time
 import traceback
 import uuid
@@ -22,7 +20,6 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from memlib.checks import check_count
 from memlib.lab.data import kind_of
 from memlib.lab.experiment import Experiment
 from memlib.lab.runs import Result, run_fleet, runs_folder
@@ -40,14 +37,9 @@ class SweepError(RuntimeError):
 
 
 def sweep(
-    experiments: Iterable[Experiment],
-    client: Any = None,
-    *,
-    device: str = "cpu",
-    workers: int | None = None,
-    fleet: int | None = None,
-    progress: bool = True,
-) -> Iterator[Result]:
+    experiments: Iterable[Experiment], client: Any = None, *, device: str = "cpu", workers: int | None = None,
+    fleet: int | None = None, progress: bool = True,
+) -> Iterator[Result]:  # fmt: skip
     """Run all `experiments`, yield each Result as it is finished, and show one bar over all their training steps.
 
     The runs go to the workers of `client`, a `dask.distributed.Client`, of one thread each, that have memlib and, at
@@ -60,15 +52,10 @@ def sweep(
     One failed run does not lose the others: a fleet that failed is run again one by one, and SweepError at the end
     names each run that failed then, or that took down too many workers (KilledWorker).
     """
-    if client is not None and workers is not None:
-        raise ValueError(f"workers = {workers} counts local processes, but the runs go to the client's workers")
-    for name, value in {"workers": workers, "fleet": fleet}.items():
-        if value is not None:
-            check_count(value, name, 1)
-    todo = list(experiments)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    kind = torch.device(device).type
-    workers = max(1, min(len(todo), workers or (cores if kind == "cpu" else 1)))
+    from dask.system import CPU_COUNT
+
+    todo, kind = list(experiments), torch.device(device).type
+    workers = max(1, min(len(todo), workers or (CPU_COUNT if kind == "cpu" else 1)))
     groups = _groups(todo, kind, 1 if client is not None and fleet is None else fleet, workers)
     done, failures = [0] * len(todo), []
     with ExitStack() as stack:
@@ -81,27 +68,26 @@ def sweep(
             bar.update(sum(done) - bar.n)
 
         if client is None and workers > 1 and len(groups) > 1:
-            _check_main()
             client = stack.enter_context(_local(min(workers, len(groups))))
+        way = _in_turn if client is None else partial(_on_client, client)
         bar.set_postfix(failed=0)
         while groups:
             again: list[Group] = []
-            finished = (_in_turn if client is None else _on_client)(todo, groups, device, tell, client)
+            finished = way(todo, groups, device, tell)
             for group, outcome in stack.enter_context(closing(finished)):
                 try:
-                    kept = [Result.load(path) for path in outcome()]
+                    made = [Result.load(path) for path in outcome()]
                 except Exception as error:
                     if len(group) > 1:
                         again += [[i] for i in group]
                         tell(group, 0)
                         continue
-                    first = todo[group[0]]
-                    failures.append(f"{first.label or first.dataset}: {traceback.format_exc()}")
+                    failures.append(f"{todo[group[0]].label or todo[group[0]].dataset}: {traceback.format_exc()}")
                     error.__traceback__ = None  # it would keep this frame alive, and with it a future
                     bar.set_postfix(failed=len(failures))
-                    kept = []
+                    made = []
                 tell(group, todo[group[0]].training.steps)
-                for i, result in zip(group, kept, strict=False):
+                for i, result in zip(group, made, strict=False):
                     yield replace(result, experiment=todo[i])  # with this call's label
             groups = again
     if failures:
@@ -116,39 +102,37 @@ def _groups(todo: Sequence[Experiment], kind: str, fleet: int | None, workers: i
     groups = []
     for runs in alike.values():
         slower = kind == "cpu" and kind_of(todo[runs[0]].dataset) == "image"
-        most = fleet or (1 if slower else FLEET.get(kind, 1))
+        most = max(1, fleet or (1 if slower else FLEET.get(kind, 1)))
         count = workers * math.ceil(len(runs) / (most * workers))
         groups += [runs[k::count] for k in range(min(count, len(runs)))]
     return sorted(groups)
 
 
-def _in_turn(todo: Sequence[Experiment], groups: Sequence[Group], device: str, tell: Tell, client: None) -> Finished:
+def _in_turn(todo: Sequence[Experiment], groups: Sequence[Group], device: str, tell: Tell) -> Finished:
     for group in groups:
-        runs = [todo[i] for i in group]
-        yield group, partial(_paths, runs, device, partial(tell, group))
+        yield group, partial(_paths, [todo[i] for i in group], device, partial(tell, group))
 
 
-def _on_client(todo: Sequence[Experiment], groups: Sequence[Group], device: str, tell: Tell, client: Any) -> Finished:
+def _on_client(client: Any, todo: Sequence[Experiment], groups: Sequence[Group], device: str, tell: Tell) -> Finished:
     """Dask itself gives the task of a lost worker to another one; `retries` would train again what had diverged."""
     environment = {"MEMLIB_RUNS": os.path.abspath(runs_folder())}
     if data := os.environ.get("MEMLIB_DATA"):
         environment["MEMLIB_DATA"] = os.path.abspath(data)
     events: queue.SimpleQueue = queue.SimpleQueue()  # a future that is done, or a group and its steps
-    topic = f"memlib-{uuid.uuid4()}"
+    topic, futures = f"memlib-{uuid.uuid4()}", {}
     client.subscribe_topic(topic, lambda event: events.put(event[1]))
-    futures = {}
-    for group in groups:
-        plain = [todo[i].to_dict() for i in group]
-        futures[client.submit(_work, topic, group, plain, device, environment, pure=False)] = group
     try:
-        for future in futures:
+        for group in groups:
+            plain = [todo[i].to_dict() for i in group]
+            future = client.submit(_work, topic, group, plain, device, environment, pure=False)
+            futures[future] = group
             future.add_done_callback(events.put)
         while futures:
             event = events.get()
-            if event in futures:
-                yield futures.pop(event), event.result
-            elif isinstance(event, tuple | list):
+            if isinstance(event, tuple | list):
                 tell(*event)
+            else:
+                yield futures.pop(event), event.result
     finally:
         client.unsubscribe_topic(topic)
         client.cancel(list(futures))  # the caller wants no more
@@ -176,31 +160,22 @@ def _paths(runs: list[Experiment], device: str, on_step: Callable[[int], None]) 
 
 @contextmanager
 def _local(workers: int) -> Iterator[Any]:
-    """A client of so many single-threaded processes on this machine."""
+    """A client of so many single-threaded processes on this machine. Each imports the caller's script: without the main
+    guard, it would start a sweep of its own."""
     from dask import config
     from distributed import Client, LocalCluster
 
-    with tempfile.TemporaryDirectory(prefix="memlib-") as scratch:
-        own = {"temporary-directory": scratch, "distributed.worker.profile.enabled": False}
-        common: dict[str, Any] = {"threads_per_worker": 1, "memory_limit": None, "silence_logs": logging.CRITICAL}
-        common |= {"dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}
-        with (
-            config.set(own),
-            LocalCluster(n_workers=workers, **common) as cluster,
-            Client(cluster) as client,
-        ):
-            yield client
-
-
-def _check_main() -> None:
-    """Each worker imports the caller's script: without the main guard, it would start a sweep of its own."""
     main = vars(sys.modules["__main__"])
     script = Path(main.get("__file__") or "")
     if not script.is_file():
         main.pop("__file__", None)  # "<stdin>", which a worker would look for
-        return
-    called = [line for frame, line in traceback.walk_stack(None) if frame.f_globals is main]
-    for node in ast.parse(script.read_bytes()).body if called else ():
-        guarded = "__name__" in {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
-        if node.lineno <= called[-1] <= (node.end_lineno or 0) and not guarded:
-            raise RuntimeError(f'{script}, line {called[-1]}: call sweep under `if __name__ == "__main__":`')
+    elif "__main__" not in script.read_text(encoding="utf-8", errors="ignore"):
+        raise RuntimeError(f'{script}: call sweep under `if __name__ == "__main__":`')
+    given: dict[str, Any] = {"threads_per_worker": 1, "memory_limit": None, "silence_logs": logging.CRITICAL}
+    given |= {"dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}
+    with (
+        config.set({"distributed.worker.profile.enabled": False}),
+        LocalCluster(n_workers=workers, **given) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client

@@ -44,13 +44,7 @@ HEADLINES = (
     ("50 steps of DDIM, signals", "`diffusers`", "sampling", "memlib, plain", _1D),
     ("a fleet of 16, points", "one after the other", "fleets", "points | 16", "of K steps alone"),
     ("a fleet of 16, signals", "one after the other", "fleets", "signals | 16", "of K steps alone"),
-    (
-        "nearest neighbours, 10,000 x 10,000 pictures",
-        "`torch.cdist` and `topk`",
-        "neighbours",
-        "memlib",
-        "time, of torch's",
-    ),
+    ("10,000 nearest neighbours of pictures", "`torch.cdist` and `topk`", "neighbours", "memlib", "time, of torch's"),
     ("exact denoiser of 10,000 pictures", "plain torch, float64", "denoiser", "memlib", "time, of plain float64"),
 )
 
@@ -102,9 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             before = results.read_text(encoding="utf-8") if results.exists() else "# Benchmarks"
             found = sections(before) | {name: "\n".join(lines).strip()}
             start = before.partition("\n## ")[0].strip()
-            write_atomically(
-                results, "\n\n".join([start, *(f"## {own}\n\n{text}" for own, text in found.items())]) + "\n"
-            )
+            parts = [start, *(f"## {own}\n\n{text}" for own, text in found.items())]
+            write_atomically(results, "\n\n".join(parts) + "\n")
             if results == RESULTS:
                 write_between(PAGE, MARKS, headlines(results.read_text(encoding="utf-8")))
     if options.repeats < 7:
