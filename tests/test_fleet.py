@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -173,6 +174,32 @@ def test_what_only_train_can_train_is_refused_by_name(odd: str, count: int) -> N
     own = members("points", count) | {"models": [Odd(odd) for _ in range(count)]}
     with pytest.raises(ValueError, match=r"member 0: .*Odd.*`train`"):
         train_fleet(schedule=SCHEDULE, config=CONFIG, **own)
+
+
+class Wrapped(nn.Module):
+    """A network of another library, whose prediction is the `.sample` of what it returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = MLP(2, width=8)
+
+    def forward(self, x: Tensor, t: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(sample=self.inner(x, t))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_foreign_network_is_trained_as_its_own_prediction(count: int) -> None:
+    def losses(networks: list[nn.Module]) -> Tensor:
+        data = [torch.randn(8, 2, generator=torch.Generator().manual_seed(k)) for k in range(count)]
+        generators = [torch.Generator().manual_seed(k) for k in range(count)]
+        config = TrainConfig(steps=3, batch_size=4, precision="float32")
+        chosen = [uniform()] * count
+        *_, last = train_fleet(networks, data, Schedule.linear(), chosen, config, generators=generators)
+        return last.loss
+
+    wrapped = [Wrapped() for _ in range(count)]
+    plain = [copy.deepcopy(network.inner) for network in wrapped]
+    assert torch.equal(losses(wrapped), losses(plain))
 
 
 def test_dropout_is_trained_with_other_masks_for_each_member() -> None:

@@ -19,6 +19,7 @@ from torch.func import functional_call, vmap
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.overrides import TorchFunctionMode
 
+from memlib.checks import call_model
 from memlib.lab.graphs import captured, send
 from memlib.schedules import Schedule, mix
 from memlib.timesteps import TimestepDistribution
@@ -162,7 +163,7 @@ def _forward(
     def one(row: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         parts = row.split([shape.numel() for shape in shapes])
         parts = {name: part.view(shape) for name, part, shape in zip(names, parts, shapes, strict=True)}
-        return functional_call(model, parts, (x_t, t))
+        return call_model(lambda x, t: functional_call(model, parts, (x, t)), x_t, t)
 
     def forward(rows: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         if one_by_one:
