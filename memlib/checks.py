@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 Denoiser = nn.Module | Callable[[Tensor, Tensor], Tensor]  # model(x_t (B, *D), t (B,)) -> predicted noise (B, *D)
+Items = Tensor | np.ndarray  # finite floating-point numbers (B, *D)
 
 
 def check_count(value: int, name: str, least: int) -> None:
@@ -32,20 +33,17 @@ def check_batch(x: Tensor, t: Tensor, T: int | None = None) -> None:
         raise ValueError(f"t spans [{t.min().item()}, {t.max().item()}]; timesteps lie in 0..{T - 1}")
 
 
-def as_tensor(values: Any, name: str) -> Tensor:
+def as_tensor(values: Any) -> Tensor:
     """A tensor as it is; of anything else, a copy of what NumPy makes of it, in this machine's byte order."""
     if isinstance(values, Tensor):
         return values
-    try:
-        array = np.asarray(values)
-        return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} is a {type(values).__name__}; need a tensor or an array of numbers") from error
+    array = np.asarray(values)
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))
 
 
 def vector(values: Any, name: str) -> Tensor:
     """`values` as a finite (n,) float64 tensor on the CPU that shares no memory with them."""
-    out = as_tensor(values, name).detach().cpu().to(torch.float64, copy=True)
+    out = as_tensor(values).detach().cpu().to(torch.float64, copy=True)
     if out.ndim != 1 or not len(out) or not out.isfinite().all():
         raise ValueError(f"{name} has shape {(*out.shape,)} or holds NaN or infinity; need (n,) finite numbers")
     return out
@@ -53,14 +51,24 @@ def vector(values: Any, name: str) -> Tensor:
 
 def examples(values: Any, name: str) -> Tensor:
     """`values` as finite floating-point examples (N, *D) without gradients."""
-    out = as_tensor(values, name).detach().contiguous()
+    out = as_tensor(values).detach().contiguous()
     if not out.is_floating_point():
         raise TypeError(f"{name} is {out.dtype}; need floating-point values, such as pixels / 127.5 - 1")
-    if out.ndim < 2 or not len(out):
-        raise ValueError(f"{name} has shape {(*out.shape,)}; need examples (N, *D), N >= 1")
-    if not out.isfinite().all():
-        raise ValueError(f"{name} holds NaN or infinity; every value must be finite")
+    if out.ndim < 2 or not out.numel() or not out.isfinite().all():
+        raise ValueError(f"{name} has shape {(*out.shape,)} or holds NaN or infinity; need finite (N, *D), N >= 1")
     return out
+
+
+def checked(**sets: Items) -> list[Tensor]:
+    """`examples` of several sets with items of one shape, in float32 at least; train and held_out equally many."""
+    tensors = [examples(given, name) for name, given in sets.items()]
+    if len({x.shape[1:] for x in tensors}) > 1:
+        shapes = ", ".join(f"{name} {(*x.shape,)}" for name, x in zip(sets, tensors, strict=True))
+        raise ValueError(f"the shapes are {shapes}; need items of one shape")
+    if {"train", "held_out"} <= sets.keys() and len(sets["train"]) != len(sets["held_out"]):
+        sizes = f"held_out has {len(sets['held_out'])} items and train {len(sets['train'])}"
+        raise ValueError(f"{sizes}; make them equally many, for the larger set is nearer by chance")
+    return [x.to(torch.promote_types(x.dtype, torch.float32)) for x in tensors]
 
 
 def home(model: Denoiser) -> tuple[torch.device | None, torch.dtype | None]:
@@ -72,15 +80,14 @@ def home(model: Denoiser) -> tuple[torch.device | None, torch.dtype | None]:
 
 
 def call_model(model: Denoiser, x: Tensor, t: Tensor) -> Tensor:
-    """The noise (B, *D) predicted for x (B, *D) at t (B,): what it returns, or the `.sample` in that (diffusers)."""
+    """The noise (B, *D) predicted for x (B, *D) at t (B,): what the model returns, or its `.sample` (diffusers)."""
     output = model(x, t)
     eps = getattr(output, "sample", output)
     if not isinstance(eps, Tensor):
         cure = "wrap it in a module that returns the predicted noise as a tensor of x's shape"
         raise TypeError(f"the model, a {type(model).__name__}, returns a {type(output).__name__}; {cure}")
     if eps.shape != x.shape:  # it would broadcast
-        shapes = f"x {(*x.shape,)} into {(*eps.shape,)}"
-        raise ValueError(f"the model, a {type(model).__name__}, turns {shapes}; need x's shape")
+        raise ValueError(f"the model, a {type(model).__name__}, turns x {(*x.shape,)} into {(*eps.shape,)}; need equal")
     return eps
 
 

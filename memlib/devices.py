@@ -6,14 +6,12 @@ import torch
 
 
 def check_device(device: str | torch.device) -> torch.device:
-    """The device, or RuntimeError naming it where it is none, or this machine or torch's build has none."""
+    """The device; RuntimeError if this machine, or this build of torch, does not have it."""
     try:
-        device = torch.device(device)
         torch.empty(0, device=device)
     except (AssertionError, RuntimeError) as error:  # AssertionError: a build of torch without CUDA
-        reason = str(error).split(". ")[0]  # some are a page long
-        raise RuntimeError(f"device = {str(device)!r} cannot be used ({reason}); try device='cpu'") from error
-    return device
+        raise RuntimeError(f"device = {str(device)!r} cannot be used; try device='cpu'") from error
+    return torch.device(device)
 
 
 def has_bfloat16(device: torch.device) -> bool:

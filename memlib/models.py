@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from memlib.checks import call_model, check_batch, check_count, examples
+from memlib.checks import call_model, check_batch, examples
 from memlib.schedules import Schedule
 
 
@@ -22,18 +21,17 @@ def time_features(t: Tensor, width: int) -> Tensor:
 
 
 class MLP(nn.Module):
-    """A residual perceptron for points (B, dim) of about unit scale: `depth` hidden layers of `width` units, each told
-    the timestep. Each coordinate is also given as `frequencies` sines and cosines of period 4, 2, 1, ..., without which
-    a small network cannot tell neighbouring points apart (Tancik et al. 2006.10739)."""
+    """A residual perceptron for points (B, dim) of about unit scale: `depth` hidden layers of `width` units. Each
+    coordinate is also given as `frequencies` sines and cosines of period 4, 2, 1, ..., without which a small network
+    cannot distinguish neighbouring points (Tancik et al. 2006.10739)."""
 
     frequencies: Tensor
 
     def __init__(self, dim: int = 2, width: int = 128, depth: int = 4, frequencies: int = 4) -> None:
         super().__init__()
-        if width % 2 or min(dim, width, depth, frequencies + 1) < 1:
-            given = f"dim = {dim}, width = {width}, depth = {depth}, frequencies = {frequencies}"
-            raise ValueError(f"{given}; need positive integers, an even width (sines and cosines), frequencies >= 0")
-        self.dim, self.width = dim, width
+        if width % 2 or min(width, depth) < 1:
+            raise ValueError(f"width = {width}, depth = {depth}; need >= 1, and an even width (sines and cosines)")
+        self.width = width
         self.register_buffer("frequencies", math.pi / 2 * 2.0 ** torch.arange(frequencies), persistent=False)
         self.time = nn.Linear(width, width)
         self.first = nn.Linear(dim * (1 + 2 * frequencies), width)
@@ -42,8 +40,6 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         check_batch(x, t)
-        if x.ndim != 2 or x.shape[1] != self.dim:
-            raise ValueError(f"x has shape {(*x.shape,)}; this MLP takes (B, {self.dim})")
         angles = (x[:, :, None] * self.frequencies).flatten(1)  # (B, dim * frequencies)
         time = self.time(time_features(t, self.width).to(x))  # (B, width)
         h = self.first(torch.cat([x, angles.sin(), angles.cos()], 1))
@@ -55,28 +51,23 @@ class MLP(nn.Module):
 class UNet(nn.Module):
     """A small U-Net for signals (ndim=1, x (B, C, L)) or images (ndim=2, x (B, C, H, W)) of any size.
 
-    width: channels at full resolution; multipliers: channels per level, each at half the resolution of the last, over
-    `width`; blocks: residual blocks per level; attention: self-attention at the lowest resolution; unshuffle: r > 1
-    folds r^ndim neighbouring values into channels at the stem, r^ndim times fewer positions for all that follows.
-    After Ho et al. 2006.11239, with the time embedding as scale and shift (Nichol & Dhariwal 2102.09672).
-    """
+    Level i has width * multipliers[i] channels, half the resolution of the last, and `blocks` residual blocks;
+    attention: self-attention at the lowest resolution; unshuffle: r > 1 folds r^ndim neighbouring values into channels
+    at the stem. After Ho et al. 2006.11239, with the time embedding as scale and shift (2102.09672)."""
 
     def __init__(
         self, ndim: int, channels: int, width: int = 32, multipliers: tuple[int, ...] = (1, 2, 2), blocks: int = 1,
         attention: bool = False, unshuffle: int = 1,
     ) -> None:  # fmt: skip
         super().__init__()
-        least = min(channels, width, blocks, unshuffle, len(multipliers), *multipliers)
-        if ndim not in (1, 2) or width % 8 or least < 1:
-            given = f"ndim = {ndim}, channels = {channels}, width = {width}, multipliers = {multipliers}"
-            needed = "need ndim 1 or 2, a width that 8 divides, at least one level, all >= 1"
-            raise ValueError(f"{given}, blocks = {blocks}, unshuffle = {unshuffle}; {needed}")
-        self.ndim, self.channels, self.width, self.unshuffle = ndim, channels, width, unshuffle
+        if ndim not in (1, 2) or width % 8 or min(width, blocks, unshuffle, len(multipliers), *multipliers) < 1:
+            given = f"ndim = {ndim}, width = {width}, multipliers = {multipliers}, blocks = {blocks}"
+            raise ValueError(f"{given}, unshuffle = {unshuffle}; need ndim 1 or 2, a width that 8 divides, all >= 1")
+        self.width, self.unshuffle = width, unshuffle
         conv = nn.Conv1d if ndim == 1 else nn.Conv2d
         folded, time = unshuffle**ndim, 4 * width
         sizes = [width * m for m in multipliers]
         self.multiple = unshuffle * 2 ** (len(sizes) - 1)  # x is padded to a multiple of it
-
         self.time = nn.Sequential(nn.Linear(width, time), nn.SiLU(), nn.Linear(time, time), nn.SiLU())
         self.stem = conv(channels * folded, width, 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
@@ -97,8 +88,7 @@ class UNet(nn.Module):
                 self.up.append(ResidualBlock(conv, current + skips.pop(), size, time))
                 current = size
             if level:
-                double = nn.Upsample(scale_factor=2.0, mode="nearest")
-                self.up.append(nn.Sequential(double, conv(current, current, 3, padding=1)))
+                self.up.append(nn.Sequential(nn.Upsample(scale_factor=2.0), conv(current, current, 3, padding=1)))
         # The head works at full resolution on few channels and sees x again, so that an unshuffle stem leaves no grid.
         self.head = nn.Sequential(nn.GroupNorm(8, current), nn.SiLU(), conv(current, 8 * folded, 3, padding=1))
         self.last = conv(8 + channels, channels, 3, padding=1)
@@ -107,9 +97,6 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         check_batch(x, t)
-        if x.ndim != self.ndim + 2 or x.shape[1] != self.channels or 0 in x.shape[2:]:
-            form = "(B, C, L)" if self.ndim == 1 else "(B, C, H, W)"
-            raise ValueError(f"x has shape {(*x.shape,)}; this UNet takes {form} with C = {self.channels}")
         padding = [p for n in reversed(x.shape[2:]) for p in (0, -n % self.multiple)]
         padded = F.pad(x, padding, mode="replicate") if any(padding) else x
         time = self.time(time_features(t, self.width).to(x))  # (B, 4 width)
@@ -171,74 +158,59 @@ def unfold(x: Tensor, r: int) -> Tensor:
 
 
 class ExactDenoiser(nn.Module):
-    """The perfect memorizer: the minimiser of the training loss over *all* functions, for a finite training set.
+    """The perfect memorizer: the minimiser of the training loss over *all* functions, for a training set (N, *D).
 
     D(x_t) = sum_i softmax_i(-|x_t - sqrt(alpha_bar) x_i|^2 / (2 (1 - alpha_bar))) x_i and
-    eps = (x_t - sqrt(alpha_bar) D) / sqrt(1 - alpha_bar) (Karras et al. 2206.00364 eq. 57; Gu et al. 2310.02664).
-    Log-sum-exp in float64, over chunks of the training set (N, *D); a deterministic sampler then returns copies.
-    """
+    eps = (x_t - sqrt(alpha_bar) D) / sqrt(1 - alpha_bar) (Karras et al. 2206.00364 eq. 57; Gu et al. 2310.02664), in
+    float64. A deterministic sampler then returns copies."""
 
     train_set: Tensor
     alpha_bar: Tensor
 
-    def __init__(self, train: Tensor, schedule: Schedule, chunk: int = 4096) -> None:
+    def __init__(self, train: Tensor, schedule: Schedule) -> None:
         super().__init__()
-        check_count(chunk, "chunk", 1)
-        self.chunk = int(chunk)  # torch splits by none of NumPy's integers
         self.register_buffer("train_set", examples(train, "train").clone())
         self.register_buffer("alpha_bar", schedule.alpha_bar.clone())
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """(B, *D), (B,) -> (B, *D): the noise that the exact posterior mean implies."""
-        mean = self._posterior_mean(x, t)  # which checks x and t
+        mean = self._mean(x, t)
         alpha_bar = self.alpha_bar[t].reshape(-1, *[1] * (x.ndim - 1))
         eps = (x.double() - alpha_bar.sqrt() * mean) / (1 - alpha_bar).sqrt()
         return eps.to(x.dtype)
 
     def denoise(self, x: Tensor, t: Tensor) -> Tensor:
         """The posterior mean E[x0 | x_t], (B, *D): a weighted mean of training examples."""
-        return self._posterior_mean(x, t).to(x.dtype)
+        return self._mean(x, t).to(x.dtype)
 
     def weights(self, x: Tensor, t: Tensor) -> Tensor:
         """(B, N) float64: the posterior probability of each training example given x_t; rows sum to 1."""
-        return torch.cat([logits for logits, _ in self._logits(x, t)], 1).softmax(1)
+        odds = self._odds(x, t)
+        return odds / odds.sum(1, keepdim=True)
 
-    def _logits(self, x: Tensor, t: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Chunks (B, n) of -|x_t - sqrt(alpha_bar) x_i|^2 / (2 (1 - alpha_bar)), less what all i share, and x_i."""
+    def _odds(self, x: Tensor, t: Tensor) -> Tensor:
+        """(B, N) `weights` times a factor per row, in which the largest is 1."""
         check_batch(x, t, len(self.alpha_bar))
-        if x.shape[1:] != self.train_set.shape[1:]:
-            raise ValueError(f"x has shape {(*x.shape,)}; the examples have {(*self.train_set.shape[1:],)}")
-        alpha_bar = self.alpha_bar[t][:, None]
-        x = x.flatten(1).double()
-        for part in self.train_set.split(self.chunk):
-            part = part.flatten(1).double()
-            inner = x @ part.T * alpha_bar.sqrt() - part.square().sum(1) * alpha_bar / 2
-            yield inner / (1 - alpha_bar), part
+        alpha_bar, train = self.alpha_bar[t][:, None], self.train_set.flatten(1).double()
+        # -|x_t - sqrt(alpha_bar) x_i|^2 / 2, less what all i share
+        inner = x.flatten(1).double() @ train.T * alpha_bar.sqrt() - train.square().sum(1) * alpha_bar / 2
+        logits = inner / (1 - alpha_bar)
+        return (logits - logits.amax(1, keepdim=True)).exp()
 
-    def _posterior_mean(self, x: Tensor, t: Tensor) -> Tensor:
-        peak = x.new_full((len(x), 1), -torch.inf, dtype=torch.float64)
-        total, mean = torch.zeros_like(peak), x.new_zeros(len(x), self.train_set[0].numel(), dtype=torch.float64)
-        for logits, part in self._logits(x, t):
-            higher = torch.maximum(peak, logits.amax(1, keepdim=True))
-            rescale, weights = (peak - higher).exp(), (logits - higher).exp()
-            total = total * rescale + weights.sum(1, keepdim=True)
-            mean = mean * rescale + weights @ part
-            peak = higher
-        return (mean / total).reshape(x.shape)
+    def _mean(self, x: Tensor, t: Tensor) -> Tensor:
+        odds = self._odds(x, t)
+        return (odds @ self.train_set.flatten(1).double() / odds.sum(1, keepdim=True)).reshape(x.shape)
 
 
 class Spliced(nn.Module):
     """Two denoisers as one: `above` from timestep `at` up (more noise), `below` under it. Its samples show what was
-    learnt in a band of noise: train one network on an interval, the other uniformly, and see whose memorization they
-    have."""
+    learnt in a band of noise, and which of the two networks memorizes."""
 
     def __init__(self, above: nn.Module, below: nn.Module, at: int) -> None:
         super().__init__()
-        check_count(at, "at", 0)
         self.above, self.below, self.at = above, below, at
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        check_batch(x, t)
         high = t >= self.at
         if high.all() or not high.any():  # always so in sampling, where a batch has one timestep
             return call_model(self.above if high.all() else self.below, x, t)

@@ -1,7 +1,7 @@
 """Samplers: from noise to samples, as generators of frames. Any denoiser will do, learnt or exact.
 
 A frame shows x_t *before* a step together with the x0 predicted from it; the last frame, t = -1, is the sample.
-Timesteps trail (Lin et al. 2305.08891): the first is T-1, where x_T really is pure noise.
+Timesteps trail (Lin et al. 2305.08891): the first is T-1, where x_T is pure noise.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from operator import index
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from memlib.checks import Denoiser, call_model, check_count, evaluating, examples, home
+from memlib.checks import Denoiser, call_model, evaluating, examples, home
 from memlib.devices import check_device
 from memlib.schedules import Schedule
 
@@ -43,14 +42,10 @@ def ddim(
     var = (1 - abar_s)/(1 - abar_t) (1 - abar_t/abar_s); eta = 0 is deterministic, eta = 1 is `ddpm`.
 
     x_T: (B, *D) noise. steps: how many, or the falling timesteps themselves, where -1 is clean data. generators: one
-    per sample, needed if eta > 0, so that a sample does not depend on its batch. clip: bounds on each predicted x0. The
-    step onto clean data adds no noise.
-    """
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta = {eta}; need 0 (deterministic) to 1 (as DDPM)")
-    if eta > 0 and (generators is None or len(generators) != len(x_T)):
-        have = "none" if generators is None else len(generators)
-        raise ValueError(f"generators: have {have}; eta > 0 needs one torch.Generator for each of {len(x_T)} samples")
+    per sample, needed if eta > 0. clip: bounds on each predicted x0. The step onto clean data adds no noise."""
+    if not 0 <= eta <= 1 or (eta > 0 and len(generators or ()) != len(x_T)):
+        given = f"eta = {eta}, {len(generators or ())} generators for {len(x_T)} samples"
+        raise ValueError(f"{given}; need eta from 0 to 1 and, above 0, one generator for each sample")
 
     def step(x: Tensor, x0: Tensor, eps: Tensor, abar_t: float, abar_s: float) -> Tensor:
         variance = eta**2 * (1 - abar_s) / (1 - abar_t) * (1 - abar_t / abar_s)
@@ -66,10 +61,8 @@ def ddpm(
     model: Denoiser, schedule: Schedule, x_T: Tensor, *, generators: Sequence[torch.Generator],
     steps: Steps | None = None, clip: Clip = None,
 ) -> Iterator[Frame]:  # fmt: skip
-    """Ancestral sampling, x_s ~ N(mean, var) with the posterior mean and variance of Ho et al. 2006.11239 eq. 7.
-
-    By default all T steps. It is `ddim` with eta = 1, which is the same formula rearranged, and takes its arguments.
-    """
+    """Ancestral sampling, x_s ~ N(mean, var) with the posterior mean and variance of Ho et al. 2006.11239 eq. 7, by
+    default in all T steps. It is `ddim` with eta = 1: the same formula rearranged, and the same arguments."""
     steps = schedule.T if steps is None else steps
     return ddim(model, schedule, x_T, steps=steps, eta=1.0, generators=generators, clip=clip)
 
@@ -78,16 +71,14 @@ def dpm_solver(
     model: Denoiser, schedule: Schedule, x_T: Tensor, *, steps: Steps = 20, clip: Clip = None
 ) -> Iterator[Frame]:
     """DPM-Solver++(2M), second-order multistep in lambda = (log SNR)/2 with x0 prediction (Lu 2211.01095 alg. 2).
-
-    Deterministic; the first step and the step onto clean data are of first order. Arguments as in `ddim`.
-    """
+    Deterministic; the first step and the step onto clean data are of first order. Arguments as in `ddim`."""
     previous: tuple[Tensor, float] | None = None  # x0 and h of the step before
 
     def step(x: Tensor, x0: Tensor, eps: Tensor, abar_t: float, abar_s: float) -> Tensor:
         nonlocal previous
         if abar_s == 1:
             return x0
-        h = (_logit(abar_s) - _logit(abar_t)) / 2
+        h = (math.log(abar_s) - math.log1p(-abar_s) - (math.log(abar_t) - math.log1p(-abar_t))) / 2
         extrapolated = x0 if previous is None else x0 + (x0 - previous[0]) * h / (2 * previous[1])
         previous = x0, h
         return math.sqrt((1 - abar_s) / (1 - abar_t)) * x - math.sqrt(abar_s) * math.expm1(-h) * extrapolated
@@ -98,29 +89,23 @@ def dpm_solver(
 def sample(
     model: Denoiser, schedule: Schedule, shape: Sequence[int], n: int, *, seed: int, steps: Steps = 50,
     sampler: Callable[..., Iterator[Frame]] = ddim, batch_size: int = 256, device: str | torch.device | None = None,
-    clip: Clip = None, progress: bool = False,
+    clip: Clip = None,
 ) -> Tensor:  # fmt: skip
     """`n` samples (n, *shape) on the CPU by a deterministic sampler, computed `batch_size` at a time on `device` (by
     default where the model is), in the model's precision. Sample i has its own noise, given by (seed, i) alone."""
-    check_count(batch_size, "batch_size", 1)
     where, dtype = home(model)
     device = check_device((where or "cpu") if device is None else device)
     generators, parts = sample_generators(n, seed), []
-    total = -(-n // batch_size) * (len(timestep_list(steps, schedule)) - 1)
-    with tqdm(total=total, desc="sampling", unit="step", disable=not progress, leave=False) as bar:
-        for start in range(0, n, batch_size):
-            x = initial_noise(shape, generators[start : start + batch_size]).to(device, dtype)
-            for frame in sampler(model, schedule, x, steps=steps, clip=clip):
-                x = frame.x
-                bar.update(frame.t != CLEAN)
-            parts.append(x.cpu())
+    for start in range(0, n, batch_size):
+        x = initial_noise(shape, generators[start : start + batch_size]).to(device, dtype)
+        for frame in sampler(model, schedule, x, steps=steps, clip=clip):
+            x = frame.x
+        parts.append(x.cpu())
     return torch.cat(parts)
 
 
 def sample_generators(n: int, seed: int) -> list[torch.Generator]:
     """One generator for each of `n` samples; the i-th depends on (seed, i) only."""
-    check_count(n, "n", 1)
-    check_count(seed, "seed", 0)
     # torch's CPU generator keeps 32 bits of its seed, so hashed seeds would collide; these are distinct within a run
     first = int(np.random.SeedSequence(seed).generate_state(1)[0])
     return [torch.Generator().manual_seed((first + i) % 2**32) for i in range(n)]
@@ -133,15 +118,13 @@ def initial_noise(shape: Sequence[int], generators: Sequence[torch.Generator]) -
 
 def timestep_list(steps: Steps, schedule: Schedule) -> list[int]:
     """The falling timesteps of a sampler: n steps trail, round(T k/n) - 1 for k = n..1, and end at clean data."""
-    if isinstance(steps, int | float | np.number):
-        check_count(steps, "steps", 1)
-        if steps > schedule.T:
+    if isinstance(steps, int | np.integer):
+        if not 1 <= steps <= schedule.T:
             raise ValueError(f"steps = {steps}; need 1 to T = {schedule.T}")
-        times = [round(schedule.T * k / int(steps)) - 1 for k in range(int(steps), 0, -1)] + [CLEAN]
-    else:
-        times = [index(t) for t in steps]  # which cuts no fraction, as int() would
-        if len(times) < 2 or times[0] >= schedule.T or times[-1] < CLEAN or any(a <= b for a, b in pairwise(times)):
-            raise ValueError(f"steps = {times}; timesteps must fall, within {schedule.T - 1}..{CLEAN}, at least two")
+        steps = [round(schedule.T * k / int(steps)) - 1 for k in range(int(steps), 0, -1)] + [CLEAN]
+    times = [index(t) for t in steps]  # which cuts no fraction, as int() would
+    if len(times) < 2 or times[0] >= schedule.T or times[-1] < CLEAN or any(a <= b for a, b in pairwise(times)):
+        raise ValueError(f"steps = {times}; timesteps must fall, within {schedule.T - 1}..{CLEAN}, at least two")
     if schedule.alpha_bar[times[0]] == 0:
         raise ValueError("schedule has zero terminal SNR: at T - 1 x0 cannot be told from noise; start steps below it")
     return times
@@ -150,7 +133,7 @@ def timestep_list(steps: Steps, schedule: Schedule) -> list[int]:
 def predict(model: Denoiser, schedule: Schedule, x: Tensor, t: int, clip: Clip = None) -> tuple[Tensor, Tensor]:
     """x0 = (x_t - sqrt(1 - abar) eps)/sqrt(abar) and eps, both (B, *D), from the model at timestep t; if x0 is clipped,
     eps is the noise that agrees with it."""
-    abar = _alpha_bar(schedule, t)
+    abar = schedule.alpha_bar[t].item()
     with evaluating(model):
         eps = call_model(model, x, torch.full((len(x),), t, device=x.device))
         x0 = (x - math.sqrt(1 - abar) * eps) / math.sqrt(abar)
@@ -169,18 +152,11 @@ def _frames(
         raise ValueError(f"clip = {clip}; need (low, high) with low < high")
 
     def frames(x: Tensor) -> Iterator[Frame]:
+        alpha_bar = [*schedule.alpha_bar.tolist(), 1.0]  # of clean data: the last, at t = -1
         for t, s in pairwise(times):
             x0, eps = predict(model, schedule, x, t, clip)
             yield Frame(t, x, x0)
-            x = step(x, x0, eps, _alpha_bar(schedule, t), _alpha_bar(schedule, s))
+            x = step(x, x0, eps, alpha_bar[t], alpha_bar[s])
         yield Frame(times[-1], x, x if times[-1] == CLEAN else predict(model, schedule, x, times[-1], clip)[0])
 
     return frames(start)
-
-
-def _alpha_bar(schedule: Schedule, t: int) -> float:
-    return 1.0 if t == CLEAN else schedule.alpha_bar[t].item()
-
-
-def _logit(p: float) -> float:
-    return math.log(p) - math.log1p(-p)

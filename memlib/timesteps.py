@@ -7,7 +7,6 @@ E_{t~p}[L_t] = E_{t~U}[T p(t) L_t], drawing from p *is* uniform drawing with the
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.special import ndtr
 
-from memlib.checks import check_count
-from memlib.schedules import Schedule, vector
+from memlib.checks import vector
+from memlib.schedules import Schedule
 
 TAILS = ("proportional", "uniform", "interval", "clip")
 Recipe = dict[str, Any]
@@ -27,33 +26,29 @@ Recipe = dict[str, Any]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TimestepDistribution:
-    """A probability vector over the timesteps 0..T-1: pmf (T,) float64, >= 0, with sum 1 to within 1e-9.
-
-    `recipe` names the function of this module that made it, with its arguments; None for any other vector.
-    """
+    """A probability vector over the timesteps 0..T-1: pmf (T,) float64, >= 0, with sum 1 to within 1e-9. `recipe` names
+    the function of this module that made it, with its arguments; None for any other vector."""
 
     pmf: Tensor
     recipe: Recipe | None = None
 
     def __post_init__(self) -> None:
         pmf = vector(self.pmf, "pmf")
-        if len(pmf) < 2:
-            raise ValueError(f"pmf has {len(pmf)} entry; need T >= 2 timesteps")
-        if pmf.min() < 0:
-            raise ValueError(f"pmf holds {pmf.min().item():g}; probabilities must be >= 0")
-        if abs(pmf.sum().item() - 1) > 1e-9:
-            raise ValueError(f"pmf sums to {pmf.sum().item():.12g}; need 1 (divide by its sum, or use from_weights)")
+        if len(pmf) < 2 or pmf.min() < 0 or abs(pmf.sum().item() - 1) > 1e-9:
+            given = f"{len(pmf)} probabilities from {pmf.min().item():g} with sum {pmf.sum().item():.12g}"
+            raise ValueError(f"pmf has {given}; need T >= 2, all >= 0, sum 1 (or use from_weights)")
         object.__setattr__(self, "pmf", pmf)
 
     @property
     def T(self) -> int:
-        """Number of timesteps."""
         return len(self.pmf)
 
     def __repr__(self) -> str:
         if self.recipe is None:
             return f"TimestepDistribution(T={self.T}, t={self.interval()[0]}..{self.interval()[1]})"
-        return describe(self.recipe, self.T)
+        said = [f"{k}={v:g}" if isinstance(v, float) else f"{k}={v!r}" for k, v in self.recipe.items() if k != "name"]
+        first = "schedule" if self.recipe["name"] == "log_snr_interval" else str(self.T)
+        return f"{self.recipe['name']}({', '.join([first, *said])})"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TimestepDistribution) and torch.equal(self.pmf, other.pmf)
@@ -63,18 +58,15 @@ class TimestepDistribution:
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """(n,) int64 timesteps, independent, on the generator's device, by inversion of the cumulative sum."""
-        check_count(n, "n", 0)
         cdf = self.pmf.cumsum(0).to(generator.device)
         # scaled by the accumulated sum: rounding can then reach neither index T nor a last step of probability 0
         u = torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64) * cdf[-1]
         return torch.searchsorted(cdf, u, right=True)
 
-    def interval(self, confidence: float = 0.95) -> tuple[int, int]:
-        """The central interval: the timesteps at the quantiles (1 -/+ confidence)/2."""
-        _check_confidence(confidence)
-        cdf = self.pmf.cumsum(0)
-        quantiles = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64) * cdf[-1]
-        low, high = torch.searchsorted(cdf, quantiles).tolist()
+    def interval(self) -> tuple[int, int]:
+        """The central interval of 95 %: the timesteps at the quantiles 0.025 and 0.975."""
+        cdf, tail = self.pmf.cumsum(0), (1 - 0.95) / 2
+        low, high = torch.searchsorted(cdf, torch.tensor([tail, 1 - tail], dtype=torch.float64) * cdf[-1]).tolist()
         return low, high
 
     def effective_weight(self) -> Tensor:
@@ -83,13 +75,12 @@ class TimestepDistribution:
 
     def log_snr_density(self, schedule: Schedule) -> tuple[Tensor, Tensor]:
         """log-SNR (T,) of each timestep and the density over it, p(t) / |d log-SNR / dt| by central differences."""
-        log_snr = _finite_log_snr(schedule, self.T)
-        return log_snr, self.pmf / _log_snr_step(log_snr)
+        log_snr, step = _log_snr(schedule)
+        return log_snr, self.pmf / step
 
 
 def uniform(T: int = 1000) -> TimestepDistribution:
     """Every timestep equally likely: the baseline, and the wide limit of `gaussian_interval`."""
-    check_count(T, "T", 2)
     return TimestepDistribution(torch.full((T,), 1 / T, dtype=torch.float64), {"name": "uniform"})
 
 
@@ -99,27 +90,21 @@ def gaussian_interval(
     """A Gaussian over t of which [low, high] is the central `confidence` interval (Vu et al. 2601.21348).
 
     Mean (low + high)/2, standard deviation (high - low)/(2 z); p(t) is its mass over [t - 1/2, t + 1/2]. `low` and
-    `high` are real-valued timesteps and may leave 0..T-1 as long as the interval touches it. The paper leaves open what
-    happens to the mass outside:
-
-    - "proportional" (default): the Gaussian is cut to 0..T-1 and renormalised; uniform in the wide limit
+    `high` are real-valued timesteps; the interval must touch 0..T-1. The paper leaves open what happens to the mass
+    outside, `tails`:
+    - "proportional": the Gaussian is cut to 0..T-1 and renormalised; uniform in the wide limit
     - "uniform": the mass outside is spread evenly over 0..T-1
     - "interval": all mass outside [low, high] is spread evenly over the timesteps inside
-    - "clip": mass below 0 goes to 0, mass above T-1 to T-1; kept only to show what goes wrong
-    """
-    check_count(T, "T", 2)
-    _check_confidence(confidence)
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ValueError(f"low = {low}, high = {high}; need finite low < high: the interval's width must be positive")
-    if high < 0 or low > T - 1:
-        raise ValueError(f"the interval [{low}, {high}] (low, high) lies outside the timesteps 0..{T - 1}")
+    - "clip": mass below 0 goes to 0, mass above T-1 to T-1; kept only to show what goes wrong"""
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence = {confidence}; need a share strictly between 0 and 1, such as 0.95")
+    if not (low < high and 0 <= high < math.inf and -math.inf < low <= T - 1):
+        raise ValueError(f"low = {low}, high = {high}; need finite low < high, an interval that touches 0..{T - 1}")
     if tails not in TAILS:
         raise ValueError(f"tails = {tails!r}; choose one of {', '.join(map(repr, TAILS))}")
-    low, high, z = float(low), float(high), math.sqrt(2) * torch.special.erfinv(_double(confidence)).item()
+    z = math.sqrt(2) * torch.special.erfinv(torch.tensor(confidence, dtype=torch.float64)).item()
+    low, high = float(low), float(high)
     mean, std = (low + high) / 2, (high - low) / (2 * z)
-    if not math.isfinite(std):
-        raise ValueError(f"low = {low}, high = {high}, confidence = {confidence}; the interval is too wide")
-
     t = torch.arange(T, dtype=torch.float64)
     a, b = (t - 0.5 - mean) / std, (t + 0.5 - mean) / std
     if std < 1e4:  # the mass of a bin, taken on the side of the mean where ndtr does not cancel
@@ -134,8 +119,6 @@ def gaussian_interval(
         mass[-1] += above
     elif tails == "interval":
         inside = (t >= low) & (t <= high)
-        if not inside.any():
-            raise ValueError(f"no timestep of 0..{T - 1} lies in [{low}, {high}]; tails='interval' needs one")
         kept = mass * inside
         mass = kept + inside * (1 - kept.sum()) / inside.sum()
     options = {"confidence": confidence} if confidence != 0.95 else {}
@@ -174,13 +157,9 @@ def from_log_snr(schedule: Schedule, density: Callable[[Tensor], Tensor]) -> Tim
     """p(t) proportional to density(log-SNR_t) |d log-SNR / dt|: carries a density over noise levels to timesteps.
 
     For example `lambda s: (-s.abs() / b).exp()` is the Laplace density of Hang et al. 2407.03297, and
-    `lambda s: (-0.5 * ((-s / 2 + 1.2) / 1.2) ** 2).exp()` the log-normal noise level of Karras et al. 2206.00364.
-    """
-    log_snr = _finite_log_snr(schedule, schedule.T)
-    values = vector(density(log_snr), "what density returns")
-    if values.shape != log_snr.shape:
-        raise ValueError(f"density returns {len(values)} values; need one per timestep, T = {schedule.T}")
-    return from_weights(values * _log_snr_step(log_snr))
+    `lambda s: (-0.5 * ((-s / 2 + 1.2) / 1.2) ** 2).exp()` the log-normal noise level of Karras et al. 2206.00364."""
+    log_snr, step = _log_snr(schedule)
+    return from_weights(density(log_snr) * step)
 
 
 def from_recipe(recipe: Recipe | Sequence[float], schedule: Schedule) -> TimestepDistribution:
@@ -188,61 +167,30 @@ def from_recipe(recipe: Recipe | Sequence[float], schedule: Schedule) -> Timeste
     if not isinstance(recipe, Mapping):
         return TimestepDistribution(vector(recipe, "timesteps"))
     arguments = dict(recipe)
-    function = RECIPES.get(arguments.pop("name", None))
-    if function is None:
+    if (function := RECIPES.get(arguments.pop("name", None))) is None:
         raise ValueError(f"timesteps = {recipe!r}; need a name, one of {', '.join(RECIPES)}")
-    known = list(inspect.signature(function).parameters)[1:]
-    if unknown := set(arguments) - set(known):
-        raise ValueError(f"timesteps = {recipe!r}; unknown {sorted(unknown)}, {function.__name__} takes {known}")
     try:
         return function(schedule if function is log_snr_interval else schedule.T, **arguments)
     except TypeError as error:
         raise ValueError(f"timesteps = {recipe!r}; {error}") from error
 
 
-RECIPES: dict[Any, Callable[..., TimestepDistribution]] = {
-    function.__name__: function for function in (uniform, gaussian_interval, log_snr_interval, interpolated)
-}
-
-
-def describe(recipe: Recipe, T: int | None = None) -> str:
-    """A recipe as one line of Python, such as `gaussian_interval(1000, low=0, high=500)`."""
-    first = "schedule" if recipe["name"] == "log_snr_interval" else T
-    said = [f"{k}={v:g}" if isinstance(v, float) else f"{k}={v!r}" for k, v in recipe.items() if k != "name"]
-    return f"{recipe['name']}({', '.join([*([str(first)] if first else []), *said])})"
+RECIPES: dict[Any, Callable[..., TimestepDistribution]]
+RECIPES = {made.__name__: made for made in (uniform, gaussian_interval, log_snr_interval, interpolated)}
 
 
 def min_snr_weight(schedule: Schedule, gamma: float = 5.0) -> Tensor:
     """(T,) min(SNR, gamma)/SNR, the Min-SNR weight on the eps loss (Hang et al. 2303.09556), gamma > 0."""
-    if not gamma > 0:
-        raise ValueError(f"gamma = {gamma}; need > 0")
     return (float(gamma) / schedule.snr).clamp(max=1)
 
 
 def p2_weight(schedule: Schedule, k: float = 1.0, gamma: float = 1.0) -> Tensor:
     """(T,) 1/(k + SNR)^gamma on the eps loss, unnormalised, k > 0, gamma >= 0 (Choi et al. 2204.00227)."""
-    if not (k > 0 and gamma >= 0):
-        raise ValueError(f"k = {k}, gamma = {gamma}; need k > 0 and gamma >= 0")
     return (float(k) + schedule.snr) ** -float(gamma)
 
 
-def _double(value: float) -> Tensor:
-    return torch.tensor(value, dtype=torch.float64)
-
-
-def _check_confidence(confidence: float) -> None:
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence = {confidence}; need a share strictly between 0 and 1, such as 0.95")
-
-
-def _finite_log_snr(schedule: Schedule, T: int) -> Tensor:
-    if schedule.T != T:
-        raise ValueError(f"the schedule has T = {schedule.T}, the distribution T = {T}; they must be equal")
+def _log_snr(schedule: Schedule) -> tuple[Tensor, Tensor]:
+    """(T,) log-SNR and |d log-SNR / dt| by central differences, one-sided at the ends."""
     if schedule.alpha_bar[-1] == 0:
         raise ValueError("the schedule has zero terminal SNR, where log-SNR is infinite; use one with alpha_bar > 0")
-    return schedule.log_snr
-
-
-def _log_snr_step(log_snr: Tensor) -> Tensor:
-    """|d log-SNR / dt| by central differences, one-sided at the ends."""
-    return torch.gradient(log_snr)[0].abs()
+    return schedule.log_snr, torch.gradient(schedule.log_snr)[0].abs()

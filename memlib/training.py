@@ -7,7 +7,6 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from operator import index
 from typing import Any
 
 import torch
@@ -18,7 +17,6 @@ from memlib.devices import check_device, has_bfloat16
 from memlib.schedules import Schedule
 from memlib.timesteps import TimestepDistribution
 
-PRECISIONS = ("auto", "float32", "bfloat16")
 CHECK_EVERY = 100  # steps between looks at whether the loss is still finite: each look waits for a GPU
 
 
@@ -33,9 +31,7 @@ class TrainConfig:
     cooldown: int = 0  # last steps, over which it falls linearly to zero: less residual noise after a short budget
     ema_decay: float = 0.999  # of the averaged weights, which are sampled from: min(decay, (1 + n)/(10 + n)) in step n
     grad_clip: float = 1.0  # largest norm of the gradient of all parameters
-    # float32, bfloat16 (autocast), or auto: bfloat16 if the device computes in it. On a GPU torch rounds convolutions
-    # in float32 to TF32 unless `torch.backends.cudnn.allow_tf32` is off.
-    precision: str = "auto"
+    precision: str = "auto"  # float32, bfloat16 (autocast), or auto: bfloat16 if the device computes in it
 
     def __post_init__(self) -> None:
         for name, least in {"steps": 1, "batch_size": 1, "warmup": 0, "cooldown": 0}.items():
@@ -43,24 +39,23 @@ class TrainConfig:
         if not (self.learning_rate > 0 and self.grad_clip > 0 and 0 <= self.ema_decay < 1):
             given = f"learning_rate = {self.learning_rate}, grad_clip = {self.grad_clip}, ema_decay = {self.ema_decay}"
             raise ValueError(f"{given}; need learning_rate > 0, grad_clip > 0 and 0 <= ema_decay < 1")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision = {self.precision!r}; choose one of {', '.join(PRECISIONS)}")
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            raise ValueError(f"precision = {self.precision!r}; choose auto, float32 or bfloat16")
 
     def learning_rate_at(self, step: int) -> float:
-        """In step number `step`, counted from 0."""
+        """In step number `step`, counted from 0 here and in what follows."""
         rise, fall = (step + 1) / (self.warmup + 1), (self.steps - step) / (self.cooldown + 1)
         return self.learning_rate * min(1.0, rise, fall)
 
     def ema_decay_at(self, step: int) -> float:
-        """In step number `step`, counted from 0."""
         return min(self.ema_decay, (1 + step) / (10 + step))
 
     def is_checked(self, step: int) -> bool:
-        """Whether to look if the loss of step number `step` is finite."""
+        """Whether to look if the loss is finite."""
         return (step + 1) % CHECK_EVERY == 0 or step + 1 == self.steps
 
     def precision_on(self, device: torch.device) -> str:
-        """float32 or bfloat16: what `precision` means on this device."""
+        """bfloat16 or float32 (TF32 in a GPU's convolutions, unless `torch.backends.cudnn.allow_tf32` is off)."""
         return ("float32", "bfloat16")[has_bfloat16(device)] if self.precision == "auto" else self.precision
 
     def autocast(self, device: torch.device) -> torch.autocast:
@@ -84,7 +79,6 @@ class Step:
 
     def by_band(self, bands: int = 10) -> Tensor:
         """(bands,) mean unweighted loss in each of `bands` equal bands of t, low noise first; NaN in an empty one."""
-        check_count(bands, "bands", 1)
         band = self.t.cpu() * bands // self.T
         total = torch.zeros(bands).index_add_(0, band, self.losses.float().cpu())
         return total / band.bincount(minlength=bands)
@@ -102,13 +96,9 @@ def train(
 ) -> Iterator[Step]:  # fmt: skip
     """Minimise E |eps - model(x_t, t)|^2 with t drawn from `timesteps` (Ho et al. 2006.11239), one Step per iteration.
 
-    x0: (N, *D) training examples, N >= 2, copied to `device` (by default where the model is). There is no importance
-    weight 1/(T p(t)): it would cancel the choice of timesteps. loss_weight: (T,) an optional weight per timestep, e.g.
-    `timesteps.effective_weight()` under uniform drawing, the matched control. Data order, timesteps and noise come from
-    `generator` in a fixed order: runs with the same seed differ in the timesteps' distribution only.
-    """
-    if state is not None and (missing := {"model", "ema", "optimizer", "generator", "step"} - set(state)):
-        raise ValueError(f"state lacks {sorted(missing)}; need what Step.state() returns")
+    x0: (N, *D) training examples. loss_weight: (T,) e.g. `timesteps.effective_weight()` under uniform drawing, the
+    matched control. There is no importance weight 1/(T p(t)): it would cancel the choice of timesteps. Data order,
+    timesteps and noise come from `generator` in a fixed order: runs of one seed differ in the distribution only."""
     x0, weight = checked(model, x0, schedule, timesteps, device, loss_weight)
     budget, device = config or TrainConfig(), x0.device
 
@@ -121,9 +111,7 @@ def train(
             optimizer.load_state_dict(state["optimizer"])
             generator.set_state(state["generator"].clone())  # of a view, torch would read from where its storage begins
             start = state["step"]
-        weights: list[Tensor] = [*model.parameters()]
-        averages: list[Tensor] = [*ema.parameters()]
-
+        weights, averages = tuple(model.parameters()), tuple(ema.parameters())
         for step in range(start, budget.steps):
             model.train()  # in each step: what the caller does between two of them changes nothing
             ema.eval()
@@ -134,7 +122,6 @@ def train(
                 predicted = call_model(model, x_t, t.to(device))
             losses = (predicted.float() - eps).square().flatten(1).mean(1)
             loss = losses.mean() if weight is None else (weight[t.to(device)] * losses).mean()
-
             optimizer.param_groups[0]["lr"] = budget.learning_rate_at(step)
             optimizer.zero_grad()
             loss.backward()
@@ -145,7 +132,7 @@ def train(
                 for kept, buffer in zip(ema.buffers(), model.buffers(), strict=True):  # such as a norm's running mean
                     kept.copy_(buffer)
             if budget.is_checked(step) and not (loss + norm).isfinite():
-                found = f"the loss is {loss.item()}, the gradient's norm {norm.item()} at step {step + 1}"
+                found = f"loss {loss.item()}, gradient's norm {norm.item()} at step {step + 1}"
                 raise FloatingPointError(f"{found}; lower learning_rate or loss_weight")
             yield Step(step + 1, loss.detach(), t, losses.detach(), model, ema, optimizer, generator, schedule.T)
 
@@ -157,37 +144,32 @@ def checked(
     device: str | torch.device | None, loss_weight: Tensor | None,
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """`train`'s data and loss weight, on the device and in the model's precision. Moves the model there too."""
-    name, x0 = type(model).__name__, examples(x0, "x0")
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model is a {name}; need a torch.nn.Module, whose parameters can be trained")
-    if not any(p.requires_grad for p in model.parameters()):
-        raise ValueError(f"model, a {name}, has no parameters that can be trained")
-    if len(x0) < 2:
-        raise ValueError(f"x0 has shape {(*x0.shape,)}; need at least 2 training examples")
+    x0 = examples(x0, "x0")
+    if not isinstance(model, nn.Module) or not any(p.requires_grad for p in model.parameters()):
+        raise TypeError(f"model is a {type(model).__name__}; need a torch.nn.Module with parameters to train")
     if schedule.T != timesteps.T:
         raise ValueError(f"the schedule has T = {schedule.T}, the timesteps T = {timesteps.T}; they must be equal")
-    std, mean = (value.item() for value in torch.std_mean(x0.float()))
+    std, mean = (value.item() for value in torch.std_mean(x0.float(), correction=0))
     if (rms := math.hypot(std, mean)) > 5 or 0 < rms < 0.1:
         cure = f"pass (x0 - {mean:.3g}) / {std or 1:.3g} and undo this on the samples"
         warnings.warn(f"x0 spans [{x0.min():g}, {x0.max():g}], far from unit scale; {cure}", stacklevel=3)
-    where, dtype = home(model)
-    device = check_device((where or "cpu") if device is None else device)
     if loss_weight is not None:
-        loss_weight = vector(loss_weight, "loss_weight")
+        loss_weight = vector(loss_weight, "loss_weight").float()
         if len(loss_weight) != schedule.T or loss_weight.min() < 0:
             raise ValueError(f"loss_weight has {len(loss_weight)} values from {loss_weight.min():g}; need T, all >= 0")
-        loss_weight = loss_weight.to(device, torch.float32)
+    where, dtype = home(model)
+    device = check_device((where or "cpu") if device is None else device)
     x0 = x0.to(device, dtype, copy=True)
     with evaluating(model.to(device)):  # a model of another shape says so here, before any work
         call_model(model, x0[:1], torch.zeros(1, dtype=torch.int64, device=device))
-    return x0, loss_weight
+    return x0, None if loss_weight is None else loss_weight.to(device)
 
 
 def draw(x0: Tensor, timesteps: TimestepDistribution, size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
     """A batch's random numbers, on the generator's device: which examples (B,), timesteps (B,), the noise (B, *D)."""
-    own: dict[str, Any] = {"generator": generator, "device": generator.device}
-    index = torch.randint(len(x0), (size,), **own)
-    return index, timesteps.sample(size, generator), torch.randn((size, *x0.shape[1:]), **own)
+    index = torch.randint(len(x0), (size,), generator=generator, device=generator.device)
+    t, shape = timesteps.sample(size, generator), (size, *x0.shape[1:])
+    return index, t, torch.randn(shape, generator=generator, device=generator.device)
 
 
 def loss_at(
@@ -196,19 +178,14 @@ def loss_at(
 ) -> Tensor:  # fmt: skip
     """(len(timesteps), N): unweighted loss |eps - model(x_t, t)|^2 / D of each example at each timestep, the mean over
     `repeats` noises. If it is lower on training than on held-out examples, that is what was memorized, band by band."""
-    check_count(repeats, "repeats", 1)
-    check_count(batch_size, "batch_size", 1)
-    if not (times := [index(t) for t in timesteps]):  # which cuts no fraction, as int() would
-        raise ValueError("timesteps is empty; need at least one")
     x = examples(x0, "x0").to(*home(model)).repeat_interleave(repeats, 0)
     rows = []
     with evaluating(model):
-        for timestep in times:
+        for timestep in timesteps:
             errors = []
-            for part in x.split(int(batch_size)):
+            for part in x.split(batch_size):
                 t = torch.full((len(part),), timestep, device=x.device)
                 eps = torch.randn(part.shape, generator=generator, device=generator.device).to(part)
-                predicted = call_model(model, schedule.noise(part, t, eps), t)
-                errors.append((predicted - eps).square().flatten(1).mean(1))
-            rows.append(torch.cat(errors).reshape(-1, int(repeats)).mean(1).cpu())
+                errors.append((call_model(model, schedule.noise(part, t, eps), t) - eps).square().flatten(1).mean(1))
+            rows.append(torch.cat(errors).reshape(-1, repeats).mean(1).cpu())
     return torch.stack(rows)

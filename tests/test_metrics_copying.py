@@ -5,10 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from memlib.metrics import closer_to_train, memorized_fraction, nearest_neighbours, neighbour_ratio, wilson
+from memlib.metrics import closer_to_train, memorized_fraction, neighbour_ratio, wilson
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -26,22 +24,15 @@ def spiral(n: int, seed: int) -> torch.Tensor:
     return points + 0.02 * torch.randn(n, 2, generator=g)
 
 
-def distances(a, b):
-    return torch.from_numpy(np.linalg.norm(a.double().numpy()[:, None] - b.double().numpy()[None], axis=2))
-
-
-def test_ratio_by_hand():
+def test_ratio_by_hand_and_the_threshold_itself_is_not_memorized():
     train = torch.tensor([[0.0, 0.0], [4.0, 0.0]])
-    ratio = neighbour_ratio(torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 0.0], [0.0, 3.0]]), train)
-    np.testing.assert_allclose(ratio.numpy(), [1 / 3, 1.0, 0.0, 3 / 5], rtol=1e-15)
-
-
-def test_the_threshold_itself_is_not_memorized():
-    train = torch.tensor([[0.0, 0.0], [4.0, 0.0]])
-    samples = torch.tensor([[1.0, 0.0], [0.99, 0.0]])
+    samples = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 0.0], [0.0, 3.0]])
+    np.testing.assert_allclose(neighbour_ratio(samples, train), [1 / 3, 1.0, 0.0, 3 / 5], rtol=1e-15)
     assert memorized_fraction(samples[:1], train, 1 / 3).value == 0
-    assert memorized_fraction(samples, train, 1 / 3).value == 0.5
-    assert memorized_fraction(samples, train, 0.5).value == 1
+    assert memorized_fraction(samples[:1] * 0.99, train, 1 / 3).value == 1
+    for threshold in (0, -1, 1.01, math.nan):
+        with pytest.raises(ValueError, match="threshold"):
+            memorized_fraction(samples, train, threshold)
 
 
 def test_copies_are_memorized_and_fresh_data_are_not():
@@ -55,9 +46,7 @@ def test_near_copies_far_from_the_origin_are_memorized():
     train = gauss(30, 3072) + 100  # norm 5,500: in float32 the quick formula is off by about 1, the copies by 0.006
     copies = train.double() + 1e-4 * gauss(30, 3072, 1).double()
     ratio = neighbour_ratio(copies, train.double())
-    assert ratio.max() < 1e-3
-    assert ratio.min() > 1e-5
-    assert memorized_fraction(copies, train.double()).value == 1
+    assert 1e-5 < ratio.min() <= ratio.max() < 1e-3
 
 
 def test_exact_duplicates_in_train_count_once_and_near_duplicates_hide_copies():
@@ -95,90 +84,21 @@ def test_ordinary_samples_all_count_also_where_many_points_crowd_in_two_dimensio
 def test_the_null_of_the_one_third_rule_in_two_dimensions():
     shares = [memorized_fraction(spiral(200, 2 * seed + 1), spiral(32, 2 * seed)).value for seed in range(20)]
     assert 0.15 < np.mean(shares) < 0.35  # about 24 % of honest samples
-    in_many_dimensions = memorized_fraction(gauss(200, 30, 1), gauss(32, 30))
-    assert in_many_dimensions.value == 0
-
-
-@settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 10**6), dim=st.integers(1, 40), scale=st.floats(1e-3, 1e3))
-def test_ratio_is_bounded_and_free_of_scale_shift_and_order(seed, dim, scale):
-    g = seeded(seed)
-    samples, train = (torch.randn(n, dim, generator=g, dtype=torch.float64) for n in (6, 9))
-    ratio = neighbour_ratio(samples, train)
-    assert ((ratio >= 0) & (ratio <= 1)).all()
-    np.testing.assert_allclose(neighbour_ratio(samples * scale, train * scale), ratio, rtol=1e-9)
-    np.testing.assert_allclose(neighbour_ratio(samples + scale, train + scale), ratio, rtol=1e-6)
-    assert torch.equal(neighbour_ratio(samples, train[torch.randperm(9, generator=g)]), ratio)
+    assert memorized_fraction(gauss(200, 30, 1), gauss(32, 30)).value == 0
 
 
 def test_closer_to_train_for_copies_of_either_set_and_fresh_data():
     train, held_out = gauss(64), gauss(64, seed=1)
     assert closer_to_train(train, train, held_out).value == 1
     assert closer_to_train(held_out, train, held_out).value == 0
-    shares = [
-        closer_to_train(gauss(64, seed=3 * i), gauss(64, seed=3 * i + 1), gauss(64, seed=3 * i + 2)).value
-        for i in range(20)
-    ]
+    shares = [closer_to_train(*(gauss(64, seed=3 * i + k) for k in range(3))).value for i in range(20)]
     assert np.mean(shares) == pytest.approx(0.5, abs=0.06)  # 20 splits of 64: standard error about 0.02
+    with pytest.raises(ValueError, match="held_out has 6 items and train 5"):
+        closer_to_train(gauss(4), gauss(5), gauss(6))
 
 
 def test_a_tie_between_train_and_held_out_counts_one_half():
     train, held_out = torch.tensor([[0.0], [9.0]]), torch.tensor([[2.0], [9.0]])
     samples = torch.tensor([[1.0], [9.0], [0.0], [0.1]])
-    got = closer_to_train(samples, train, held_out)
-    assert got.value == 0.75
+    assert closer_to_train(samples, train, held_out) == wilson(3, 4)
     assert closer_to_train(samples, held_out, train).value == 0.25
-    assert got == wilson(3, 4)
-
-
-def test_unequal_sets_are_refused_with_both_sizes():
-    with pytest.raises(ValueError, match="held_out has 6 items and train 5"):
-        closer_to_train(gauss(4), gauss(5), gauss(6))
-
-
-TWO_SETS = [neighbour_ratio, memorized_fraction]
-
-
-@pytest.mark.parametrize("measure", TWO_SETS)
-@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
-def test_a_value_that_is_not_finite_is_never_counted(measure, bad):
-    samples, train = gauss(5), gauss(6)
-    samples[3, 2] = bad
-    with pytest.raises(ValueError, match="samples holds 1 value"):
-        measure(samples, train)
-    with pytest.raises(ValueError, match="train holds 1 value"):
-        measure(gauss(5), samples)
-
-
-@pytest.mark.parametrize("measure", TWO_SETS)
-def test_a_single_training_item_and_empty_sets_are_refused(measure):
-    with pytest.raises(ValueError, match="train has 1 item"):
-        measure(gauss(5), gauss(1))
-    with pytest.raises(ValueError, match="samples is empty"):
-        measure(gauss(0), gauss(6))
-    with pytest.raises(ValueError, match="items of shape"):
-        measure(gauss(5), gauss(6, 3))
-    with pytest.raises(TypeError, match="samples"):
-        measure([[0.0]], gauss(6))
-
-
-def test_three_sets_are_checked_alike():
-    bad = gauss(6)
-    bad[0, 0] = torch.nan
-    for sets, named in (((gauss(6), gauss(6), bad), "held_out"), ((gauss(6), gauss(0), gauss(6)), "train")):
-        with pytest.raises(ValueError, match=named):
-            closer_to_train(*sets)
-
-
-@pytest.mark.parametrize("threshold", [0, -1, 1.01, math.nan])
-def test_a_threshold_outside_its_range_is_refused(threshold):
-    with pytest.raises(ValueError, match="threshold"):
-        memorized_fraction(gauss(5), gauss(6), threshold)
-
-
-def test_images_and_signals_are_flattened():
-    samples, train = gauss(5, 48), gauss(6, 48, 1)
-    assert torch.equal(
-        neighbour_ratio(samples.view(5, 3, 4, 4), train.view(6, 3, 4, 4)), neighbour_ratio(samples, train)
-    )
-    assert nearest_neighbours(samples.view(5, 1, 48), train.view(6, 1, 48))[1].shape == (5, 2)

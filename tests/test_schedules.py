@@ -32,11 +32,6 @@ def test_linear_is_the_running_product_of_its_betas(T: int) -> None:
     np.testing.assert_allclose(Schedule.linear(T).alpha_bar, expected, rtol=1e-10)
 
 
-def test_from_betas_is_the_running_product() -> None:
-    expected = [0.5, 0.05, 0.0005, 0.0]
-    np.testing.assert_allclose(Schedule.from_betas([0.5, 0.9, 0.99, 1.0]).alpha_bar, expected, rtol=1e-13, atol=1e-18)
-
-
 @pytest.mark.parametrize("T", [2, 50, 1000])
 def test_cosine_in_closed_form(T: int) -> None:
     """The product telescopes to f(t+1)/f(0), except at the last step, where f is 0 and beta is held at .999."""
@@ -123,23 +118,13 @@ def test_zero_terminal_snr_equals_diffusers() -> None:
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
-@given(t=st.floats(0, 199), name=st.sampled_from(sorted(MAKERS)))
-def test_conversions_round_trip(t: float, name: str) -> None:
-    schedule = MAKERS[name](200)
-    snr, sigma = schedule.snr_at(t), schedule.sigma_at(t)
-    assert schedule.t_at_snr(snr) == pytest.approx(t, abs=1e-8)
-    assert schedule.t_at_sigma(sigma) == pytest.approx(t, abs=1e-8)
-    assert sigma == pytest.approx(1 / math.sqrt(snr), rel=1e-12)
-
-
-@pytest.mark.parametrize("schedule", [Schedule.linear(), Schedule.linear().zero_terminal_snr()])
-def test_conversions_agree_with_the_table_at_whole_timesteps(schedule: Schedule) -> None:
-    for t in (0, 1, 500, 998, 999):
-        assert schedule.snr_at(t) == pytest.approx(schedule.snr[t].item(), rel=1e-12)
-        assert schedule.sigma_at(t) == pytest.approx(schedule.sigma[t].item(), rel=1e-12)
-    assert schedule.t_at_snr(schedule.snr[998].item()) == pytest.approx(998, abs=1e-8)
-    halfway = schedule.snr_at(500.5)  # linear in log-SNR between: the geometric mean
-    assert halfway == pytest.approx(math.sqrt(schedule.snr[500] * schedule.snr[501]), rel=1e-12)
+@given(t=st.floats(0, 199), name=st.sampled_from(sorted(MAKERS)), zero=st.booleans())
+def test_a_timestep_of_an_snr_or_sigma_is_linear_in_log_snr(t: float, name: str, zero: bool) -> None:
+    schedule = MAKERS[name](200).zero_terminal_snr() if zero else MAKERS[name](200)
+    t = min(t, 198.0) if zero else t
+    log_snr = np.interp(t, range(200), schedule.log_snr)
+    assert schedule.t_at_snr(math.exp(log_snr)) == pytest.approx(t, abs=1e-8)
+    assert schedule.t_at_sigma(math.exp(-log_snr / 2)) == pytest.approx(t, abs=1e-8)
 
 
 @pytest.mark.parametrize(("last", "warned"), [(0.0026, True), (0.0024, False)])  # sqrt: 0.051, 0.049
@@ -152,26 +137,12 @@ def test_warns_if_the_last_step_carries_signal(last: float, warned: bool) -> Non
     assert [f"{math.sqrt(last):.3f}" in str(w.message) for w in caught] == [True] * warned
 
 
-@pytest.mark.parametrize("form", ["tensor", "read-only", "big-endian", "reversed", "with gradient"])
-def test_any_vector_of_numbers_makes_the_same_schedule_and_shares_no_memory_with_it(form: str) -> None:
-    values = Schedule.linear(50).alpha_bar
-    tensors = {"tensor": values.clone(), "with gradient": values.clone().requires_grad_()}
-    given = tensors.get(form, values.numpy().copy())
-    if form == "big-endian":
-        given = given.astype(">f8")
-    if form == "reversed":
-        given = given[::-1].copy()[::-1]  # a view with a negative stride
-    if form == "read-only":
-        given.flags.writeable = False
-    schedule = Schedule(given)
-    if form in ("tensor", "reversed"):
-        given[0] = 7
-    assert torch.equal(schedule.alpha_bar, values) and not schedule.alpha_bar.requires_grad
-
-
 def test_a_schedule_is_its_numbers() -> None:
     one, same, other = Schedule.linear(100), Schedule.linear(100), Schedule.cosine(100)
     assert one == same == copy.deepcopy(one) == pickle.loads(pickle.dumps(one)) and len({one, same, other}) == 2
+    values = torch.linspace(0.9, 0.001, 9, dtype=torch.float64)
+    for same in (values.numpy()[::-1].copy()[::-1], values.numpy().astype(">f8"), values.clone().requires_grad_()):
+        assert Schedule(same) == Schedule(values) and not Schedule(same).alpha_bar.requires_grad
     assert one != other and one != Schedule.linear(101) and one != "linear"
     assert "\n" not in repr(one) and "T=100" in repr(one) and len(repr(one)) < 80
 
@@ -179,9 +150,6 @@ def test_a_schedule_is_its_numbers() -> None:
 def test_the_version_is_the_projects() -> None:
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert memlib.__version__ == project["version"]
-
-
-# --- what would be silently wrong -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -195,26 +163,11 @@ def test_refuses_what_is_no_schedule(alpha_bar) -> None:
 
 
 @pytest.mark.parametrize("betas", [[0.1, 0.0, 0.9], [0.1, 1.0, 0.9], [0.1, -0.2], [0.1, 1.1], [math.inf, 0.5]])
-def test_refuses_betas(betas) -> None:
-    with pytest.raises(ValueError, match="betas"):
+def test_from_betas_is_the_running_product_and_refuses_others(betas) -> None:
+    expected = [0.5, 0.05, 0.0005, 0.0]
+    np.testing.assert_allclose(Schedule.from_betas([0.5, 0.9, 0.99, 1.0]).alpha_bar, expected, rtol=1e-13, atol=1e-18)
+    with pytest.raises(ValueError, match=r"betas|alpha_bar"):
         Schedule.from_betas(betas)
-
-
-@every_maker
-def test_refuses_too_few_timesteps(maker) -> None:
-    with pytest.raises(ValueError, match="T = 1;"):
-        maker(1)
-    with pytest.raises(TypeError, match=r"T = 50\.5"):
-        maker(50.5)
-    assert maker(np.int64(100)).T == 100
-
-
-def test_refuses_a_beta_that_reaches_one_and_a_curve_that_is_flat() -> None:
-    with pytest.raises(ValueError, match="T = 20"):
-        Schedule.linear(20)
-    for options in ({"start": 3.0}, {"tau": 0.0}, {"tau": -1.0}, {"tau": 1e-3}):
-        with pytest.raises(ValueError, match=r"start|betas"):
-            Schedule.sigmoid(100, **options)
 
 
 X, T = torch.zeros(2, 3), torch.tensor([0, 99])
@@ -233,10 +186,6 @@ def test_noise_refuses_what_torch_would_broadcast_wrap_or_mask(x0, t, eps, error
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf, 1e9, 1e-9])
 def test_conversions_refuse_what_the_schedule_does_not_reach(value: float) -> None:
-    with pytest.raises(ValueError, match="snr = "):
-        Schedule.linear().t_at_snr(value)
-    with pytest.raises(ValueError, match="sigma = "):
-        Schedule.linear().t_at_sigma(value)
-    if not 0 <= value <= 999:
-        with pytest.raises(ValueError, match="t = "):
-            Schedule.linear().sigma_at(value)
+    for convert in (Schedule.linear().t_at_snr, Schedule.linear().t_at_sigma):
+        with pytest.raises(ValueError, match=r"snr = .*sigma"):
+            convert(value)

@@ -31,7 +31,7 @@ from memlib import (
     train,
     uniform,
 )
-from memlib.devices import has_bfloat16
+from memlib.metrics import energy_distance
 
 SCHEDULE = Schedule.linear()
 FLOAT32 = {"precision": "float32"}
@@ -70,19 +70,11 @@ def bits(module: nn.Module) -> list[bytes]:
     return [v.numpy().tobytes() for v in module.state_dict().values()]
 
 
-# --- the same bits ----------------------------------------------------------------------------------------------------
-
-
 def test_same_seed_same_bits() -> None:
     first, second = (list(run()) for _ in range(2))
     assert [s.loss.item() for s in first] == [s.loss.item() for s in second]
     assert bits(first[-1].model) == bits(second[-1].model)
     assert bits(first[-1].ema) == bits(second[-1].ema)
-
-
-def test_another_seed_other_bits() -> None:
-    first, second = (last(run(seed=seed)) for seed in (3, 4))
-    assert bits(first.model) != bits(second.model)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -101,12 +93,6 @@ def test_resumed_from_its_state_same_bits_as_uninterrupted(stop: int, precision:
     assert bits(rest[-1].model) == bits(whole[-1].model)
     assert bits(rest[-1].ema) == bits(whole[-1].ema)
     assert torch.equal(rest[-1].generator.get_state(), whole[-1].generator.get_state())
-
-
-def test_resumed_at_its_end_does_nothing_and_the_global_generator_is_left_alone() -> None:
-    model, before = small_network(), torch.random.get_rng_state()
-    assert list(run(state=last(run(model)).state())) == []
-    assert torch.equal(before, torch.random.get_rng_state())
 
 
 def test_one_seed_gives_the_same_data_and_noise_whatever_the_timesteps() -> None:
@@ -131,9 +117,6 @@ def test_one_seed_gives_the_same_data_and_noise_whatever_the_timesteps() -> None
         last(run(ears, timesteps=timesteps, steps=3))
         x_t.append(torch.stack([x for x, _ in ears.heard[-3:]]))
     assert (x_t[0] - x_t[1]).abs().max() < 0.1  # the same examples and noise, at neighbouring noise levels
-
-
-# --- the arithmetic of one step ---------------------------------------------------------------------------------------
 
 
 def test_a_step_is_adam_on_the_mean_square_of_predicted_noise() -> None:
@@ -172,22 +155,17 @@ def test_ema_follows_its_formula() -> None:
     assert moved > 1e-3  # the average lags: it is not the weights themselves
 
 
-def test_warm_up_rises_linearly_to_the_learning_rate() -> None:
-    rates = [s.optimizer.param_groups[0]["lr"] for s in run(warmup=4, learning_rate=1e-2, steps=7)]
-    np.testing.assert_allclose(rates, [0.002, 0.004, 0.006, 0.008, 0.01, 0.01, 0.01], rtol=1e-12)
-
-
 @pytest.mark.parametrize(
     ("warmup", "cooldown", "expected"),
     [
+        (4, 0, [1 / 5, 2 / 5, 3 / 5, 4 / 5, 1, 1, 1, 1]),
         (0, 3, [1, 1, 1, 1, 1, 3 / 4, 2 / 4, 1 / 4]),
         (2, 3, [1 / 3, 2 / 3, 1, 1, 1, 3 / 4, 2 / 4, 1 / 4]),
         (3, 7, [1 / 4, 2 / 4, 3 / 4, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]),  # they meet: the lower of the two
-        (0, 7, [1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]),
         (0, 99, [8 / 100, 7 / 100, 6 / 100, 5 / 100, 4 / 100, 3 / 100, 2 / 100, 1 / 100]),  # longer than the run
     ],
 )
-def test_cool_down_falls_linearly_towards_zero(warmup: int, cooldown: int, expected: list[float]) -> None:
+def test_the_learning_rate_rises_and_falls_linearly(warmup: int, cooldown: int, expected: list[float]) -> None:
     steps = run(warmup=warmup, cooldown=cooldown, learning_rate=1e-2, steps=8)
     np.testing.assert_allclose(
         [s.optimizer.param_groups[0]["lr"] for s in steps], 1e-2 * np.array(expected), rtol=1e-12
@@ -199,16 +177,6 @@ def test_gradient_is_clipped_as_a_whole(clip: float, bound: bool) -> None:
     for step in run(grad_clip=clip):
         norm = math.sqrt(sum(p.grad.double().square().sum().item() for p in step.model.parameters()))
         assert (norm == pytest.approx(0.01, rel=1e-3)) == bound
-
-
-def test_nothing_is_trained_before_the_first_step_is_asked_for_and_steps_count_from_one() -> None:
-    model = small_network()
-    before, steps = bits(model), run(model, steps=3)
-    assert bits(model) == before
-    assert [s.step for s in steps] == [1, 2, 3] and bits(model) != before
-
-
-# --- which gradient ---------------------------------------------------------------------------------------------------
 
 
 class Line(nn.Module):
@@ -247,31 +215,6 @@ def test_drawing_from_p_is_uniform_drawing_with_the_weight_t_p(p) -> None:
         assert abs(gradient - flat) > 8 * error
 
 
-@pytest.mark.parametrize("p", [uniform(), LOW, HIGH], ids=["uniform", "low noise", "high noise"])
-def test_what_is_learnt_depends_on_p_since_no_importance_weight_undoes_it(p) -> None:
-    """The minimiser is sum_t p(t) sqrt(1 - alpha_bar_t): 0.84 under uniform, 0.47 at low and 0.99 at high noise."""
-    expected = (p.pmf * NOISE_SHARE).sum().item()
-    options = {"steps": 300, "batch_size": 512, "learning_rate": 0.02, "warmup": 0, "ema_decay": 0.95}
-    step = last(run(Line(0.7), SIGNS, p, **options))
-    assert step.ema.theta.item() == pytest.approx(expected, abs=0.02)
-
-
-def test_loss_weight_is_applied_row_by_row() -> None:
-    weight = torch.linspace(0, 3, 1000)
-    for step in run(loss_weight=weight):
-        assert step.loss.item() == pytest.approx((weight[step.t] * step.losses).mean().item(), rel=1e-5)
-
-
-def test_a_zero_weight_trains_nothing() -> None:
-    model = small_network()
-    before = bits(model)
-    last(run(model, loss_weight=torch.zeros(1000)))
-    assert bits(model) == before
-
-
-# --- losses by band and by timestep -----------------------------------------------------------------------------------
-
-
 def test_by_band_is_the_mean_of_each_band() -> None:
     step = next(run(batch_size=200))
     for bands in (1, 7, 10):
@@ -297,18 +240,6 @@ class GaussianDenoiser(nn.Module):
 TIMES = [0, 100, 500, 999]
 
 
-def test_loss_at_of_a_known_denoiser() -> None:
-    """Over the data, Var(eps | x_t) = a v / (a v + 1 - a): within five standard errors."""
-    v, n = 0.5, 4000
-    x0 = math.sqrt(v) * torch.randn(n, 3, generator=seeded(5))
-    losses = loss_at(GaussianDenoiser(v), x0, SCHEDULE, TIMES, generator=seeded(6), repeats=2)
-    assert losses.shape == (4, n)
-    for row, t in zip(losses, TIMES, strict=True):
-        a = SCHEDULE.alpha_bar[t].item()
-        error = (row.std() / math.sqrt(n)).item()
-        assert row.mean().item() == pytest.approx(a * v / (a * v + 1 - a), abs=5 * error)
-
-
 def test_loss_at_keeps_examples_apart() -> None:
     """Of one example x0: (1 - k sqrt(1-a))^2 + k^2 a x0^2, k the denoiser's slope."""
     x0 = torch.tensor([[0.0], [2.0], [-5.0]])
@@ -329,27 +260,6 @@ def test_loss_at_shows_what_the_exact_denoiser_memorized() -> None:
     assert losses[1][0] > 10
     assert losses[1][1] > 2 * losses[0][1]
 
-
-def test_loss_at_never_asks_for_a_huge_batch() -> None:
-    """5,000 series times their repeats at once would take gigabytes."""
-    sizes, x0 = [], torch.zeros(3000, 1)
-    losses = loss_at(lambda x, t: sizes.append(len(x)) or 0 * x, x0, SCHEDULE, [5], generator=seeded())
-    assert losses.shape == (1, 3000) and max(sizes) <= 4096
-    assert losses.mean().item() == pytest.approx(1, abs=5 * math.sqrt(2 / 12_000))
-
-
-@pytest.mark.parametrize(
-    ("timesteps", "options", "error", "says"),
-    [([1000], {}, ValueError, "1000"), ([-1], {}, ValueError, "-1"), ([], {}, ValueError, "timesteps"),
-     ([1.7], {}, TypeError, "integer"), ([5], {"repeats": 0}, ValueError, "repeats"),
-     ([5], {"batch_size": 0}, ValueError, "batch_size")],
-)  # fmt: skip
-def test_loss_at_refuses(timesteps, options: dict, error, says: str) -> None:
-    with pytest.raises(error, match=says):
-        loss_at(small_network(), POINTS, SCHEDULE, timesteps, generator=seeded(), **options)
-
-
-# --- the boundary: data of any form, models of any origin, any mode ---------------------------------------------------
 
 LIKE_POINTS = {
     "array": POINTS.numpy(),
@@ -468,14 +378,6 @@ def test_a_model_that_answers_in_another_form_is_named(form, error, says: str) -
             call()
 
 
-def test_train_refuses_what_has_nothing_to_train() -> None:
-    with pytest.raises(TypeError, match=r"model is a function; need a torch\.nn\.Module"):
-        run(lambda x, t: x)
-    for model in (ExactDenoiser(POINTS, SCHEDULE), small_network().requires_grad_(False)):
-        with pytest.raises(ValueError, match=f"{type(model).__name__}.*parameters"):
-            run(model)
-
-
 @pytest.mark.parametrize(
     ("scale", "offset", "warned"),
     [(73, 127, True), (1, 100, True), (1, -100, True), (1e-3, 0, True), (1, 0, False), (0.3, 0.5, False), (0, 0, 0)],
@@ -493,19 +395,6 @@ def test_warns_once_if_data_are_far_from_unit_scale_with_a_cure_that_works(scale
         assert ((x0 - shift) / by).std().item() == pytest.approx(1, abs=0.01)
 
 
-# --- bfloat16 ---------------------------------------------------------------------------------------------------------
-
-
-def test_auto_is_bfloat16_where_the_device_computes_in_it() -> None:
-    cpu, other = torch.device("cpu"), torch.device("meta")
-    assert not has_bfloat16(other) and TrainConfig().precision_on(other) == "float32"
-    assert TrainConfig().precision_on(cpu) == ("bfloat16" if has_bfloat16(cpu) else "float32")
-    for precision in ("float32", "bfloat16"):
-        assert TrainConfig(precision=precision).precision_on(cpu) == precision
-        with TrainConfig(precision=precision).autocast(cpu):
-            assert torch.is_autocast_enabled("cpu") == (precision == "bfloat16")
-
-
 def test_bfloat16_runs_and_is_close_to_float32() -> None:
     x0 = torch.randn(8, 1, 40, generator=seeded(1)).cumsum(2) / 5
     runs = [
@@ -518,15 +407,6 @@ def test_bfloat16_runs_and_is_close_to_float32() -> None:
     assert not torch.equal(exact, rounded)  # it did compute in bfloat16
     assert exact[-5:].mean() < 0.9 * exact[0]
     np.testing.assert_allclose(rounded, exact, rtol=0.05)
-
-
-# --- learning ---------------------------------------------------------------------------------------------------------
-
-
-def energy_distance(x: Tensor, y: Tensor) -> float:
-    """2 E|X-Y| - E|X-X'| - E|Y-Y'|."""
-    x, y = x.double(), y.double()
-    return (2 * torch.cdist(x, y).mean() - torch.cdist(x, x).mean() - torch.cdist(y, y).mean()).item()
 
 
 def mixture(n: int, seed: int) -> Tensor:
@@ -550,49 +430,12 @@ def test_two_dimensional_points_are_learnt() -> None:
     assert reached <= 2 * floor
 
 
-# --- what would be silently wrong, or lose a long run -----------------------------------------------------------------
-
-
-ONE = POINTS[:1]
-
-
-@pytest.mark.parametrize(
-    ("x0", "error"),
-    [(torch.tensor([[0.0], [math.nan]]), ValueError), (torch.tensor([[0.0], [math.inf]]), ValueError),
-     (ONE, ValueError), (POINTS[:0], ValueError), (POINTS[:, 0], ValueError), (POINTS.byte(), TypeError),
-     ("points", TypeError), ([[0.0, "a"]] * 3, TypeError), (None, TypeError)],
-)  # fmt: skip
-def test_refuses_data(x0, error) -> None:
-    with pytest.raises(error, match="x0"):
-        run(x0=x0)  # at the call, before any step is asked for
-    if x0 is not ONE:  # which has a loss
-        with pytest.raises(error, match="x0"):
-            loss_at(small_network(), x0, SCHEDULE, [5], generator=seeded())
-
-
 @pytest.mark.parametrize("network", [MLP(2, 8), UNet(1, 1, width=8, multipliers=(1, 2))])
 def test_a_float64_model_is_trained_and_sampled_from_in_float64(network: nn.Module) -> None:
     shape = (2,) if isinstance(network, MLP) else (1, 6)
     step = last(run(network.double(), torch.randn(5, *shape, generator=seeded()), steps=2, batch_size=4))
     assert step.loss.isfinite() and {p.dtype for p in step.ema.parameters()} == {torch.float64}
     assert sample(step.ema, SCHEDULE, shape, 3, seed=0, steps=2).dtype == torch.float64
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "says"),
-    [({"timesteps": uniform(500)}, ValueError, r"T = 1000.*T = 500"), ({"device": ""}, RuntimeError, "device = ''"),
-     *[({"loss_weight": w}, ValueError, "loss_weight") for w in (torch.ones(999), -torch.ones(1000), [math.nan])],
-     *[({"state": state}, ValueError, "state") for state in ({}, {"model": {}})]],
-)  # fmt: skip
-def test_refuses_by_name(options: dict, error, says: str) -> None:
-    with pytest.raises(error, match=says):
-        run(**options)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="with a CUDA GPU it cannot be seen that a missing one is named")
-def test_asking_for_a_gpu_if_there_is_none() -> None:
-    with pytest.raises(RuntimeError, match=r"device = 'cuda'.*cpu"):
-        run(device="cuda")
 
 
 @pytest.mark.parametrize("steps", [20, 100, 130])
@@ -610,12 +453,23 @@ def test_a_gradient_that_is_not_finite_raises_also_at_the_last_step() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "error"),
-    [({"steps": 0}, ValueError), ({"steps": 10.0}, TypeError), ({"batch_size": 0}, ValueError),
-     ({"warmup": -1}, ValueError), ({"cooldown": -1}, ValueError), ({"learning_rate": 0}, ValueError),
-     ({"learning_rate": math.nan}, ValueError), ({"grad_clip": -1.0}, ValueError), ({"ema_decay": 1.0}, ValueError),
-     ({"ema_decay": -0.1}, ValueError), ({"precision": "float16"}, ValueError), ({"learning_rat": 1e-3}, TypeError)],
+    ("options", "error", "named"),
+    [*[({"x0": x0}, ValueError, "x0") for x0 in (POINTS / 0, POINTS[:0], POINTS[:, 0])],
+     ({"x0": POINTS.byte()}, TypeError, "x0"), ({"timesteps": uniform(500)}, ValueError, r"T = 1000.*T = 500"),
+     *[({"loss_weight": w}, ValueError, "loss_weight") for w in (torch.ones(999), -torch.ones(1000), [math.nan])],
+     *[({"model": model}, TypeError, "model is a") for model in (len, ExactDenoiser(POINTS, SCHEDULE))],
+     ({"device": "no such"}, RuntimeError, "device = 'no such'"), ({"steps": 0}, ValueError, "steps"),
+     ({"steps": 10.0}, TypeError, "steps"), ({"batch_size": 0}, ValueError, "batch_size"),
+     ({"warmup": -1}, ValueError, "warmup"), ({"learning_rate": math.nan}, ValueError, "learning_rate"),
+     ({"grad_clip": -1.0}, ValueError, "grad_clip"), ({"ema_decay": 1.0}, ValueError, "ema_decay"),
+     ({"precision": "float16"}, ValueError, "precision")],
 )  # fmt: skip
-def test_config_refuses_by_name(option: dict, error) -> None:
-    with pytest.raises(error, match=next(iter(option))):
-        TrainConfig(**option)
+def test_refuses_by_name_at_the_call_before_any_step(options: dict, error, named: str) -> None:
+    with pytest.raises(error, match=named):
+        run(**options)
+
+
+@pytest.mark.parametrize(("timestep", "error"), [(1000, ValueError), (-1, ValueError), (1.7, TypeError)])
+def test_loss_at_refuses_what_is_no_timestep(timestep, error) -> None:
+    with pytest.raises(error, match="t "):
+        loss_at(small_network(), POINTS, SCHEDULE, [timestep], generator=seeded())

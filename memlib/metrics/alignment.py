@@ -1,5 +1,9 @@
-"""Distances between two sets, in full or along principal components of real data. Copies are nearest to the training
-set: so compare with held-out data, the memorizing baseline and fresh data, all at equal sizes (they fall with size)."""
+"""Distances between two sets. Copies are nearest to the training set: so compare with held-out data, the memorizing
+baseline and fresh data, all at equal sizes (distances fall with size).
+
+An unfinished denoiser leaves noise at the finest scale, which hides copies from distances. Its energy over that of real
+data is the residual noise: above 2 samples are degenerate, far below 1 they are blurred or at a smaller scale.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +12,21 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from memlib.metrics.checks import Items, check_items, checked
-from memlib.metrics.neighbours import CHUNK
+from memlib.checks import Items, checked
+
+BINS = 20  # of the histograms in the Jensen-Shannon distance
 
 
 class PCA:
     """Principal components of `reference` (N, *D), fitted once and used for every set that is compared.
 
     `mean` (D,), `components` (K, D) orthonormal, `std` (K,) of the reference along each (divisor N - 1), all float64.
-    The largest entry of a component is positive, so that plots do not flip. `components`: how many; None takes ten, or
-    as many as the reference spans. (Equal to scikit-learn's, as a test shows, but without its weight in the core.)
-    """
+    The largest entry of each is positive. `components`: how many; None takes ten, or as many as the reference spans."""
 
     def __init__(self, reference: Items, components: int | None = None) -> None:
         x = checked(reference=reference)[0].flatten(1).double()
-        check_items("reference", x, 2, "principal components need a spread")
         self.mean = x.mean(0)
         x = x - self.mean
         wide = x.shape[0] < x.shape[1]  # the smaller of the two Gram matrices has the same spectrum
@@ -32,7 +35,7 @@ class PCA:
         rank = int((values > values[0] * min(x.shape) * torch.finfo(x.dtype).eps).sum())
         count = min(10, max(rank, 1)) if components is None else components
         if not 1 <= count <= rank:
-            raise ValueError(f"components = {count}; the {len(x)} items of reference span {rank}: need 1 to {rank}")
+            raise ValueError(f"components = {count}; the {len(x)} item(s) of reference span {rank} dimension(s)")
         values, vectors = values[:count], vectors[:, :count]
         basis = x.T @ vectors / values.sqrt() if wide else vectors
         self.components = (basis * basis.gather(0, basis.abs().argmax(0, keepdim=True)).sign()).T
@@ -40,35 +43,12 @@ class PCA:
 
     def transform(self, x: Items) -> Tensor:
         """Coordinates of `x` (B, *D) along the components: (B, K) float64."""
-        flat = checked(x=x)[0].flatten(1)
-        if flat.shape[1] != len(self.mean):
-            raise ValueError(f"x has items of {flat.shape[1]} elements, the reference had {len(self.mean)}")
-        return (flat.double() - self.mean) @ self.components.T
+        return (checked(x=x)[0].flatten(1).double() - self.mean) @ self.components.T
 
 
-def _along(reference: Items | PCA | None, components: int | None, **sets: Items) -> tuple[Tensor, Tensor, Tensor]:
-    """The two sets along the components of the reference, and its standard deviations."""
-    samples, real = checked(**sets)
-    pca = reference if isinstance(reference, PCA) else PCA(real if reference is None else reference, components)
-    if components not in (None, len(pca.std)):
-        raise ValueError(f"components = {components}, but the fitted reference has {len(pca.std)}; leave it out")
-    return pca.transform(samples), pca.transform(real), pca.std
-
-
-def pca_wasserstein(
-    samples: Items, real: Items, *, reference: Items | PCA | None = None, components: int | None = None
-) -> float:
-    """Mean over principal components of the 1-D Wasserstein-1 distance, each in the reference's standard deviations.
-
-    `reference`: the real data that the components are fitted on, or a `PCA` already fitted; by default `real`. Sets
-    that are to be compared need the *same* reference.
-    """
-    a, b, std = _along(reference, components, samples=samples, real=real)
-    return wasserstein_rows(a, b, std)(torch.arange(len(a), device=a.device))
-
-
-def wasserstein_rows(samples: Tensor, real: Tensor, scale: Tensor | float = 1.0) -> Callable[[Tensor], float]:
-    """Mean of each column's exact W1, over its scale, as a function of the rows of samples (n, K) against (m, K)."""
+def wasserstein_rows(samples: Tensor, real: Tensor, scale: Tensor) -> Callable[[Tensor], float]:
+    """The exact Wasserstein-1 distance of samples (n, K) and real (m, K), the mean over columns, each over its scale.
+    This and `energy_rows` are functions of the rows of samples, which the bootstrap draws."""
     values, order = torch.cat([samples, real]).T.sort()
     gaps, order = values.diff(), order[:, :-1]  # between two neighbours in value the distribution functions are level
     below_real = (order >= len(samples)).cumsum(1).double() / len(real)
@@ -81,30 +61,15 @@ def wasserstein_rows(samples: Tensor, real: Tensor, scale: Tensor | float = 1.0)
     return distance
 
 
-def pca_jensen_shannon(
-    samples: Items, real: Items, *, reference: Items | PCA | None = None, components: int | None = None,
-    bins: int = 20, joint: bool = False,
-) -> float:  # fmt: skip
-    """Jensen-Shannon distance in [0, 1] (root of the divergence, base 2) of histograms along principal components.
-
-    `bins` equal bins per component from the least to the largest value of both sets. The mean over components, or, with
-    `joint`, the distance of the two 2-D histograms over the first two. `reference`: as in `pca_wasserstein`.
-    """
-    a, b, std = _along(reference, components, samples=samples, real=real)
-    if bins < 2 or (joint and len(std) < 2):
-        raise ValueError(f"bins = {bins}, joint = {joint}; need 2 bins or more, and 2 components for joint")
-    return jensen_shannon(a, b, bins, joint)
-
-
-def jensen_shannon(a: Tensor, b: Tensor, bins: int = 20, joint: bool = False) -> float:
-    """`pca_jensen_shannon` of coordinates (B, K) and (N, K)."""
+def jensen_shannon(a: Tensor, b: Tensor) -> float:
+    """Jensen-Shannon distance in [0, 1] (root of the divergence, base 2) of (B, K) and (N, K), the mean over columns of
+    that between histograms of 20 equal bins from the least to the largest value of both."""
     both, found = torch.cat([a, b]), []
     low, high = both.min(0).values, both.max(0).values
-    width = ((high - low) / bins).where(high > low, 1.0)
-    sets = [((x - low) / width).long().clamp(max=bins - 1) for x in (a, b)]  # the largest value is in the last bin
-    columns = [[x[:, 0] * bins + x[:, 1]] if joint else x.unbind(1) for x in sets]
+    width = ((high - low) / BINS).where(high > low, 1.0)
+    columns = (((x - low) / width).long().clamp(max=BINS - 1).unbind(1) for x in (a, b))  # the last bin has its end
     for pair in zip(*columns, strict=True):
-        p, q = (x.bincount(minlength=bins ** (1 + joint)).double() / len(x) for x in pair)
+        p, q = (x.bincount(minlength=BINS).double() / len(x) for x in pair)
         middle = (p + q) / 2
         # xlogy is 0 where p is; where p is not, neither is middle.
         terms = torch.stack([torch.special.xlogy(x, torch.where(x > 0, x / middle, 1.0)).sum() for x in (p, q)]).sum()
@@ -112,43 +77,51 @@ def jensen_shannon(a: Tensor, b: Tensor, bins: int = 20, joint: bool = False) ->
     return float(torch.stack(found).mean())
 
 
-def sliced_wasserstein(samples: Items, real: Items, *, generator: torch.Generator, projections: int = 128) -> float:
-    """Mean 1-D Wasserstein-1 distance over random directions of unit length, in the units of the data.
-
-    Sets (B, *D) and (N, *D) of any sizes. Compare sets under equally seeded generators: the directions add noise.
-    """
-    a, b = (x.flatten(1).double() for x in checked(samples=samples, real=real))
-    if projections < 1:
-        raise ValueError(f"projections = {projections}; need at least 1")
-    made = torch.randn(a.shape[1], projections, generator=generator, device=generator.device, dtype=torch.float64)
-    directions = (made := made.to(a.device)) / made.norm(dim=0)
-    return wasserstein_rows(a @ directions, b @ directions)(torch.arange(len(a), device=a.device))
-
-
 def energy_distance(samples: Items, real: Items) -> float:
     """2 E|X - Y| - E|X - X'| - E|Y - Y'| (Szekely & Rizzo 2013), in the units of the data; no root is taken.
 
     Over all pairs (V-statistic: an item's zero distance to itself counts), so never negative, and 0 for equal sets. For
-    two sets of one distribution its mean is (1/B + 1/N) E|X - X'|: compare at equal sizes.
-    """
-    x, y = (part.flatten(1).double() for part in checked(samples=samples, real=real))
-    x, y = x - y.mean(0), y - y.mean(0)  # a common offset would cost cdist its digits
-    return max(0.0, 2 * _mean_distance(x, y) - _mean_distance(x, x) - _mean_distance(y, y))
-
-
-def _mean_distance(x: Tensor, y: Tensor) -> float:
-    total = sum(float(torch.cdist(part, y).sum()) for part in x.split(max(1, CHUNK // len(y))))  # in bounded memory
-    return total / (len(x) * len(y))
+    two sets of one distribution its mean is (1/B + 1/N) E|X - X'|: compare at equal sizes."""
+    x, y = checked(samples=samples, real=real)
+    return energy_rows(x, y)(torch.arange(len(x), device=x.device))
 
 
 def energy_rows(samples: Tensor, real: Tensor) -> Callable[[Tensor], float]:
     """`energy_distance` as a function of the rows of samples: the distances of all pairs are measured once."""
-    centre = real.double().flatten(1).mean(0)
+    centre = real.double().flatten(1).mean(0)  # a common offset would cost cdist its digits
     x, y = (part.double().flatten(1) - centre for part in (samples, real))
-    within, between, base = torch.cdist(x, x), torch.cdist(x, y).mean(1), _mean_distance(y, y)
+    within, between, base = torch.cdist(x, x), torch.cdist(x, y).mean(1), torch.cdist(y, y).mean()
 
     def distance(rows: Tensor) -> float:
         share = rows.bincount(minlength=len(x)).double() / len(rows)
-        return max(0.0, float(2 * share @ between - share @ within @ share) - base)
+        return max(0.0, float(2 * share @ between - share @ within @ share - base))
 
     return distance
+
+
+def finest_scale(x: Items, name: str = "x") -> Tensor:
+    """The finest band of `x`, same shape, in float32 at least; `x - finest_scale(x)` is the rest. Errors say `name`.
+
+    Images (B, C, H, W), at least 3 x 3: x minus its blur by the 5 x 5 binomial kernel of Burt & Adelson (1983),
+    reflected at the edges. Signals (B, C, L): the upper half of the frequencies of the signal continued by its mirror
+    image (a DCT-II: else the jump between its ends would leak into all of them). White noise has half of its energy
+    there. Points (B, D) have no scales."""
+    (given,) = checked(**{name: x})
+    wide, length = given.double(), given.shape[-1]
+    if given.ndim == 3 and length > 1:
+        kept = torch.arange(length + 1, device=wide.device) >= length / 2  # the last bin is the Nyquist frequency
+        spectrum = torch.fft.rfft(torch.cat([wide, wide.flip(-1)], -1))
+        return torch.fft.irfft(spectrum * kept, n=2 * length)[..., :length].to(given.dtype)
+    if given.ndim == 4 and min(given.shape[-2:]) > 2:
+        taps = torch.tensor([1, 4, 6, 4, 1]).to(wide) / 16
+        points = (torch.eye(n).to(wide)[None] for n in given.shape[-2:])
+        # (n, n): row i is a picture of one bright point i, blurred
+        down, across = (F.pad(each, (2, 2), mode="reflect")[0].unfold(1, 5, 1) @ taps for each in points)
+        return (wide - down.T @ (wide @ across)).to(given.dtype)  # several times faster than as a convolution
+    need = "signals (B, C, L) of 2 values or more or images (B, C, H, W) of 3 x 3 or more (points have none)"
+    raise ValueError(f"{name} of shape {tuple(given.shape)} has no finest scale; need {need}")
+
+
+def without_finest_scale(x: Items) -> Tensor:
+    """`x` less its finest band, on which distances are measured again."""
+    return checked(x=x)[0] - finest_scale(x)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memlib.metrics.checks import Items, check_items, checked
+from memlib.checks import Items, checked
 from memlib.metrics.estimates import Estimate, wilson
 from memlib.metrics.neighbours import measure, nearest_neighbours, scan
 
@@ -15,18 +15,16 @@ CHANCE = 0.1  # share of nearly equal items up to which nothing is made of them
 
 
 def neighbour_ratio(samples: Items, train: Items) -> Tensor:
-    """d1 / d2 of each sample: distance to the nearest over that to the second nearest training item, (B,) in [0, 1].
-
-    0 is an exact copy, near 1 a sample that no training item claims. Exactly equal training items count as one; nearly
-    equal ones hide copies, whose ratio is then near 1: drop them first (`find_duplicates`).
-    """
+    """d1 / d2 of each sample, (B,) in [0, 1]: distance to the nearest training item over that to the second nearest; 0
+    is a copy. Equal items count as one; nearly equal ones hide copies: drop them first (`find_duplicates`)."""
     samples, train = (x.flatten(1) for x in checked(samples=samples, train=train))
     return ratio_of(two_nearest(samples, train)[0])
 
 
 def two_nearest(samples: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
     """Distances (B, 2) of flat samples to the two nearest *different* training items, and between those two, (B,)."""
-    check_items("train", train, 2, "d1 / d2 takes two that differ")
+    if len(train) < 2:
+        raise ValueError(f"train has {len(train)} item that differs from the others; d1 / d2 needs two")
     distances, indices = nearest_neighbours(samples, train, 2)
     between = measure(train, train, *indices.unbind(1))
     return (distances, between) if between.all() else two_nearest(samples, train.unique(dim=0))
@@ -38,42 +36,31 @@ def ratio_of(distances: Tensor) -> Tensor:
     return torch.where(d1 == 0, 0.0, d1 / d2)
 
 
-def memorized_fraction(samples: Items, train: Items, threshold: float = 1 / 3, confidence: float = 0.95) -> Estimate:
+def memorized_fraction(samples: Items, train: Items, threshold: float = 1 / 3) -> Estimate:
     """Share of samples (B, *D) with d1 / d2 < threshold, with its Wilson interval (Yoon et al. 2023; Gu 2310.02664).
 
     It has a null, about threshold^d in d intrinsic dimensions: report it for fresh real data too. Samples that repeat
-    one another widen the interval (`count_distinct`).
-    """
+    one another widen the interval."""
     samples, train = (x.flatten(1) for x in checked(samples=samples, train=train))
-    return share_below(ratio_of(two_nearest(samples, train)[0]), threshold, confidence, count_distinct(samples, train))
+    return share_below(ratio_of(two_nearest(samples, train)[0]), threshold, count_distinct(samples, train))
 
 
-def share_below(
-    ratio: Tensor | np.ndarray, threshold: float = 1 / 3, confidence: float = 0.95, distinct: int | None = None
-) -> Estimate:
+def share_below(ratio: Tensor | np.ndarray, threshold: float = 1 / 3, distinct: int | None = None) -> Estimate:
     """`memorized_fraction` of ratios (B,)."""
     if not 0 < threshold <= 1:
-        raise ValueError(f"threshold must lie in (0, 1], got {threshold}: it bounds d1 / d2, which is at most 1")
-    return wilson(int((ratio < threshold).sum()), len(ratio), confidence, distinct)
+        raise ValueError(f"threshold = {threshold}; need (0, 1]: it bounds d1 / d2, which is at most 1")
+    return wilson(int((ratio < threshold).sum()), len(ratio), distinct=distinct)
 
 
-def closer_to_train(samples: Items, train: Items, held_out: Items, confidence: float = 0.95) -> Estimate:
+def closer_to_train(samples: Items, train: Items, held_out: Items) -> Estimate:
     """Share of samples nearer to `train` than to `held_out`, two sets of equal size, with its Wilson interval.
 
     After Meehan et al. (2004.05675). A tie counts one half. Fresh real data give the null, near 1/2 only on average
-    over splits. Samples that repeat one another widen the interval (`count_distinct`).
-    """
+    over splits. Samples that repeat one another widen the interval."""
     samples, train, held_out = (x.flatten(1) for x in checked(samples=samples, train=train, held_out=held_out))
     to_train, to_held_out = (nearest_neighbours(samples, real, 1)[0] for real in (train, held_out))
-    return share_closer(to_train, to_held_out, confidence, count_distinct(samples, train))
-
-
-def share_closer(
-    to_train: Tensor, to_held_out: Tensor, confidence: float = 0.95, distinct: int | None = None
-) -> Estimate:
-    """`closer_to_train` of the distances to the nearest item of each set, of equal shape."""
     closer = int((to_train < to_held_out).sum()) + int((to_train == to_held_out).sum()) / 2
-    return wilson(closer, len(to_train), confidence, distinct)
+    return wilson(closer, len(samples), distinct=count_distinct(samples, train))
 
 
 def count_distinct(samples: Tensor, train: Tensor) -> int:

@@ -10,7 +10,7 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
-from memlib.metrics.checks import Items, check_between, check_items, checked
+from memlib.checks import Items, checked
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,9 @@ class Estimate:
 def wilson(successes: float, n: int, confidence: float = 0.95, distinct: int | None = None) -> Estimate:
     """The share successes / n with the score interval of Wilson (1927); a tie that is shared counts one half.
 
-    `distinct`: how many of the n trials are no repeats of others (all, by default); the interval is that of so many.
-    """
-    if not 0 <= successes <= n or n < 1:
-        raise ValueError(f"successes = {successes}, n = {n}; need n of 1 or more and successes from 0 to n")
-    check_between("confidence", confidence, 0, 1)
+    `distinct`: how many of the n trials are no repeats of others (all, by default); the interval is that of so many."""
+    if not (0 <= successes <= n and n >= 1 and 0 < confidence < 1):
+        raise ValueError(f"successes = {successes}, n = {n}, confidence = {confidence}; need n >= 1, shares in 0..1")
     z, share, trials = -NormalDist().inv_cdf((1 - confidence) / 2), successes / n, distinct or n
     centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
     half = z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
@@ -45,30 +43,25 @@ def wilson(successes: float, n: int, confidence: float = 0.95, distinct: int | N
 
 
 def normal_mean(values: Tensor, distinct: int | None = None) -> Estimate:
-    """Mean of n values, n at least 2, with its 95 % interval, mean +- z s / sqrt(n). `distinct`: as in `wilson`."""
+    """Mean of n >= 2 values with its 95 % interval, mean +- z s / sqrt(n). `distinct`: as in `wilson`."""
     half = -NormalDist().inv_cdf((1 - 0.95) / 2) * float(values.std()) / math.sqrt(distinct or len(values))
     return Estimate(mean := float(values.mean()), mean - half, mean + half)
 
 
 def bootstrap(
-    distance: Callable[[Tensor], float], samples: Items, *, generator: torch.Generator, resamples: int = 200,
-    confidence: float = 0.95,
-) -> Estimate:  # fmt: skip
-    """`distance(samples)` with a bootstrap interval over the generated samples (B, *D).
-
-    Only the samples are drawn again: real data drawn again would hold duplicates. Resampling repeats samples, which
-    lifts distances, so the interval is value + quantile - mean of the resamples. Compare at equal sample size.
-    """
+    distance: Callable[[Tensor], float], samples: Items, *, generator: torch.Generator, resamples: int = 200
+) -> Estimate:
+    """`distance(samples)` with a bootstrap interval of 95 % over the generated samples (B, *D) alone: real data drawn
+    again would hold duplicates. Resampling repeats samples, which lifts distances, so the interval is value + quantile
+    - mean of the resamples. Compare at equal sample size."""
     (x,) = checked(samples=samples)
-    check_items("samples", x, 2, "a bootstrap draws among several")
-    check_between("confidence", confidence, 0, 1)
-    if resamples < 2:
-        raise ValueError(f"resamples = {resamples}; need at least 2")
+    if min(len(x), resamples) < 2:
+        raise ValueError(f"samples has {len(x)} item(s), resamples = {resamples}; need at least 2 of each")
     draws = torch.randint(len(x), (resamples, len(x)), generator=generator, device=generator.device).to(x.device)
     value, *others = (float(distance(drawn)) for drawn in (x, *(x[rows] for rows in draws)))
     values = torch.tensor(others, dtype=torch.float64)
-    if not (math.isfinite(value) and torch.isfinite(values).all()):
-        raise ValueError(f"distance must return finite numbers, got {value} for samples and {others} for resamples")
-    tail = (1 - confidence) / 2
-    low, high = (values - values.mean()).quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    if not (math.isfinite(value) and values.isfinite().all()):
+        raise ValueError(f"distance returns {value} for samples, {values.mean()} for resamples; need finite numbers")
+    tails = torch.tensor([(1 - 0.95) / 2, 1 - (1 - 0.95) / 2], dtype=torch.float64)
+    low, high = (values - values.mean()).quantile(tails).tolist()
     return Estimate(value, value + low, value + high)
