@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from memlib import gaussian_interval, sample, uniform
 from memlib.lab import data, experiment
 from memlib.lab import runs as made
 from memlib.lab.experiment import Experiment, Network
-from memlib.lab.runs import Result, run, run_fleet, runs_folder
+from memlib.lab.runs import Result, run, run_fleet
 from memlib.training import TrainConfig, train
 
 SMALL = Experiment(
@@ -179,9 +178,6 @@ def test_all_take_the_locks_of_a_fleet_in_one_order(tmp_path, monkeypatch):
         monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path / str(i)))
         run_fleet(fleet)
     assert taken[:3] == taken[3:] and len(set(taken)) == 3
-
-
-def test_a_fleet_of_runs_that_are_not_alike_is_refused():
     with pytest.raises(ValueError, match=r"experiments differ in .*schedule"):
         run_fleet([SMALL, replace(SMALL, schedule="cosine")])
 
@@ -213,28 +209,21 @@ def test_every_field_but_the_label_changes_the_key(monkeypatch):
     assert {*changed, "T"} == set(SMALL.to_dict())
 
 
-@pytest.mark.parametrize("bad", [{"epochs": 3}, {"training": {"epochs": 3}}, {"network": {"epochs": 3}}])
-def test_a_description_goes_through_json_and_refuses_unknown_keys(bad):
+def test_a_description_goes_through_json_and_refuses_what_makes_no_run():
     rich = replace(SMALL, loss_weight=gaussian_interval(100, 3, 40), timesteps=gaussian_interval(100, 3, 40))
     assert Experiment.from_dict(rich.to_dict()) == rich
-    with pytest.raises(ValueError, match=r"unknown .*epochs.*known are"):
-        Experiment.from_dict(rich.to_dict() | bad)
-    with pytest.raises(ValueError, match=r"'dataset', 'timesteps'"):
-        Experiment.from_dict({})
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "error"),
-    [
-        ("schedule", "quadratic", ValueError), ("n_train", 1, ValueError), ("seed", -1, ValueError),
-        ("n_samples", 2.5, TypeError), ("timesteps", [0.5, 0.5], TypeError), ("sampler_steps", 101, ValueError),
-        ("loss_weight", uniform(7), ValueError), ("image_size", 48, ValueError), ("course", (5, 5), ValueError),
-        ("course", (121,), ValueError),
-    ],
-)  # fmt: skip
-def test_bad_descriptions_name_the_field(field, value, error):
-    with pytest.raises(error, match=field):
-        replace(SMALL, **{field: value})
+    for bad in ({"epochs": 3}, {"training": {"epochs": 3}}, {"network": {"epochs": 3}}):
+        with pytest.raises(TypeError, match="epochs"):
+            Experiment.from_dict(rich.to_dict() | bad)
+    bad_values = {
+        "schedule": "quadratic", "n_train": 1, "seed": -1, "timesteps": [0.5, 0.5], "sampler_steps": 101,
+        "loss_weight": uniform(7), "course": (121,), "dataset": "cats",
+    }  # fmt: skip
+    for name, value in bad_values.items():
+        with pytest.raises((TypeError, ValueError), match="cats" if name == "dataset" else name):
+            replace(SMALL, **{name: value})
+    with pytest.raises(ValueError, match="width"):  # at once, not in a worker
+        replace(SMALL, dataset="emoji", network=Network(12))
 
 
 def test_numpys_numbers_and_lists_are_as_good_as_pythons():
@@ -276,14 +265,6 @@ def test_a_run_gives_torchs_number_of_threads_back():
         assert (seen, torch.get_num_threads()) == ({1}, 2)
     finally:
         torch.set_num_threads(before)
-
-
-def test_a_relative_folder_of_runs_stays_where_it_was(tmp_path, monkeypatch):
-    monkeypatch.setenv("MEMLIB_RUNS", "mine")
-    monkeypatch.chdir(tmp_path)
-    assert runs_folder() == tmp_path / "mine"
-    monkeypatch.chdir("/")
-    assert runs_folder() == tmp_path / "mine" == Path(os.environ["MEMLIB_RUNS"])
 
 
 def test_a_missing_or_foreign_file_is_named(tmp_path):

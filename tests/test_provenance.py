@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -20,65 +17,27 @@ from memlib.lab import provenance as module
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture
-def clone(tmp_path, monkeypatch) -> Path:
-    """A clone of one commit, in place of this one."""
+def test_the_commit_is_the_clones_and_uncommitted_changes_are_marked(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(module, "ROOT", tmp_path)
-    options = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-    for command in (["init", "--quiet"], [*options, "commit", "--quiet", "--allow-empty", "--message", "first"]):
-        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
-    return tmp_path
-
-
-def test_uncommitted_changes_are_marked(clone) -> None:
-    head = subprocess.run(["git", "-C", str(clone), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-    assert module._commit() == head.stdout[:12]
-    (clone / "new").touch()
-    assert module._commit() == head.stdout[:12] + "+"
-
-
-@pytest.mark.parametrize("without", ["git", "a clone", "a repository of its own"])
-def test_without_a_repository_of_memlib_the_commit_is_unknown(clone, monkeypatch, without) -> None:
-    if without == "git":
-        monkeypatch.setenv("PATH", str(clone))
-    elif without == "a clone":
-        shutil.rmtree(clone / ".git")
-        monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(clone.parent))
-    else:  # an archive of memlib, unpacked in another project
-        monkeypatch.setattr(module, "ROOT", clone / "memlib")
-        (clone / "memlib").mkdir()
     assert module._commit() == "unknown"
 
+    def git(*command: str) -> str:
+        return subprocess.check_output(["git", "-C", str(tmp_path), *command], text=True).strip()
 
-@pytest.mark.parametrize(
-    ("installed", "commit"),
-    [
-        (
-            json.dumps({"url": "https://a/b", "vcs_info": {"vcs": "git", "commit_id": "0123456789abcdef"}}),
-            "0123456789ab",
-        ),
-        (json.dumps({"url": "file:///a", "dir_info": {"editable": True}}), "unknown"),
-        (None, "unknown"),  # from a package index
-    ],
-)
-def test_an_installed_memlib_names_the_commit_that_pip_recorded(monkeypatch, installed, commit) -> None:
-    monkeypatch.setattr(module, "CLONE", False)
-    monkeypatch.setattr(module, "distribution", lambda name: SimpleNamespace(read_text=lambda name: installed))
-    assert module._commit() == commit
-
-
-@pytest.mark.parametrize(
-    ("cpuinfo", "named"),
-    [
-        ("processor\t: 0\nmodel name\t: Fast 9000\nmodel name\t: Slow\n", "Fast 9000"),
-        (None, platform.processor() or platform.machine()),
-    ],
-)
-def test_the_processor_is_named_as_well_as_the_system_can(tmp_path, monkeypatch, cpuinfo, named) -> None:
-    if cpuinfo is not None:
-        (tmp_path / "cpuinfo").write_text(cpuinfo)
-    monkeypatch.setattr(module, "Path", lambda name: tmp_path / Path(name).relative_to("/proc"))
-    assert module._processor() == named
+    (tmp_path / "file").write_text("old")
+    git("init", "--quiet")
+    git("add", "file")
+    git("-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "--message", "first")
+    head = git("rev-parse", "HEAD")[:12]
+    assert module._commit() == head
+    (tmp_path / "file").write_text("new")
+    assert module._commit() == head + "+"
+    (tmp_path / "memlib").mkdir()  # an archive of memlib, unpacked in another project
+    monkeypatch.setattr(module, "ROOT", tmp_path / "memlib")
+    assert module._commit() == "unknown"
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setenv("PATH", "")
+    assert module._commit() == "unknown", "without git"
 
 
 def test_a_write_is_seen_complete_or_not_at_all(tmp_path, monkeypatch) -> None:
@@ -91,8 +50,6 @@ def test_a_write_is_seen_complete_or_not_at_all(tmp_path, monkeypatch) -> None:
     with pytest.raises(OSError, match=r"No space left.*ü"):
         files.write_atomically(tmp_path / "ü", b"new")
     assert (tmp_path / "ü").read_text() == "old" and os.listdir(tmp_path) == ["ü"]
-    with pytest.raises(ValueError, match="marks"):
-        files.write_between(tmp_path / "ü", ("<!--a-->", "<!--b-->"), "new")
 
 
 def test_the_wheel_has_its_data_and_writes_nothing_beside_itself(tmp_path) -> None:

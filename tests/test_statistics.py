@@ -20,24 +20,14 @@ def seeded(seed: int = 0) -> np.random.Generator:
 
 
 @pytest.mark.parametrize("n", [2, 3, 6, 40])
-@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
 @pytest.mark.parametrize("shift", [-3.0, 0.0, 0.2])
-def test_paired_difference_is_students(n: int, confidence: float, shift: float) -> None:
+def test_paired_difference_is_students(n: int, shift: float) -> None:
     x = seeded(n).normal(shift, 1.5, n)
     expected = stats.ttest_1samp(x, 0)
-    interval = expected.confidence_interval(confidence)
-    effect, p = paired_difference(x.tolist(), confidence)
+    interval = expected.confidence_interval()
+    effect, p = paired_difference(x.tolist())
     assert p == pytest.approx(expected.pvalue, rel=1e-9)
     np.testing.assert_allclose([effect.value, effect.low, effect.high], [x.mean(), *interval], rtol=1e-9)
-
-
-def test_the_default_interval_excludes_zero_exactly_where_p_is_below_five_percent() -> None:
-    said = set()
-    for seed in range(200):
-        effect, p = paired_difference(seeded(seed).normal(0.8, 1, 6))
-        assert (effect.low > 0 or effect.high < 0) == (p < 0.05)
-        said.add(p < 0.05)
-    assert said == {True, False}
 
 
 def test_equal_differences_are_certain_unless_they_are_zero() -> None:
@@ -51,18 +41,6 @@ def test_paired_difference_errs_as_often_as_it_says() -> None:
     x = seeded(1).normal(0.0, 1.0, (2000, 6))
     missed = np.mean([paired_difference(row)[1] < 0.05 for row in x])
     assert abs(missed - 0.05) < 4 * math.sqrt(0.05 * 0.95 / 2000)
-
-
-@pytest.mark.parametrize("values", [[], [1.0], [1.0, math.nan, 2.0], [1.0, math.inf]])
-def test_paired_difference_refuses_what_has_no_interval(values) -> None:
-    with pytest.raises(ValueError, match="values"):
-        paired_difference(values)
-
-
-@pytest.mark.parametrize("confidence", [0, 1, 95, math.nan])
-def test_paired_difference_refuses_a_confidence_outside_0_to_1(confidence) -> None:
-    with pytest.raises(ValueError, match="confidence"):
-        paired_difference([1.0, 2.0], confidence)
 
 
 # --- trends -----------------------------------------------------------------------------------------------------------
@@ -88,6 +66,7 @@ def exact(rows) -> float:
         [[1, 2, 3, 4], [4, 3, 2, 1]],  # against each other
         [[1, 1, 2, 2], [1, 2, 2, 3]],  # ties
         [[5, 5, 5], [1, 2, 3], [1, 3, 2]],  # nothing but ties in one of them
+        [[1, 1, 1], [2, 2, 2]],  # and in all
         [[1, 2, 3], [1, 2, 3, 4], [1, 3, 2, 5, 4]],  # of unequal length
     ],
 )
@@ -112,18 +91,6 @@ def test_trend_has_the_sign_of_the_rise_and_no_regard_for_the_scale() -> None:
     assert (bent, p_bent) == (shifted, p_shifted) == (up, p_up)
 
 
-def test_trend_of_nothing_but_ties_is_none() -> None:
-    effect, p = trend([[1, 1, 1], [2, 2, 2]], generator=seeded())
-    assert (effect.value, effect.low, effect.high, p) == (0, 0, 0, 1)
-
-
-def test_trend_of_opposite_rows_cancels() -> None:
-    effect, p = trend([[1, 2, 3, 4], [4, 3, 2, 1]], generator=seeded())
-    assert effect.value == pytest.approx(0, abs=1e-12)
-    assert p == 1
-    assert effect.low < -1 < 1 < effect.high, "two seeds that disagree say nothing"
-
-
 def test_trend_never_says_zero_and_repeats_itself() -> None:
     rows = [list(range(8))] * 6
     _, p = trend(rows, generator=seeded(), draws=500)
@@ -137,12 +104,6 @@ def test_trend_errs_no_more_often_than_it_says() -> None:
     g = seeded(2)
     missed = np.mean([trend(g.normal(size=(6, 5)), generator=g, draws=400)[1] < 0.05 for _ in range(500)])
     assert abs(missed - 0.05) < 4 * math.sqrt(0.05 * 0.95 / 500)
-
-
-@pytest.mark.parametrize("rows", [[], [[1, 2, 3]], [[1, 2, 3], [1, 2]], [[1, 2, math.nan], [1, 2, 3]]])
-def test_trend_refuses_what_has_no_trend(rows) -> None:
-    with pytest.raises(ValueError, match="rows"):
-        trend(rows, generator=seeded())
 
 
 # --- Holm -------------------------------------------------------------------------------------------------------------
@@ -175,7 +136,13 @@ def test_holm_rejects_what_the_procedure_rejects(p, alpha: float) -> None:
     assert max(adjusted) <= 1
 
 
-@pytest.mark.parametrize("bad", [-0.01, 1.01, math.nan])
-def test_holm_refuses_what_is_no_p_value(bad: float) -> None:
-    with pytest.raises(ValueError, match="p = "):
-        holm([0.5, bad, 0.1])
+def test_what_has_no_statistic_is_refused() -> None:
+    for values in ([], [1.0], [1.0, math.nan, 2.0]):
+        with pytest.raises(ValueError, match="values"):
+            paired_difference(values)
+    for rows in ([[1, 2, 3]], [[1, 2, 3], [1, 2]], [[1, 2, math.nan], [1, 2, 3]]):
+        with pytest.raises(ValueError, match="rows"):
+            trend(rows, generator=seeded())
+    for bad in (-0.01, 1.01, math.nan):
+        with pytest.raises(ValueError, match="p = "):
+            holm([0.5, bad, 0.1])

@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -39,6 +40,7 @@ WIDTHS, LOW, HIGH = (tuple(map(plans.words, _RECIPES[name])) for name in ("width
 EQUALISED = "equal contributions"  # the controls that plan equalised marks with claim = "C2"
 
 Runs = dict[str, Record]  # of one data set and seed, by control
+Question = tuple["Finding", int, float]
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,7 @@ def judge_claims(
     The other arguments show how much depends on the rules' constants: `alpha` is another level for support, `least`
     multiplies the effects that would matter, and `corrected` makes a contradiction's interval as wide as Bonferroni's.
     """
-    if not (0 < alpha < 1 and 0 < least < math.inf):
-        raise ValueError(f"alpha = {alpha}, least = {least}; need a share in 0..1 and a number above 0")
-    runs = _by_seed(lines, profile)
-    asked = [
-        a for name in sorted(runs) for a in _questions(name, [own for _, own in sorted(runs[name].items())], least)
-    ]
+    asked = [question for name, seeds in _runs(lines, profile).items() for question in _questions(name, seeds, least)]
     judged = [f for f, _, _ in asked if f.says == "" and f.p is not None]
     adjusted = dict(zip(map(id, judged), holm([f.p or 0.0 for f in judged]), strict=True))
     tails = ALPHA / 2 / max(1, corrected * len(judged))
@@ -114,8 +111,8 @@ def write_verdicts(verdicts: Iterable[Verdict], path: Path) -> None:
     write_between(path, MARKS, verdict_table(verdicts, brief=True))
 
 
-def _by_seed(lines: Iterable[Record], profile: str) -> dict[str, dict[int, Runs]]:
-    """Data set -> seed -> control -> record, of the claims' controls at the end of runs at the plans' budget."""
+def _runs(lines: Iterable[Record], profile: str) -> dict[str, list[Runs]]:
+    """By data set and seed, the records of the claims' controls at the end of runs at the plans' budget."""
     planned = [c for plan in ("width", "other_images") for c in plans.read_plan(plan, profile)]
     budgets = {plans.setting(config, "seed") for config in planned}
     equal = {(c["dataset"], plans.control(c)) for c in plans.read_plan("equalised", profile, claim="C2")}
@@ -123,42 +120,48 @@ def _by_seed(lines: Iterable[Record], profile: str) -> dict[str, dict[int, Runs]
     lines = [x for x in lines if x["step"] == x["config"]["training"]["steps"]]
     found: dict[str, dict[int, Runs]] = {}
     for line, dataset in zip(lines, dataset_names(lines), strict=True):
-        looks, runs = plans.control(line["config"]), found.setdefault(dataset, {})
+        looks, seeds = plans.control(line["config"]), found.setdefault(dataset, {})
         name = EQUALISED if (line["config"]["dataset"], looks) in equal else _WORDS.get(looks, "")
-        runs.setdefault(line["config"]["seed"], {})[name] = line
-    return found
+        seeds.setdefault(line["config"]["seed"], {})[name] = line
+    return {dataset: [seeds[seed] for seed in sorted(seeds)] for dataset, seeds in sorted(found.items())}
 
 
-def _questions(dataset: str, seeds: list[Runs], scale: float) -> Iterator[tuple[Finding, int, float]]:
+def _questions(dataset: str, seeds: list[Runs], scale: float) -> Iterator[Question]:
     """Each finding, not yet decided, with the claimed sign (0: either) and the least effect that would matter."""
     seeds = [runs for runs in seeds if "uniform" in runs]
     memorizes = _clearly_above(SHARE, seeds, SHARES[0], operator.sub)
     room = {m: _clearly_above(RATIO, seeds, m, _log_ratio) for m in DISTANCES}
 
-    def ask(claim, group, measure, values, broken, sign, least, statistic=paired_difference):
+    def ask(
+        claim: str, group: str, measure: str, values: Any, broken: int, sign: int, least: float, ranked: bool = False
+    ) -> Question:
         testable = len(values) >= PAIRS and (claim == "C1" or memorizes)
         if claim.startswith("C5"):
             testable = testable and room.get(measure, True)
         says = "exploratory" if len(seeds) < PAIRS else "" if testable else "untestable"
-        effect, p = statistic(values) if len(values) > 1 else (None, None)
+        effect, p = None, None
+        if len(values) > 1:
+            effect, p = trend(values, generator=np.random.default_rng(0)) if ranked else paired_difference(values)
         return Finding(claim, dataset, group, measure, effect, p, len(values), broken, says), sign, scale * least
 
     shares = [np.array(runs["uniform"]["loss"]["in_training"], dtype=float) for runs in seeds]
     spans = [float(np.log(np.nanmax(s) / np.nanmin(s)) - math.log(2)) for s in shares]
     yield ask("C1", "unequal", "ln(max / min) - ln 2", spans, 0, 1, 0.0)
-    yield ask("C1", "with SNR", "trend over t", shares, 0, -1, RHO, _trend)
+    yield ask("C1", "with SNR", "trend over t", shares, 0, -1, RHO, ranked=True)
 
-    def against_uniform(claim, control, measures, least, change):
-        both = [(runs[control], runs["uniform"]) for runs in seeds if control in runs]
-        whole = [(a, b) for a, b in both if not is_broken(a, b) and not is_broken(b, b)]
+    def against_uniform(claim: str, control: str) -> Iterator[Question]:
+        pairs = [(runs[control], runs["uniform"]) for runs in seeds if control in runs]
+        sound = [(a, b) for a, b in pairs if not is_broken(a, b) and not is_broken(b, b)]
+        aligned, broken = claim.startswith("C5"), len(pairs) - len(sound)
+        measures, least, change = (DISTANCES, RATIO, _log_ratio) if aligned else (SHARES, SHARE, operator.sub)
         for measure in measures:
-            values = [change(_value(a, measure), _value(b, measure)) for a, b in whole]
-            yield ask(claim, control, measure, values, len(both) - len(whole), -1, least)
-        if measures == DISTANCES:  # copies are real items: they would be well aligned
-            spare = [scale * SHARE - (_value(a, SHARES[0]) - _value(b, SHARES[0])) for a, b in whole]
-            yield ask(claim, control, f"{SHARE} - rise of {SHARES[0]}", spare, len(both) - len(whole), 1, 0.0)
+            values = [change(_value(a, measure), _value(b, measure)) for a, b in sound]
+            yield ask(claim, control, measure, values, broken, -1, least)
+        if aligned:  # copies are real items: they would be well aligned
+            spare = [scale * SHARE - (_value(a, SHARES[0]) - _value(b, SHARES[0])) for a, b in sound]
+            yield ask(claim, control, f"{SHARE} - rise of {SHARES[0]}", spare, broken, 1, 0.0)
 
-    yield from against_uniform("C2", EQUALISED, SHARES, SHARE, operator.sub)
+    yield from against_uniform("C2", EQUALISED)
 
     rows = [[runs[w] for w in WIDTHS if w in runs and not is_broken(runs[w], runs["uniform"])] for runs in seeds]
     broken = sum(w in runs for runs in seeds for w in WIDTHS) - sum(map(len, rows))
@@ -166,15 +169,15 @@ def _questions(dataset: str, seeds: list[Runs], scale: float) -> Iterator[tuple[
     found = 0  # the sign of the raw share's trend: the smoothed one's must be the same, alignment's the opposite
     for group, measure, way in (*(("memorization", share, 1) for share in SHARES), ("alignment", DISTANCES[0], -1)):
         values = [[_value(line, measure) for line in row] for row in rows]
-        question = ask("C3", group, measure, values, broken, way * found, RHO, _trend)
+        question = ask("C3", group, measure, values, broken, way * found, RHO, ranked=True)
         yield question
         if measure == SHARES[0] and question[0].effect:
             found = int(np.sign(question[0].effect.value))
 
     for meaning, controls in (("", LOW), (", read as high noise", HIGH)):
         for control in controls:
-            yield from against_uniform(f"C4{meaning}", control, SHARES, SHARE, operator.sub)
-            yield from against_uniform(f"C5{meaning}", control, DISTANCES, RATIO, _log_ratio)
+            yield from against_uniform(f"C4{meaning}", control)
+            yield from against_uniform(f"C5{meaning}", control)
 
 
 def _value(line: Record, measure: str) -> float:
@@ -190,10 +193,6 @@ def _clearly_above(least: float, seeds: list[Runs], measure: str, change: Callab
 
 def _log_ratio(a: float, b: float) -> float:
     return math.log(a / b)
-
-
-def _trend(rows: Sequence[Sequence[float]]) -> tuple[Estimate, float]:
-    return trend(rows, generator=np.random.default_rng(0))
 
 
 def _decide(finding: Finding, p: float | None, sign: int, least: float, alpha: float, tails: float) -> Finding:

@@ -20,11 +20,10 @@ from torch import Tensor
 
 from memlib.checks import check_count
 from memlib.lab.files import CLONE, DATA, folder_from, home
-from memlib.lab.sources import BUILD, ECG5000, SOURCES, make_ready
+from memlib.lab.sources import BUILD, ECG5000, SOURCES, check_ecg5000, make_ready
 
 DOWNLOADS = home() / ("data/downloads" if CLONE else "downloads")
 NOISE = 0.05  # standard deviation about a curve of unit scale: low, so that copying a point differs from learning
-IMAGE_SIZES = (32, 64)
 LICENCES = {
     "emoji": "CC-BY 4.0, Twemoji graphics, Copyright Twitter, Inc and other contributors",
     "ecg5000": "none stated (the archive asks to be cited)",
@@ -87,29 +86,24 @@ def load(
     """Load a data set by name (`NAMES`) and draw its three parts from a generator of this seed.
 
     n_held_out defaults to n_train ("closer to train than to held-out" needs equal sizes), n_fresh to what is left, up
-    to 512. image_size (32 or 64 pixels) only concerns images. The folder MEMLIB_DATA, if set, is looked in first.
-    Raises FileNotFoundError, naming the choices, if the set is not here and cannot be fetched.
+    to 512. image_size, in pixels, concerns images only: 64 at most, emoji 32. The folder MEMLIB_DATA, if set, is looked
+    in first. Raises FileNotFoundError, naming the choices, if the set is not here and cannot be fetched.
     """
-    if name not in NAMES:
-        raise ValueError(f"name = {name!r} is no data set; the choices are {', '.join(NAMES)}")
-    n_held_out = n_train if n_held_out is None else n_held_out
-    counts = {"n_train": (n_train, 2), "n_held_out": (n_held_out, 0), "n_fresh": (n_fresh or 0, 0), "seed": (seed, 0)}
-    for argument, (value, least) in counts.items():
-        check_count(value, argument, least)
-    check_image_size(image_size)
+    check_count(n_train, "n_train", 2)
+    check_count(seed, "seed", 0)
     generator, kind = torch.Generator().manual_seed(int(seed)), kind_of(name)
-    if name in CURVES:
-        items = _points(name, n_train + n_held_out + (512 if n_fresh is None else n_fresh), generator)
+    n_held_out = n_train if n_held_out is None else n_held_out
+    if kind == "points":
+        n_fresh = 512 if n_fresh is None else n_fresh
+        items = _points(name, n_train + n_held_out + n_fresh, generator)
     else:  # one of each: two copies of an item in the training set would hide memorization of either
         items = _ecg5000() if name == "ecg5000" else _images(name, image_size)
-        first = {item.tobytes(): i for i, item in reversed(list(enumerate(items)))}
-        items = items[sorted(first.values())]
-
-    left, least = len(items) - n_train - n_held_out, 1 if n_fresh is None else n_fresh
-    if left < least:
-        asked = f"n_train = {n_train}, n_held_out = {n_held_out} and n_fresh = {least}"
+        items = np.stack([*{item.tobytes(): item for item in items}.values()])
+        n_fresh = max(1, min(512, len(items) - n_train - n_held_out)) if n_fresh is None else n_fresh
+    sizes = [n_train, n_held_out, n_fresh]
+    if len(items) < sum(sizes):
+        asked = f"n_train = {n_train}, n_held_out = {n_held_out} and n_fresh = {n_fresh}"
         raise ValueError(f"{name} has {len(items)} items, too few for {asked}; ask for fewer")
-    sizes = [n_train, n_held_out, min(512, left) if n_fresh is None else n_fresh]
     drawn = torch.from_numpy(items[torch.randperm(len(items), generator=generator)[: sum(sizes)]])
     if kind == "image":
         drawn = drawn.permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
@@ -120,14 +114,10 @@ def load(
     return Dataset(name, train, held_out, fresh, value_range, kind, licence, source, content)
 
 
-def check_image_size(image_size: int) -> None:
-    """Raise ValueError unless images can be had at this size."""
-    if image_size not in IMAGE_SIZES:
-        raise ValueError(f"image_size = {image_size!r}; choose one of {IMAGE_SIZES}")
-
-
 def kind_of(name: str) -> str:
-    """What the items of a data set are: "points", "signal" or "image"."""
+    """What the items of a data set are: "points", "signal" or "image". Raises ValueError for an unknown name."""
+    if name not in NAMES:
+        raise ValueError(f"name = {name!r} is no data set; choose one of {', '.join(NAMES)}")
     return "points" if name in CURVES else "signal" if name == "ecg5000" else "image"
 
 
@@ -151,50 +141,29 @@ def _folder(name: str) -> Path:
     try:
         return DATA if name == "emoji" else make_ready(DOWNLOADS / name, BUILD[name])
     except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # of this machine's disk
         raise FileNotFoundError(
-            f"data set {name!r} is not on this machine and could not be fetched ({error!r}). The choices: set "
-            f"MEMLIB_DATA to a folder that holds {name}/, with the files listed in data/README.md; or reach "
-            f"{SOURCES[name]}; or load a set that needs no network: {', '.join(CURVES)}, emoji"
+            f"data set {name!r} is not on this machine and could not be fetched ({type(error).__name__}: {error}). The "
+            f"choices: set MEMLIB_DATA to a folder that holds {name}/, with the files listed in data/README.md; or "
+            f"reach {SOURCES[name]}; or load a set that needs no network: {', '.join(CURVES)}, emoji"
         ) from error
 
 
 def _ecg5000() -> np.ndarray:
     """(5000, 1, 140) float32: the published training and test rows pooled, without their labels."""
-    paths = [_folder("ecg5000") / name for name in ECG5000]
-    for path, expected in zip(paths, ECG5000.values(), strict=True):
-        if (found := hashlib.sha256(path.read_bytes()).hexdigest()) != expected:
-            cure = "put the published file there, or delete its folder to fetch it again"
-            raise ValueError(f"{path} is damaged: its sha256 is {found}, not {expected}; {cure}")
-    return np.concatenate([np.loadtxt(path, dtype=np.float32) for path in paths])[:, None, 1:].copy()
+    folder = _folder("ecg5000")
+    files = [check_ecg5000((folder / name).read_bytes(), name, folder) for name in ECG5000]
+    return np.concatenate([np.loadtxt(io.BytesIO(file), dtype=np.float32) for file in files])[:, None, 1:].copy()
 
 
 def _images(name: str, size: int) -> np.ndarray:
-    """(N, size, size, 3) uint8."""
+    """(N, size, size, 3) uint8, from an .npz with `images`, or with `jpeg_bytes` and `offsets`."""
     from PIL import Image
 
-    # emoji; pictures made ready; what a reader may have: all flowers as JPEGs, or the published training part
-    names = ("emoji.npz", f"{name}_64.npz", f"{name}_all_64_jpeg.npz", f"{name}_train_64.npz")
+    names = ("emoji.npz", f"{name}_64.npz", f"{name}_all_64_jpeg.npz")  # shipped, downloaded, of all flowers
     folder = _folder(name)
     path = next((path for path in map(folder.joinpath, names) if path.is_file()), folder / names[name != "emoji"])
-    images = _read_images(path)
-    if size > (given := images.shape[1]):
-        sizes = [each for each in IMAGE_SIZES if each <= given]
-        cure = f"ask for image_size = {sizes[-1]}" if sizes else f"need at least {IMAGE_SIZES[0]} x {IMAGE_SIZES[0]}"
-        raise ValueError(f"image_size = {size}, but the pictures of {path} have {given} x {given} pixels; {cure}")
-    if size == given:
-        return images
-    return np.stack([np.asarray(Image.fromarray(x).resize((size, size), Image.Resampling.LANCZOS)) for x in images])
-
-
-def _read_images(path: Path) -> np.ndarray:
-    """(N, S, S, 3) uint8 from an .npz with `images`, or with `jpeg_bytes` and `offsets`."""
-    from PIL import Image
-
-    content = io.BytesIO(path.read_bytes())
     try:
-        with np.load(content, allow_pickle=False) as file:  # a zip file, whose checksums find damage
+        with np.load(io.BytesIO(path.read_bytes())) as file:  # a zip file, whose checksums find damage
             if "images" in file:
                 images = file["images"]
             else:
@@ -202,8 +171,13 @@ def _read_images(path: Path) -> np.ndarray:
                 parts = (Image.open(io.BytesIO(jpegs[a:b])) for a, b in pairwise(ends))
                 images = np.stack([np.asarray(part.convert("RGB")) for part in parts])
     except Exception as error:
-        cure = "restore it with git" if path.parent == DATA else "replace it, or delete its folder to fetch it again"
+        cure = "restore it with git, or delete its folder to fetch it again"
         raise ValueError(f"{path} is damaged or has not the layout of data/README.md ({error}); {cure}") from error
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != images.shape[2] or images.shape[3] != 3:
+    given = images.shape[1]
+    if images.dtype != np.uint8 or images.shape[1:] != (given, given, 3):
         raise ValueError(f"{path} holds {images.dtype} of shape {images.shape}; need uint8 (N, S, S, 3)")
-    return images
+    if size > given:
+        raise ValueError(f"image_size = {size}, but the pictures of {path} have {given} x {given} pixels; need {size}")
+    if size == given:
+        return images
+    return np.stack([np.asarray(Image.fromarray(x).resize((size, size), Image.Resampling.LANCZOS)) for x in images])

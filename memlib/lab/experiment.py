@@ -47,9 +47,9 @@ class Network:
             return models.UNet(len(shape) - 1, shape[0], **asdict(self))
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class Experiment:
-    """All that decides a run's numbers. Raises TypeError or ValueError, at once, for values that make no run."""
+    """All that decides a run's numbers. Values that make no run are refused at once."""
 
     timesteps: TimestepDistribution
     """From which training draws t."""
@@ -74,12 +74,9 @@ class Experiment:
     def __post_init__(self) -> None:
         if not isinstance(self.timesteps, TimestepDistribution):
             raise TypeError(f"timesteps is a {type(self.timesteps).__name__}; need a TimestepDistribution")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule = {self.schedule!r}; choose one of {', '.join(SCHEDULES)}")
         for name, least in {"n_train": 2, "seed": 0, "n_samples": 2, "sampler_steps": 1}.items():
             check_count(getattr(self, name), name, least)
-            object.__setattr__(self, name, int(getattr(self, name)))  # NumPy's integers have another JSON
-        data.check_image_size(self.image_size)
+            object.__setattr__(self, name, int(getattr(self, name)))  # torch takes no NumPy integer as a seed
         T = self.build_schedule().T
         if self.sampler_steps > T:
             raise ValueError(f"sampler_steps = {self.sampler_steps}; need at most T = {T}")
@@ -91,29 +88,19 @@ class Experiment:
         object.__setattr__(self, "course", course)
         _check_network(self.network, data.kind_of(self.dataset))
 
-    def __repr__(self) -> str:
-        shown = (f for f in fields(self) if f.name in ("n_train", "seed") or getattr(self, f.name) != f.default)
-        shown = (f.name for f in shown if f.name not in ("timesteps", "dataset", "network", "training", "label"))
-        parts = [repr(self.timesteps), repr(self.dataset), *(f"{name}={getattr(self, name)!r}" for name in shown)]
-        return f"Experiment({', '.join(parts)}, steps={self.training.steps})"
-
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON, without the label; `from_dict` is the inverse."""
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "label"}
         plain |= {"T": self.timesteps.T, "network": asdict(self.network), "training": asdict(self.training)}
-        plain |= {"timesteps": _plain(self.timesteps), "loss_weight": _plain(self.loss_weight)}
+        for name in ("timesteps", "loss_weight"):
+            if p := plain[name]:
+                plain[name] = p.recipe or p.pmf.tolist()
         return json.loads(json.dumps(plain, default=lambda number: number.item()))  # NumPy's numbers as Python's
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any], label: str = "") -> Experiment:
-        """Raises ValueError for an unknown key, naming the known ones, for a missing one, and as Experiment does."""
-        plain = dict(plain)
-        for kind, part in ((cls, plain), (Network, plain.get("network", {})), (TrainConfig, plain.get("training", {}))):
-            known = {f.name for f in fields(kind)} | ({"T"} if kind is cls else set())
-            if unknown := set(part) - known:
-                raise ValueError(f"unknown {kind.__name__} keys {sorted(unknown)}; known are {sorted(known)}")
-        if missing := {"timesteps", "dataset"} - set(plain):
-            raise ValueError(f"the description lacks the keys {sorted(missing)}")
+        """Values that are left out have their default. Raises TypeError for an unknown key."""
+        plain = {**plain, "label": label}
         schedule = _schedule(plain.get("schedule", "linear"), plain.pop("T", 1000))
         for name in ("timesteps", "loss_weight"):
             if plain.get(name) is not None:
@@ -121,13 +108,16 @@ class Experiment:
         for name, kind in (("network", Network), ("training", TrainConfig)):
             if name in plain:
                 plain[name] = kind(**plain[name])
-        return cls(**plain | {"label": label})
+        return cls(**plain)
 
     def key(self, content: str) -> str:
         """16 hexadecimal digits that name the run: a hash of the description, VERSION and the data's content, which is
         `Dataset.sha256`. Values that equal their default are left out, so that a new field renames no old run."""
         default = Experiment(uniform(self.timesteps.T), self.dataset).to_dict() | {"timesteps": None, "dataset": None}
-        identity = json.dumps([_difference(self.to_dict(), default), content, VERSION], sort_keys=True)
+        changed = {name: value for name, value in self.to_dict().items() if value != default[name]}
+        for part in {"network", "training"} & set(changed):
+            changed[part] = {name: value for name, value in changed[part].items() if value != default[part][name]}
+        identity = json.dumps([changed, content, VERSION], sort_keys=True)
         return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
     def load_data(self) -> data.Dataset:
@@ -150,22 +140,7 @@ def _check_network(network: Network, kind: str) -> None:
     network.build({"points": (2,), "signal": (1, 8), "image": (3, 8, 8)}[kind], seed=0)
 
 
-def log_course(steps: int, readings: int = 9, first: int = 50) -> tuple[int, ...]:
-    """`readings` training steps evenly spaced in the logarithm, from `first` to `steps`."""
-    share = [k / max(1, readings - 1) for k in range(readings)]
-    return tuple(sorted({round(min(first, steps) ** (1 - s) * steps**s) for s in share}))
-
-
 def _schedule(name: str, T: int) -> Schedule:
+    if name not in SCHEDULES:
+        raise ValueError(f"schedule = {name!r}; choose one of {', '.join(SCHEDULES)}")
     return getattr(Schedule, name)(T)
-
-
-def _difference(plain: dict[str, Any], default: dict[str, Any]) -> dict[str, Any]:
-    """What of `plain` is not as in `default`; the network and the training field by field."""
-    changed = {name: value for name, value in plain.items() if value != default[name]}
-    parts = {name: changed[name] for name in ("network", "training") if name in changed}
-    return changed | {n: {k: v for k, v in part.items() if v != default[n][k]} for n, part in parts.items()}
-
-
-def _plain(p: TimestepDistribution | None) -> Any:
-    return None if p is None else p.recipe or p.pmf.tolist()

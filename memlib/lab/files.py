@@ -53,7 +53,7 @@ def naming(path: Path) -> Iterator[None]:
     """Add `path` to an error of the disk that names no file, such as a full disk."""
     try:
         yield
-    except OSError as e:
-        if e.errno is None or e.filename:  # without a number it is no error of the disk: nbclient's timeout
-            raise
-        raise OSError(e.errno, e.strerror, str(path)) from e
+    except OSError as error:
+        if error.errno and not error.filename:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise

@@ -7,49 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import tomllib
-from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, fields, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from memlib.lab import data, profiles
-from memlib.lab.experiment import Experiment, Network
+from memlib.lab.experiment import Experiment
 from memlib.schedules import Schedule
 from memlib.timesteps import from_recipe, uniform
-from memlib.training import TrainConfig
 
 PLANS = data.DATA / "plans"
 Config = dict[str, Any]
-Rules = dict[str, tuple[str, Callable[[Any], bool]]]  # what a key needs, and whether a value fits
-
-_OTHER = ("uniform", "interval", "log-SNR", "interpolated", "vector")  # how `words` begins where there is no label
-_NUMBER = ("a number above 0", lambda x: type(x) in (int, float) and 0 < x < math.inf)
-_ONLY = (f"a list of {', '.join(data.NAMES)}", lambda x: isinstance(x, list) and set(map(str, x)) <= set(data.NAMES))
-_PLAN: Rules = {
-    "question": ("a text", lambda x: isinstance(x, str)),
-    "seeds": (
-        f"a number of seeds for each of some data sets; known are {', '.join(data.NAMES)}",
-        lambda x: (
-            isinstance(x, dict) and x != {} and all(k in data.NAMES and type(n) is int and n > 0 for k, n in x.items())
-        ),
-    ),
-    "controls": ("tables, each under [[controls]]", lambda x: isinstance(x, list) and {dict} == set(map(type, x))),
-}
-_CONTROL: Rules = {
-    "timesteps": ("a recipe, or else a splice", lambda x: isinstance(x, dict | list)),
-    "weighted": ("true or false", lambda x: isinstance(x, bool)),
-    **{"size": _NUMBER, "length": _NUMBER, "only": _ONLY, "claim": ("a claim's name", lambda x: isinstance(x, str))},
-    "label": (f"a text that does not begin with {_OTHER}", lambda x: isinstance(x, str) and not x.startswith(_OTHER)),
-}
-_AT = (
-    "above, below and at, an integer",
-    lambda x: isinstance(x, dict) and x.keys() == {"above", "below", "at"} and type(x["at"]) is int,
-)
-_SPLICE: Rules = {"splice": _AT, "only": _ONLY}
 
 
 def experiment(config: Mapping[str, Any]) -> Experiment:
@@ -123,42 +94,41 @@ def read_plan(plan: str | Path, profile: str = "recorded", claim: str = "") -> l
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in PLANS.glob("*.toml")))
         raise FileNotFoundError(f"plan = {str(plan)!r} is neither a file nor one of {known}")
-    content, _, made = _read(path), profiles.profile(profile), []
-    for dataset, seeds in content["seeds"].items():
-        for one in content["controls"]:
-            if dataset in one.get("only", [dataset]) and claim in ("", one.get("claim")):
-                try:
-                    made.append((seeds, _configuration(dataset, _json(one), profile)))
-                except (TypeError, ValueError) as error:
-                    raise ValueError(f"{path}: {one}: {error}") from error
-    return [_seeded(own, seed) for seed in range(max(content["seeds"].values())) for n, own in made if seed < n]
+    budget = profiles.profile(profile)
+    try:
+        content, made = _read(path), []
+        for dataset, seeds in content["seeds"].items():
+            for one in content["controls"]:
+                if dataset in one.get("only", [dataset]) and claim in ("", one.get("claim")):
+                    made.append((seeds, _configuration(dataset, one, budget)))
+        return [_seeded(own, seed) for seed in range(max(content["seeds"].values())) for n, own in made if seed < n]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error!r}") from error
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A plan's content, checked."""
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-        _check(dict.fromkeys(_PLAN) | content, _PLAN)
-        for one in content["controls"]:
-            _check(*((one, _SPLICE) if "splice" in one else ({"timesteps": None} | one, _CONTROL)))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    """A plan's content. What would silently be ignored or mistaken is refused."""
+    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    _check_known(content, ("question", "seeds", "controls"))
+    for one in content["controls"]:
+        kind = ("splice",) if "splice" in one else ("timesteps", "weighted", "size", "length", "claim", "label")
+        _check_known(one, (*kind, "only"))
+        _check_known(one.get("splice", {}), ("above", "below", "at"))
+        _check_known(one.get("only", ()), data.NAMES)
+        if not isinstance(one.get("weighted", False), bool):
+            raise ValueError(f"weighted = {one['weighted']!r}; need true or false")
     return content
 
 
-def _check(part: Config, rules: Rules) -> None:
-    for name, value in part.items():
-        need, fits = rules.get(name, (f"one of {', '.join(rules)} in its place", lambda _: False))
-        if not fits(value):
-            raise ValueError(f"{name} = {value!r}; need {need}")
+def _check_known(names: Iterable[str], known: Iterable[str]) -> None:
+    if unknown := set(names) - set(known):
+        raise ValueError(f"unknown {', '.join(sorted(unknown))}; choose from {', '.join(known)}")
 
 
-@cache
-def _configuration(dataset: str, control: str, profile: str) -> Config:
-    """The configuration of a control (as JSON), with seed 0."""
-    one, budget = json.loads(control), profiles.profile(profile)
+def _configuration(dataset: str, one: Config, budget: profiles.Profile) -> Config:
+    """The configuration of a control, with seed 0."""
     if splice := one.get("splice"):
-        sides = {k: _configuration(dataset, _json({"timesteps": splice[k]}), profile) for k in ("above", "below")}
+        sides = {side: _configuration(dataset, {"timesteps": splice[side]}, budget) for side in ("above", "below")}
         return {**sides, "at": splice["at"]}
     base = {"points": budget.points, "signal": budget.signals, "image": budget.images}[data.kind_of(dataset)]
     old, length, p = base.training, one.get("length", 1), from_recipe(one["timesteps"], base.build_schedule())
@@ -175,20 +145,18 @@ def _seeded(config: Config, seed: int) -> Config:
 
 @cache
 def _labels() -> dict[tuple[str, str], str]:
-    """The labels in data/plans by data set and recipe; with a hash where two recipes of a data set share one."""
+    """The labels in data/plans by data set and recipe."""
     found: dict[tuple[str, str], str] = {}
     for content in map(_read, sorted(PLANS.glob("*.toml"))):
         for one in (one for one in content["controls"] if "label" in one):
             recipe = _json(from_recipe(one["timesteps"], Schedule.linear()).recipe or one["timesteps"])
             found |= {(dataset, recipe): one["label"] for dataset in one.get("only", content["seeds"])}
-    shared = Counter((dataset, label) for (dataset, _), label in found.items())
-    return {(d, r): f"{x} {_hash(json.loads(r))[:6]}" if shared[d, x] > 1 else x for (d, r), x in found.items()}
+    return found
 
 
 @cache
 def _default() -> Config:
-    plain = {f.name: f.default for f in fields(Experiment) if f.default is not MISSING and f.name != "label"}
-    return json.loads(_json(plain | {"network": asdict(Network()), "training": asdict(TrainConfig()), "T": 1000}))
+    return Experiment(uniform(), data.NAMES[0]).to_dict()
 
 
 def _json(plain: Any) -> str:

