@@ -149,7 +149,8 @@ def test_reproduce_hands_over_names_with_spaces_undivided() -> None:
     settings = "plan=width out=$$PWD/a new"
     code = '\t@printf \'%s|\' "$$OUT" "$$SET"\n'
     makefile = re.sub(r"\t\$\(PY\) -m memlib reproduce .*\n", lambda _: code, (ROOT / "Makefile").read_text())
-    arguments = ["make", "-s", "-f", "-", "reproduce", "STAMP=Makefile", "OUT=my results ü", f"SET={settings}"]
+    arguments = ["make", "-s", "-f", "-", "-o", "LICENSE", "reproduce", "STAMP=LICENSE"]  # which nothing then remakes
+    arguments += ["OUT=my results ü", f"SET={settings}"]
     done = subprocess.run(arguments, cwd=ROOT, input=makefile, capture_output=True, text=True, check=True)
     assert done.stdout == "my results ü|plan=width out=$PWD/a new|"
     assert '--out "$OUT"' in (command := make("reproduce", "SET=a=b c=d")) and '--set "$SET"' in command
