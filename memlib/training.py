@@ -132,7 +132,7 @@ def train(
                 for kept, buffer in zip(ema.buffers(), model.buffers(), strict=True):  # such as a norm's running mean
                     kept.copy_(buffer)
             if budget.is_checked(step) and not (loss + norm).isfinite():
-                found = f"loss {loss.item()}, gradient's norm {norm.item()} at step {step + 1}"
+                found = f"the loss is {loss.item()}, the gradient's norm {norm.item()} at step {step + 1}"
                 raise FloatingPointError(f"{found}; lower learning_rate or loss_weight")
             yield Step(step + 1, loss.detach(), t, losses.detach(), model, ema, optimizer, generator, schedule.T)
 
