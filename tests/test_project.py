@@ -22,7 +22,7 @@ MODULES = sorted((ROOT / "memlib").rglob("*.py"))
 LAYERS = ("core", "lab", "viz", "commands")  # each imports only itself and those before it
 LIBRARIES = {  # by extra, as they are imported; each layer has those of the ones before it
     "core": {"torch", "numpy", "scipy", "tqdm"},
-    "lab": {"distributed", "filelock", "pandas", "PIL", "platformdirs", "pooch"},
+    "lab": {"dask", "distributed", "filelock", "pandas", "PIL", "platformdirs", "pooch"},
     "viz": {"ipywidgets", "matplotlib", "seaborn", "IPython"},
     "commands": {"jupyter_client", "nbclient", "nbformat", "papermill", "traitlets"},
 }
