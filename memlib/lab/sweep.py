@@ -179,17 +179,20 @@ def _local(workers: int) -> Iterator[Any]:
     """A client of so many single-threaded processes on this machine."""
     from dask import config
     from distributed import Client, LocalCluster
+    from distributed.utils import get_mp_context
 
+    common: dict[str, Any] = {"threads_per_worker": 1, "memory_limit": None, "silence_logs": logging.CRITICAL}
+    common |= {"dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}
     with tempfile.TemporaryDirectory(prefix="memlib-") as scratch:
-        own = {"temporary-directory": scratch, "distributed.worker.profile.enabled": False}
-        common: dict[str, Any] = {"threads_per_worker": 1, "memory_limit": None, "silence_logs": logging.CRITICAL}
-        common |= {"dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}
-        with (
-            config.set(own),
-            LocalCluster(n_workers=workers, **common) as cluster,
-            Client(cluster) as client,
-        ):
-            yield client
+        own: dict[str, Any] = {"temporary-directory": scratch, "distributed.worker.profile.enabled": False}
+        forks = sys.platform == "linux" and len(os.fsencode(scratch)) < 80  # its socket's path is about as long
+        own["distributed.worker.multiprocessing-method"] = "forkserver" if forks else "spawn"
+        with config.set(own):
+            context = get_mp_context()
+            if forks:  # workers fork from a process that has imported all that is slow
+                context.set_forkserver_preload(["distributed", "memlib.lab.sweep", "torch._dynamo"])
+            with LocalCluster(n_workers=workers, **common) as cluster, Client(cluster) as client:
+                yield client
 
 
 def _check_main() -> None:
