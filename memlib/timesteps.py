@@ -121,8 +121,8 @@ def gaussian_interval(
         inside = (t >= low) & (t <= high)
         kept = mass * inside
         mass = kept + inside * (1 - kept.sum()) / inside.sum()
-    options = {"confidence": confidence} if confidence != 0.95 else {}
-    options |= {"tails": tails} if tails != "proportional" else {}
+    options: Recipe = {"confidence": confidence, "tails": tails}
+    options = {name: value for name, value in options.items() if value not in (0.95, "proportional")}
     return TimestepDistribution(mass / mass.sum(), {"name": "gaussian_interval", "low": low, "high": high} | options)
 
 
