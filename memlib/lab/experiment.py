@@ -41,7 +41,7 @@ class Network:
         torch's global generator, from which layers are initialised, as it was."""
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
-                torch.random.default_generator.manual_seed(seed)
+                torch.random.default_generator.manual_seed(seed)  # pyright: ignore[reportPrivateImportUsage]
             if len(shape) == 1:
                 return models.MLP(shape[0], self.width)
             return models.UNet(len(shape) - 1, shape[0], **asdict(self))
@@ -113,7 +113,8 @@ class Experiment:
     def key(self, content: str) -> str:
         """16 hexadecimal digits that name the run: a hash of the description, VERSION and the data's content, which is
         `Dataset.sha256`. Values that equal their default are left out, so that a new field renames no old run."""
-        default = Experiment(uniform(self.timesteps.T), self.dataset).to_dict() | {"timesteps": None, "dataset": None}
+        default = Experiment(uniform(self.timesteps.T), self.dataset).to_dict()
+        default |= {"timesteps": None, "dataset": None}
         changed = {name: value for name, value in self.to_dict().items() if value != default[name]}
         for part in {"network", "training"} & set(changed):
             changed[part] = {name: value for name, value in changed[part].items() if value != default[part][name]}

@@ -135,7 +135,8 @@ def summary(lines: Iterable[Record]) -> pd.DataFrame:
     means += ["energy to held-out", "residual noise", "seconds"]
     counts = groups.agg(seeds=("seed", "nunique"), broken=("broken", "sum"))
     known = [name for name in means if name in groups.obj]  # points have no finest scale
-    return counts.join(groups[known].mean().round(2)).sort_index().droplevel("equal")
+    averages: Any = groups[known].mean()
+    return counts.join(averages.round(2)).sort_index().droplevel("equal")
 
 
 def _lines(path: Path) -> Iterator[Record]:

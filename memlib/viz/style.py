@@ -13,6 +13,7 @@ import numpy as np
 import PIL.Image
 import seaborn as sns
 import torch
+from cycler import cycler
 from IPython import get_ipython
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -68,7 +69,7 @@ def use_style() -> None:
     rc: dict[str, Any] = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "0.9"}
     rc |= {"figure.constrained_layout.use": True, "legend.frameon": False, "figure.dpi": 90, "savefig.dpi": 180}
     rc |= {"lines.markersize": 5, "grid.linewidth": 0.7}
-    rc |= {"axes.prop_cycle": plt.cycler(color=[look.colour for look in FALLBACK[:4]])}  # no colour of a meaning
+    rc |= {"axes.prop_cycle": cycler(color=[look.colour for look in FALLBACK[:4]])}  # no colour of a meaning
     sns.set_theme(style="ticks", font_scale=0.82, rc=rc)
     if shell := get_ipython():
         plt.switch_backend(plt.get_backend())  # loads the backend, which would put its own format in place later
