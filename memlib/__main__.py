@@ -124,10 +124,11 @@ def _results(options: argparse.Namespace) -> int:
 
 def _claims(options: argparse.Namespace) -> int:
     from memlib.lab.claims import judge_claims, verdict_table, write_verdicts
+    from memlib.lab.files import ROOT
 
     verdicts = judge_claims(_recorded(options))
     if options.write:
-        write_verdicts(verdicts, Path(__file__).resolve().parents[1] / "README.md")
+        write_verdicts(verdicts, ROOT / "README.md")
     print(verdict_table(verdicts))
     return 0
 

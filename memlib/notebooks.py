@@ -30,10 +30,9 @@ from papermill.execute import remove_error_markers
 from PIL import Image
 from traitlets.config import Config
 
-from memlib.lab.files import naming, write_atomically
+from memlib.lab.files import ROOT, naming, write_atomically
 from memlib.lab.provenance import provenance
 
-ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 STATE, VIEW = (f"application/vnd.jupyter.widget-{part}+json" for part in ("state", "view"))
 # what JupyterLab and the site fold, by the tags of the cell
@@ -105,8 +104,8 @@ def reproduce(notebooks: Sequence[Path], parameters: Mapping[str, Any], out: Pat
 
 
 def refresh(notebooks: Sequence[Path]) -> Iterator[Outcome]:
-    """Execute the committed notebooks as they are and store the outputs in them: folded by their tags, pictures in 256
-    colours (a third of the size). One that fails keeps the outputs it had."""
+    """Execute the committed notebooks as they are and store the outputs in them: folded by their tags, pictures in 64
+    colours, which keeps each under 1.5 MB. One that fails keeps the outputs it had."""
     build = ROOT / "build" / "notebooks"
     build.mkdir(parents=True, exist_ok=True)
     with FileLock(build / ".lock", timeout=0):
@@ -119,7 +118,7 @@ def refresh(notebooks: Sequence[Path]) -> Iterator[Outcome]:
                         cell.metadata["jupyter"] = {f"{part}_hidden": True for part in sorted(parts)}
                     for output in cell.get("outputs", []):
                         if png := output.get("data", {}).get("image/png"):
-                            output.data["image/png"] = _in_256_colours(png)
+                            output.data["image/png"] = _in_few_colours(png)
                 write_atomically(path, nbformat.writes(nb) + "\n")
             yield outcome
 
@@ -207,7 +206,7 @@ def _execute(nb: NotebookNode, part: Path, parameters: Mapping[str, Any], label:
     return ""
 
 
-def _in_256_colours(png: str) -> str:
+def _in_few_colours(png: str) -> str:
     picture, file = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB"), io.BytesIO()
-    picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(file, "png", optimize=True)
+    picture.quantize(64, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(file, "png", optimize=True)
     return base64.b64encode(file.getvalue()).decode()

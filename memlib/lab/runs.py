@@ -186,11 +186,8 @@ def _train(
         saved = {"members": [path.stem for path in members], "device": device.type, "state": None, "seconds": 0.0}
         saved |= {"step": [], "loss": [], "sums": torch.zeros(2, size, BANDS), "weights": [{} for _ in members]}
     networks = [own.network.build(tuple(x.train.shape[1:]), own.seed) for own, x in members.values()]
-    x0s, timesteps, schedule = (
-        [x.train for x in datasets],
-        [own.timesteps for own in experiments],
-        first.build_schedule(),
-    )
+    x0s, timesteps = [x.train for x in datasets], [own.timesteps for own in experiments]
+    schedule = first.build_schedule()
     generators = [torch.Generator().manual_seed(own.seed) for own in experiments]
     weights = [own.loss_weight and own.loss_weight.effective_weight() for own in experiments]
     common: dict[str, Any] = {"config": first.training, "device": device, "state": saved["state"]}

@@ -38,9 +38,7 @@ def ratio_of(distances: Tensor) -> Tensor:
 
 def memorized_fraction(samples: Items, train: Items, threshold: float = 1 / 3) -> Estimate:
     """Share of samples (B, *D) with d1 / d2 < threshold, with its Wilson interval (Yoon et al. 2023; Gu 2310.02664).
-
-    It has a null, about threshold^d in d intrinsic dimensions: report it for fresh real data too. Samples that repeat
-    one another widen the interval."""
+    Its null is about threshold^d in d intrinsic dimensions: report it for fresh real data too."""
     samples, train = (x.flatten(1) for x in checked(samples=samples, train=train))
     return share_below(ratio_of(two_nearest(samples, train)[0]), threshold, count_distinct(samples, train))
 
@@ -53,14 +51,17 @@ def share_below(ratio: Tensor | np.ndarray, threshold: float = 1 / 3, distinct: 
 
 
 def closer_to_train(samples: Items, train: Items, held_out: Items) -> Estimate:
-    """Share of samples nearer to `train` than to `held_out`, two sets of equal size, with its Wilson interval.
-
-    After Meehan et al. (2004.05675). A tie counts one half. Fresh real data give the null, near 1/2 only on average
-    over splits. Samples that repeat one another widen the interval."""
+    """Share of samples nearer to `train` than to `held_out`, two sets of equal size, with its Wilson interval; a tie
+    counts one half (after Meehan et al. 2004.05675). Fresh data are near 1/2 only on average over splits."""
     samples, train, held_out = (x.flatten(1) for x in checked(samples=samples, train=train, held_out=held_out))
-    to_train, to_held_out = (nearest_neighbours(samples, real, 1)[0] for real in (train, held_out))
+    distances = [nearest_neighbours(samples, real, 1)[0] for real in (train, held_out)]
+    return share_closer(*distances, count_distinct(samples, train))
+
+
+def share_closer(to_train: Tensor, to_held_out: Tensor, distinct: int | None = None) -> Estimate:
+    """`closer_to_train` of the distances to the nearest item of each set."""
     closer = int((to_train < to_held_out).sum()) + int((to_train == to_held_out).sum()) / 2
-    return wilson(closer, len(samples), distinct=count_distinct(samples, train))
+    return wilson(closer, len(to_train), distinct=distinct)
 
 
 def count_distinct(samples: Tensor, train: Tensor) -> int:

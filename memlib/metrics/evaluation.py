@@ -11,7 +11,7 @@ from torch import Tensor
 
 from memlib.checks import Items, checked
 from memlib.metrics.alignment import PCA, energy_rows, finest_scale, jensen_shannon, wasserstein_rows
-from memlib.metrics.copying import CHANCE, NEAR, closer_to_train, count_distinct, memorized_fraction, two_nearest
+from memlib.metrics.copying import CHANCE, NEAR, count_distinct, ratio_of, share_below, share_closer, two_nearest
 from memlib.metrics.estimates import Estimate, bootstrap, normal_mean
 from memlib.metrics.neighbours import nearest_neighbours
 
@@ -23,10 +23,9 @@ def evaluate(
 ) -> dict[str, Estimate]:
     """Memorization and quality of `samples` (B, *D) against equally large `train` and `held_out` sets (N, *D).
 
-    Compare with fresh real items (the null), the training set (the memorizing baseline) and, for a network, uniform
-    sampling. Principal components are those of both real sets together; signals and images are also measured with the
-    finest scale removed. Equal training items count as one in "memorized", repeated samples as one in the width of
-    intervals. A warning says what no value shows: another scale, too little residual noise, near-duplicates in `train`.
+    Compare with fresh real items (the null) and the training set (the memorizing baseline). Components are those of
+    both real sets; signals and images are also measured without the finest scale. Equal training items count once,
+    repeated samples once in intervals. A warning says what no value shows: scale, too little residual noise, near-duplicates.
     """
     samples, train, held_out = sets = checked(samples=samples, train=train, held_out=held_out)
     if len(samples) < 2:
@@ -60,35 +59,35 @@ def evaluate(
             raise ValueError("train and held_out have no energy at the finest scale, so no ratio to it; check the data")
         estimates |= bootstrapped("residual noise", lambda rows: float(noise[rows].mean() / level))
         estimates |= _copying("smoothed ", *(x - part for x, part in zip(sets, fine, strict=True)))
-    residual = estimates["residual noise"].value if samples.ndim > 2 else None
-    if problems := _problems(samples, train, real, residual):
+    if problems := _problems(samples, train, real, estimates.get("residual noise")):
         warnings.warn("; ".join(problems), stacklevel=2)
     return estimates
 
 
-def _copying(prefix: str, samples: Tensor, train: Tensor, held_out: Tensor) -> dict[str, Estimate]:
-    distinct = count_distinct(samples.flatten(1), train.flatten(1))
+def _copying(prefix: str, *sets: Tensor) -> dict[str, Estimate]:
+    samples, train, held_out = (x.flatten(1) for x in sets)
+    to_two, distinct = two_nearest(samples, train)[0], count_distinct(samples, train)  # one search serves all three
     return {
-        f"{prefix}L2 to nearest": normal_mean(nearest_neighbours(samples, train, 1)[0], distinct),
-        f"{prefix}memorized": memorized_fraction(samples, train),
-        f"{prefix}closer to train": closer_to_train(samples, train, held_out),
+        f"{prefix}L2 to nearest": normal_mean(to_two[:, :1], distinct),
+        f"{prefix}memorized": share_below(ratio_of(to_two), distinct=distinct),
+        f"{prefix}closer to train": share_closer(to_two[:, :1], nearest_neighbours(samples, held_out, 1)[0], distinct),
     }
 
 
-def _problems(samples: Tensor, train: Tensor, real: Tensor, residual: float | None) -> list[str]:
+def _problems(samples: Tensor, train: Tensor, real: Tensor, residual: Estimate | None) -> list[str]:
     """Another scale changes the range, the spread and the root of the residual noise by one factor, and a shift moves
     both ends of the range one way; noise, blur and collapse do neither."""
     problems = []
     (low, high), (least, most) = ((float(x.min()), float(x.max())) for x in (samples, real))
     width, spread = most - least, float(samples.var(0).sum() / real.var(0).sum()) ** 0.5
-    ratios = [(high - low) / width, spread, *([] if residual is None else [residual**0.5])]
+    ratios = [(high - low) / width, spread, *([] if residual is None else [residual.value**0.5])]
     moved = (low - least) / width, (high - most) / width
     scaled = min(ratios) > 1.5 or max(ratios) < 1 / 1.5 or min(moved) > 0.25 or max(moved) < -0.25
     if scaled and max(ratios) < 1.3 * min(ratios):
         ranges = f"samples lie in [{low:.3g}, {high:.3g}], the data in [{least:.3g}, {most:.3g}]"
         problems.append(f"{ranges}: bring both to one scale, else copies are not seen")
-    if residual is not None and residual < SMOOTH:
-        problems.append(f"residual noise is only {residual:.2g}: the samples are blurred or at a smaller scale")
+    if residual is not None and residual.value < SMOOTH:
+        problems.append(f"residual noise is only {residual.value:.2g}: the samples are blurred or at a smaller scale")
     samples, train, real = (x.flatten(1) for x in (samples, train, real))
     near = NEAR * float((real - real.mean(0)).square().sum(1).mean()) ** 0.5
     share = float((two_nearest(samples, train)[1] < near).double().mean())
