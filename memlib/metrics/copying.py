@@ -54,8 +54,8 @@ def closer_to_train(samples: Items, train: Items, held_out: Items) -> Estimate:
     """Share of samples nearer to `train` than to `held_out`, two sets of equal size, with its Wilson interval; a tie
     counts one half (after Meehan et al. 2004.05675). Fresh data are near 1/2 only on average over splits."""
     samples, train, held_out = (x.flatten(1) for x in checked(samples=samples, train=train, held_out=held_out))
-    distances = [nearest_neighbours(samples, real, 1)[0] for real in (train, held_out)]
-    return share_closer(*distances, count_distinct(samples, train))
+    to_train, to_held_out = (nearest_neighbours(samples, real, 1)[0] for real in (train, held_out))
+    return share_closer(to_train, to_held_out, count_distinct(samples, train))
 
 
 def share_closer(to_train: Tensor, to_held_out: Tensor, distinct: int | None = None) -> Estimate:

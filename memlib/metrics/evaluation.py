@@ -25,7 +25,7 @@ def evaluate(
 
     Compare with fresh real items (the null) and the training set (the memorizing baseline). Components are those of
     both real sets; signals and images are also measured without the finest scale. Equal training items count once,
-    repeated samples once in intervals. A warning says what no value shows: scale, too little residual noise, near-duplicates.
+    repeated samples once in intervals. A warning says what no value shows: another scale, blur, near-duplicates.
     """
     samples, train, held_out = sets = checked(samples=samples, train=train, held_out=held_out)
     if len(samples) < 2:
