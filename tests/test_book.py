@@ -80,8 +80,9 @@ def test_a_page_fetches_nothing_from_elsewhere_and_its_links_lead_somewhere(site
     for link in (a["href"] for a in page.all("a") if a.get("href")):
         if not re.match(r"https?:", link):
             file, _, part = link.partition("#")
-            target = read(site / (file or f"{name}.html"))
-            assert not part or any(attributes.get("id") == part for _, attributes in target.elements), link
+            target = site / (file or f"{name}.html")
+            assert target.exists(), link
+            assert not part or any(attributes.get("id") == part for _, attributes in read(target).elements), link
 
 
 @pytest.mark.parametrize("name", [*NAMES, "terms"])
