@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from memlib.checks import Items, checked
+from memlib.metrics.estimates import Estimate, normal_mean
+from memlib.metrics.neighbours import nearest_neighbours
 
 BINS = 20  # of the histograms in the Jensen-Shannon distance
 
@@ -97,6 +99,15 @@ def energy_rows(samples: Tensor, real: Tensor) -> Callable[[Tensor], float]:
         return max(0.0, float(2 * share @ between - share @ within @ share - base))
 
     return distance
+
+
+def fidelity(samples: Items, fresh: Items, reference: Items) -> Estimate:
+    """How far samples lie off the data: their mean distance to the nearest item of a large `reference` (M, *D), over
+    that of `fresh` real items; 1 is real. The interval is that of the samples' mean, the fresh items taken as exact."""
+    off, real = (nearest_neighbours(x, reference, 1)[0] for x in (samples, fresh))
+    if not (level := float(real.mean())) > 0:
+        raise ValueError("fresh lies in reference, so that its distance is 0; the two must be disjoint")
+    return normal_mean(off / level)
 
 
 def finest_scale(x: Items, name: str = "x") -> Tensor:

@@ -50,6 +50,15 @@ def share_below(ratio: Tensor | np.ndarray, threshold: float = 1 / 3, distinct: 
     return wilson(int((ratio < threshold).sum()), len(ratio), distinct=distinct)
 
 
+def copied_items(samples: Items, train: Items, threshold: float = 1 / 3) -> Tensor:
+    """(N,) how often each item of `train` is copied: the samples with d1 / d2 < threshold, by their nearest item."""
+    samples, train = (x.flatten(1) for x in checked(samples=samples, train=train))
+    copies = samples[ratio_of(two_nearest(samples, train)[0]) < threshold]
+    if not len(copies):
+        return torch.zeros(len(train), dtype=torch.int64)
+    return nearest_neighbours(copies, train, 1)[1][:, 0].bincount(minlength=len(train)).cpu()
+
+
 def closer_to_train(samples: Items, train: Items, held_out: Items) -> Estimate:
     """Share of samples nearer to `train` than to `held_out`, two sets of equal size, with its Wilson interval; a tie
     counts one half (after Meehan et al. 2004.05675). Fresh data are near 1/2 only on average over splits."""
