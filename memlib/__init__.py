@@ -5,6 +5,7 @@ from memlib.samplers import Frame, ddim, ddpm, dpm_solver, initial_noise, sample
 from memlib.schedules import Schedule
 from memlib.timesteps import (
     TimestepDistribution,
+    banded,
     from_log_snr,
     from_recipe,
     from_weights,
@@ -13,14 +14,16 @@ from memlib.timesteps import (
     log_snr_interval,
     min_snr_weight,
     p2_weight,
+    published,
     uniform,
+    with_floor,
 )  # fmt: skip
 from memlib.training import Step, TrainConfig, loss_at, train
 
 __version__ = "0.2.0"
 __all__ = [
     "MLP", "ExactDenoiser", "Frame", "Schedule", "Spliced", "Step", "TimestepDistribution", "TrainConfig", "UNet",
-    "__version__", "ddim", "ddpm", "dpm_solver", "from_log_snr", "from_recipe", "from_weights", "gaussian_interval",
-    "initial_noise", "interpolated", "log_snr_interval", "loss_at", "min_snr_weight", "p2_weight", "sample",
-    "sample_generators", "train", "uniform",
+    "__version__", "banded", "ddim", "ddpm", "dpm_solver", "from_log_snr", "from_recipe", "from_weights",
+    "gaussian_interval", "initial_noise", "interpolated", "log_snr_interval", "loss_at", "min_snr_weight", "p2_weight",
+    "published", "sample", "sample_generators", "train", "uniform", "with_floor",
 ]  # fmt: skip

@@ -162,13 +162,17 @@ class ExactDenoiser(nn.Module):
 
     D(x_t) = sum_i softmax_i(-|x_t - sqrt(alpha_bar) x_i|^2 / (2 (1 - alpha_bar))) x_i and
     eps = (x_t - sqrt(alpha_bar) D) / sqrt(1 - alpha_bar) (Karras et al. 2206.00364 eq. 57; Gu et al. 2310.02664), in
-    float64. A deterministic sampler then returns copies."""
+    float64. A deterministic sampler then returns copies.
+
+    With `std` s > 0 each x_i is the centre of a Gaussian of that standard deviation (equal weights): the exact denoiser
+    of a mixture, whose variance at t is v = alpha_bar s^2 + 1 - alpha_bar in place of 1 - alpha_bar."""
 
     train_set: Tensor
     alpha_bar: Tensor
 
-    def __init__(self, train: Tensor, schedule: Schedule) -> None:
+    def __init__(self, train: Tensor, schedule: Schedule, std: float = 0.0) -> None:
         super().__init__()
+        self.std = std
         self.register_buffer("train_set", examples(train, "train").clone())
         self.register_buffer("alpha_bar", schedule.alpha_bar.clone())
 
@@ -194,12 +198,17 @@ class ExactDenoiser(nn.Module):
         alpha_bar, train = self.alpha_bar[t][:, None], self.train_set.flatten(1).double()
         # -|x_t - sqrt(alpha_bar) x_i|^2 / 2, less what all i share
         inner = x.flatten(1).double() @ train.T * alpha_bar.sqrt() - train.square().sum(1) * alpha_bar / 2
-        logits = inner / (1 - alpha_bar)
+        logits = inner / (alpha_bar * self.std**2 + 1 - alpha_bar)
         return (logits - logits.amax(1, keepdim=True)).exp()
 
     def _mean(self, x: Tensor, t: Tensor) -> Tensor:
         odds = self._odds(x, t)
-        return (odds @ self.train_set.flatten(1).double() / odds.sum(1, keepdim=True)).reshape(x.shape)
+        mean = odds @ self.train_set.flatten(1).double() / odds.sum(1, keepdim=True)
+        if self.std:  # each centre moves towards x_t
+            alpha_bar = self.alpha_bar[t][:, None]
+            gain = alpha_bar.sqrt() * self.std**2 / (alpha_bar * self.std**2 + 1 - alpha_bar)
+            mean = mean + gain * (x.flatten(1).double() - alpha_bar.sqrt() * mean)
+        return mean.reshape(x.shape)
 
 
 class Spliced(nn.Module):

@@ -91,14 +91,15 @@ def sample(
     sampler: Callable[..., Iterator[Frame]] = ddim, batch_size: int = 256, device: str | torch.device | None = None,
     clip: Clip = None,
 ) -> Tensor:  # fmt: skip
-    """`n` samples (n, *shape) on the CPU by a deterministic sampler, computed `batch_size` at a time on `device` (by
-    default where the model is), in the model's precision. Sample i has its own noise, given by (seed, i) alone."""
+    """`n` samples (n, *shape) on the CPU by a deterministic sampler or by `ddpm`, computed `batch_size` at a time on
+    `device` (by default where the model is), in the model's precision. Sample i has its own noise, given by (seed, i) alone."""
     where, dtype = home(model)
     device = check_device((where or "cpu") if device is None else device)
     generators, parts = sample_generators(n, seed), []
     for start in range(0, n, batch_size):
-        x = initial_noise(shape, generators[start : start + batch_size]).to(device, dtype)
-        for frame in sampler(model, schedule, x, steps=steps, clip=clip):
+        own = generators[start : start + batch_size]
+        x, noise = initial_noise(shape, own).to(device, dtype), {"generators": own} if sampler is ddpm else {}
+        for frame in sampler(model, schedule, x, steps=steps, clip=clip, **noise):
             x = frame.x
         parts.append(x.cpu())
     return torch.cat(parts)

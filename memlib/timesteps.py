@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ class TimestepDistribution:
         if self.recipe is None:
             return f"TimestepDistribution(T={self.T}, t={self.interval()[0]}..{self.interval()[1]})"
         said = [f"{k}={v:g}" if isinstance(v, float) else f"{k}={v!r}" for k, v in self.recipe.items() if k != "name"]
-        first = "schedule" if self.recipe["name"] == "log_snr_interval" else str(self.T)
+        first = "schedule" if self.recipe["name"] in ("log_snr_interval", "published") else str(self.T)
         return f"{self.recipe['name']}({', '.join([first, *said])})"
 
     def __eq__(self, other: object) -> bool:
@@ -144,6 +145,34 @@ def interpolated(T: int, at: Sequence[float], weights: Sequence[float]) -> Times
     return TimestepDistribution(pmf, recipe)
 
 
+def banded(T: int, edges: Sequence[float], shares: Sequence[float]) -> TimestepDistribution:
+    """`shares` of p(t), rescaled to sum 1, in the bands between the rising `edges` inside 0..T; level within a band."""
+    ends = [0, *edges, T]
+    if len(shares) != len(ends) - 1 or any(a >= b for a, b in pairwise(ends)):
+        raise ValueError(
+            f"edges = {list(edges)}; need rising timesteps inside 0..{T}, one less than {len(shares)} shares"
+        )
+    widths = torch.tensor(ends).diff()
+    pmf = from_weights((vector(shares, "shares") / widths).repeat_interleave(widths)).pmf
+    recipe = {"name": "banded", "edges": [int(x) for x in edges], "shares": [float(x) for x in shares]}
+    return TimestepDistribution(pmf, recipe)
+
+
+def with_floor(p: TimestepDistribution, floor: float) -> TimestepDistribution:
+    """(1 - floor) p + floor uniform, so that T p(t) >= floor: a band that is never trained breaks the sampler."""
+    if not 0 < floor <= 1:
+        raise ValueError(f"floor = {floor}; need a share above 0, at most 1")
+    pmf = (1 - floor) * p.pmf + floor / p.T
+    return TimestepDistribution(pmf, p.recipe and p.recipe | {"floor": float(floor)})
+
+
+def published(schedule: Schedule, rival: str) -> TimestepDistribution:
+    """What others train with, by name (`PUBLISHED`): densities of noise levels carried to t, and loss weights."""
+    if rival not in PUBLISHED:
+        raise ValueError(f"rival = {rival!r}; choose one of {', '.join(PUBLISHED)}")
+    return TimestepDistribution(PUBLISHED[rival](schedule).pmf, {"name": "published", "rival": rival})
+
+
 def from_weights(weights: Tensor | Sequence[float]) -> TimestepDistribution:
     """p(t) proportional to `weights` (T,), finite, >= 0: e.g. 1/L_t, which equalises the contributions to the loss."""
     weights = vector(weights, "weights")
@@ -167,16 +196,20 @@ def from_recipe(recipe: Recipe | Sequence[float], schedule: Schedule) -> Timeste
     if not isinstance(recipe, Mapping):
         return TimestepDistribution(vector(recipe, "timesteps"))
     arguments = dict(recipe)
+    if (floor := arguments.pop("floor", None)) is not None:
+        return with_floor(from_recipe(arguments, schedule), floor)
     if (function := RECIPES.get(arguments.pop("name", None))) is None:
         raise ValueError(f"timesteps = {recipe!r}; need a name, one of {', '.join(RECIPES)}")
     try:
-        return function(schedule if function is log_snr_interval else schedule.T, **arguments)
+        return function(schedule if function in (log_snr_interval, published) else schedule.T, **arguments)
     except TypeError as error:
         raise ValueError(f"timesteps = {recipe!r}; {error}") from error
 
 
 RECIPES: dict[Any, Callable[..., TimestepDistribution]]
-RECIPES = {made.__name__: made for made in (uniform, gaussian_interval, log_snr_interval, interpolated)}
+RECIPES = {
+    made.__name__: made for made in (uniform, gaussian_interval, log_snr_interval, interpolated, banded, published)
+}
 
 
 def min_snr_weight(schedule: Schedule, gamma: float = 5.0) -> Tensor:
@@ -187,6 +220,30 @@ def min_snr_weight(schedule: Schedule, gamma: float = 5.0) -> Tensor:
 def p2_weight(schedule: Schedule, k: float = 1.0, gamma: float = 1.0) -> Tensor:
     """(T,) 1/(k + SNR)^gamma on the eps loss, unnormalised, k > 0, gamma >= 0 (Choi et al. 2204.00227)."""
     return (float(k) + schedule.snr) ** -float(gamma)
+
+
+def _flow(density: Callable[[Tensor], Tensor]) -> Callable[[Schedule], TimestepDistribution]:
+    """A density over flow time u = sigma / (alpha + sigma) = sigmoid(-log-SNR / 2), carried to timesteps."""
+
+    def carried(schedule: Schedule) -> TimestepDistribution:
+        return from_log_snr(schedule, lambda s: density(u := torch.sigmoid(-s / 2)) * u * (1 - u))
+
+    return carried
+
+
+PUBLISHED: dict[str, Callable[[Schedule], TimestepDistribution]] = {
+    # a band of noise in the middle nearly left out, and all but that band
+    "notch": lambda s: from_weights(torch.where((s.sigma > 0.3) & (s.sigma < 3), 0.05, 1.0).double()),
+    "inverse notch": lambda s: from_weights(torch.where((s.sigma > 0.3) & (s.sigma < 3), 1.0, 0.05).double()),
+    "U-shape": _flow(lambda u: (4 * (2 * u - 1)).cosh()),  # 2603.13421
+    "logit-normal": lambda s: from_log_snr(s, lambda x: (-(x**2) / 8).exp()),  # Esser et al. 2403.03206, N(0, 1)
+    "Laplace": lambda s: from_log_snr(s, lambda x: (-x.abs() / 0.5).exp()),  # Hang et al. 2407.03297
+    "EDM": lambda s: from_log_snr(s, lambda x: (-0.5 * ((-x / 2 + 1.2) / 1.2) ** 2).exp()),  # Karras et al. 2206.00364
+    "B-TTDM": lambda s: from_weights(((torch.arange(s.T).double() + 0.5) / s.T) ** -0.2),  # Beta(0.8, 1) over t / T
+    "SpeeD": lambda s: from_weights(torch.where(torch.arange(s.T) < 0.7 * s.T, 5.0, 1.0).double()),  # 2405.17403
+    "Min-SNR": lambda s: from_weights(min_snr_weight(s)),
+    "P2": lambda s: from_weights(p2_weight(s)),
+}
 
 
 def _log_snr(schedule: Schedule) -> tuple[Tensor, Tensor]:

@@ -47,13 +47,18 @@ CURVES: dict[str, Callable[[Tensor], Tensor]] = {  # u (N,) in [0, 1) -> (N, 2),
     "rings": lambda u: _xy(torch.where(u < 1 / 3, 0.5, 1), torch.where(u < 1 / 3, 6 * pi * u, 3 * pi * (u - 1 / 3))),
     "gaussians": lambda u: _xy(1, (8 * u).floor() * pi / 4),
 }
-NAMES = (*CURVES, *SOURCES)
+MIXTURES = {f"mixture{dim}": dim for dim in (4, 16, 64)}  # of six Gaussians of standard deviation SPREAD
+SPREAD = 0.5
+NAMES = (*CURVES, *MIXTURES, *SOURCES)
+REFERENCE = 2000  # real items at most in the large reference
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Three disjoint parts of one data set, float32 (N, *D): (N, 2) points, (N, 1, L) signals, (N, 3, S, S) images.
+    """Three disjoint parts of one data set, float32 (N, *D): (N, dim) points, (N, 1, L) signals, (N, 3, S, S) images.
 
+    reference: many real items, none of train or fresh, to measure quality against: of curves the curve itself at 4,096
+    points, of mixtures 2,000 new draws, else held_out and what is left, up to 2,000.
     value_range: (-1, 1) for images, else the smallest and largest value of the full set. kind: "points", "signal" or
     "image". sha256: of the full set's content before the draw, without duplicates, images at this size.
     """
@@ -62,6 +67,7 @@ class Dataset:
     train: Tensor
     held_out: Tensor
     fresh: Tensor
+    reference: Tensor
     value_range: tuple[float, float]
     kind: str
     licence: str
@@ -96,6 +102,7 @@ def load(
     if kind == "points":
         n_fresh = 512 if n_fresh is None else n_fresh
         items = _points(name, n_train + n_held_out + n_fresh, generator)
+        reference = torch.from_numpy(_points(name, REFERENCE, generator)) if name in MIXTURES else _curve(name).float()
     else:  # one of each: two copies of an item in the training set would hide memorization of either
         items = _ecg5000() if name == "ecg5000" else _images(name, image_size)
         items = np.stack([*{item.tobytes(): item for item in items}.values()])
@@ -104,31 +111,50 @@ def load(
     if len(items) < sum(sizes):
         asked = f"n_train = {n_train}, n_held_out = {n_held_out} and n_fresh = {n_fresh}"
         raise ValueError(f"{name} has {len(items)} items, too few for {asked}; ask for fewer")
-    drawn = torch.from_numpy(items[torch.randperm(len(items), generator=generator)[: sum(sizes)]])
+    order = torch.randperm(len(items), generator=generator)
+    drawn = torch.from_numpy(items[order[: sum(sizes) + (REFERENCE if kind != "points" else 0)]])
     if kind == "image":
         drawn = drawn.permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
-    train, held_out, fresh = (part.clone() for part in drawn.split(sizes))
+    train, held_out, fresh, left = (part.clone() for part in drawn.split([*sizes, len(drawn) - sum(sizes)]))
+    if kind != "points":
+        reference = torch.cat([held_out, left])[:REFERENCE]
     value_range = (-1.0, 1.0) if kind == "image" else (float(items.min()), float(items.max()))
     licence, source = LICENCES.get(name, "MIT (made by memlib)"), SOURCES.get(name, "made by memlib")
     content = hashlib.sha256(items.tobytes()).hexdigest()
-    return Dataset(name, train, held_out, fresh, value_range, kind, licence, source, content)
+    return Dataset(name, train, held_out, fresh, reference, value_range, kind, licence, source, content)
 
 
 def kind_of(name: str) -> str:
     """What the items of a data set are: "points", "signal" or "image". Raises ValueError for an unknown name."""
     if name not in NAMES:
         raise ValueError(f"name = {name!r} is no data set; choose one of {', '.join(NAMES)}")
-    return "points" if name in CURVES else "signal" if name == "ecg5000" else "image"
+    return "points" if name in CURVES or name in MIXTURES else "signal" if name == "ecg5000" else "image"
 
 
 def _points(name: str, n: int, generator: torch.Generator) -> np.ndarray:
-    """(n, 2) float32 points about a curve, scaled by the curve's own moments: no point depends on the others."""
-    curve = CURVES[name]
-    grid = curve((torch.arange(4096, dtype=torch.float64) + 0.5) / 4096)
+    """(n, dim) float32 points about a curve or from a mixture; no point depends on the others."""
+    u = torch.rand(n, generator=generator, dtype=torch.float64)
+    if name in MIXTURES:
+        centres, noise = mixture_centres(name), SPREAD
+        clean = centres[(len(centres) * u).long()]
+    else:
+        clean, noise = _curve(name, u), NOISE
+    return (clean + noise * torch.randn(clean.shape, generator=generator, dtype=torch.float64)).float().numpy()
+
+
+def _curve(name: str, u: Tensor | None = None) -> Tensor:
+    """(N, 2) float64 points of a curve at u (N,) in [0, 1), or at 4,096 even ones, scaled by its own moments."""
+    grid = CURVES[name](even := (torch.arange(4096, dtype=torch.float64) + 0.5) / 4096)
     centre = grid.mean(0)
-    scale = (grid - centre).square().mean().sqrt()
-    clean = (curve(torch.rand(n, generator=generator, dtype=torch.float64)) - centre) / scale
-    return (clean + NOISE * torch.randn(n, 2, generator=generator, dtype=torch.float64)).float().numpy()
+    return (CURVES[name](even if u is None else u) - centre) / (grid - centre).square().mean().sqrt()
+
+
+def mixture_centres(name: str) -> Tensor:
+    """(6, dim) float64: the centres of a mixture, always the same, so scaled that the whole has mean 0 and unit mean
+    variance; with `SPREAD` they give its exact score (`ExactDenoiser(centres, schedule, SPREAD)`)."""
+    centres = torch.randn(6, MIXTURES[name], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    centres = centres - centres.mean(0)
+    return centres * ((1 - SPREAD**2) / centres.square().mean()).sqrt()
 
 
 def _folder(name: str) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from memlib import models
+from memlib import models, samplers
 from memlib.checks import check_count
 from memlib.lab import data
 from memlib.schedules import Schedule
@@ -21,6 +21,7 @@ from memlib.training import TrainConfig
 
 VERSION = 1  # raise it when the numbers of an unchanged experiment change: old runs are then made again
 SCHEDULES = ("linear", "cosine", "sigmoid")
+SAMPLERS = {"ddim": samplers.ddim, "ddpm": samplers.ddpm}
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,9 @@ class Experiment:
     """The loss at t is multiplied by T q(t), the effective weight of this distribution q."""
     n_samples: int = 256
     sampler_steps: int = 50
-    """Of deterministic DDIM; for images each predicted x0 is clipped to the value range, as is usual."""
+    """Of the sampler; for images each predicted x0 is clipped to the value range, as is usual."""
+    sampler: str = "ddim"
+    """Deterministic "ddim", or "ddpm", which is ancestral."""
     course: tuple[int, ...] = ()
     """Training steps after which the averaged weights are kept as well, so that one run shows its whole course."""
     label: str = field(default="", compare=False)
@@ -77,6 +80,8 @@ class Experiment:
         for name, least in {"n_train": 2, "seed": 0, "n_samples": 2, "sampler_steps": 1}.items():
             check_count(getattr(self, name), name, least)
             object.__setattr__(self, name, int(getattr(self, name)))  # torch takes no NumPy integer as a seed
+        if self.sampler not in SAMPLERS:
+            raise ValueError(f"sampler = {self.sampler!r}; choose one of {', '.join(SAMPLERS)}")
         T = self.build_schedule().T
         if self.sampler_steps > T:
             raise ValueError(f"sampler_steps = {self.sampler_steps}; need at most T = {T}")

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from memlib import samplers, training
 from memlib.devices import check_device
 from memlib.lab import data, fleet
-from memlib.lab.experiment import Experiment
+from memlib.lab.experiment import SAMPLERS, Experiment
 from memlib.lab.files import folder_from, home, write_atomically
 from memlib.lab.graphs import send
 
@@ -83,7 +83,8 @@ def draw(
     """(n_samples, *D): the samples that this experiment takes from a denoiser, its own or another."""
     return samplers.sample(
         denoiser, experiment.build_schedule(), dataset.train.shape[1:], experiment.n_samples,
-        seed=experiment.seed, steps=experiment.sampler_steps, device=device, clip=dataset.clip,
+        seed=experiment.seed, steps=experiment.sampler_steps, sampler=SAMPLERS[experiment.sampler], device=device,
+        clip=dataset.clip,
     )  # fmt: skip
 
 
