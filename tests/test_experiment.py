@@ -198,7 +198,8 @@ def test_every_field_but_the_label_changes_the_key(monkeypatch):
     changed = {
         "timesteps": gaussian_interval(100, 0, 50), "dataset": "moons", "n_train": 9, "image_size": 64, "seed": 1,
         "schedule": "cosine", "network": Network(width=24), "training": TrainConfig(steps=121),
-        "loss_weight": gaussian_interval(100, 0, 50), "n_samples": 7, "sampler_steps": 6, "sampler": "ddpm", "course": (3,),
+        "loss_weight": gaussian_interval(100, 0, 50), "n_samples": 7, "sampler_steps": 6, "sampler": "ddpm",
+        "course": (3,),
     }  # fmt: skip
     keys = [SMALL.key("content"), *(replace(SMALL, **{name: value}).key("content") for name, value in changed.items())]
     keys.append(SMALL.key("other content"))

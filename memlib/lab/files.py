@@ -57,3 +57,12 @@ def naming(path: Path) -> Iterator[None]:
         if error.errno and not error.filename:
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Add a line to a file that other processes append to as well (hold its lock), and drop what a kill left of one."""
+    with naming(path), path.open("ab") as file:
+        file.truncate(path.read_bytes().rfind(b"\n") + 1)
+        file.write(line + b"\n")
+        file.flush()
+        os.fsync(file.fileno())

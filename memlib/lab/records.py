@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from memlib.lab import data, plans, runs
 from memlib.lab.experiment import VERSION, Experiment
-from memlib.lab.files import naming, write_atomically
+from memlib.lab.files import append_line, write_atomically
 from memlib.lab.provenance import provenance
 from memlib.lab.sweep import sweep
 from memlib.metrics import evaluate
@@ -204,10 +203,10 @@ def _short(x: float) -> float:
 def _append(folder: Path, line: Record, samples: Tensor) -> Record:
     """Write the samples that are kept, then the line; or return the line if another process recorded the same run."""
     path = folder / f"{plans.networks(line['config'])[0]['dataset']}.jsonl"
-    text = json.dumps(line, allow_nan=False).encode() + b"\n"
+    text = json.dumps(line, allow_nan=False).encode()
     (folder / "samples").mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f".{path.name}.lock"), naming(path), path.open("ab") as file:
-        for there in _lines(path):
+    with FileLock(folder / f".{path.name}.lock"):
+        for there in _lines(path) if path.exists() else ():
             if (there["key"], there["step"]) == (line["key"], line["step"]):
                 return there
         if keeps_samples(line):
@@ -215,8 +214,5 @@ def _append(folder: Path, line: Record, samples: Tensor) -> Record:
             bytes_ = samples.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
             np.savez_compressed(packed, samples=(bytes_ if samples.ndim == 4 else samples.half()).numpy())
             write_atomically(folder / "samples" / f"{line['key']}.npz", packed.getvalue())
-        file.truncate(path.read_bytes().rfind(b"\n") + 1)  # without what a kill left half-written
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+        append_line(path, text)
     return line

@@ -1,0 +1,222 @@
+"""Time courses: what a plan with predictions asks for, run and read at steps on the way; one line per run, in JSON.
+
+A plan is a TOML file in data/plans/dose. It says what is compared and what is predicted, before any of its runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from memlib.lab import data, runs
+from memlib.lab.experiment import VERSION, Experiment
+from memlib.lab.files import CLONE, ROOT, append_line
+from memlib.lab.provenance import provenance
+from memlib.lab.records import LOSS_AT
+from memlib.lab.sweep import sweep
+from memlib.lab.yardstick import Yardstick
+from memlib.models import Spliced
+from memlib.timesteps import from_weights
+
+PLANS = data.DATA / "plans" / "dose"
+COURSES = data.DATA / "results" / "courses"
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Controls by name, the seeds, and what is predicted of them (`memlib.lab.hypotheses` decides)."""
+
+    path: Path
+    content: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def sha256(self) -> str:
+        """Of the file: records carry it, so that a later change of the plan shows."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]
+
+    @property
+    def seeds(self) -> range:
+        first, last = self.content["seeds"]
+        return range(first, last + 1)
+
+    @cached_property
+    def controls(self) -> dict[str, Experiment]:
+        """The experiment of each control, with the first seed."""
+        shared: dict[str, Any] = {"seed": self.seeds[0], **self.content["experiment"]}
+        made = dict(self.content["controls"])
+        if design := self.content.get("random"):
+            made |= {f"random {k}": p for k, p in enumerate(random_design(**design))}
+        found = {}
+        for name, looks in made.items():
+            own = {"timesteps": looks} if "name" in looks else {"timesteps": {"name": "uniform"}, **looks}
+            for part in ("training", "network"):
+                own[part] = {**shared.get(part, {}), **own.get(part, {})}
+            found[name] = Experiment.from_dict({**shared, **own}, name)
+        return found
+
+    @property
+    def splices(self) -> dict[str, tuple[str, str, int]]:
+        """By name: the control above, the control below and the timestep between them."""
+        return {x["name"]: (x["above"], x["below"], x["at"]) for x in self.content.get("splices", ())}
+
+
+def read_plan(plan: str | Path) -> Plan:
+    """A plan by its name in data/plans/dose, or by its path. What would silently be ignored or mistaken is refused."""
+    path = PLANS / f"{plan}.toml" if (PLANS / f"{plan}.toml").is_file() else Path(plan)
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in PLANS.glob("*.toml")))
+        raise FileNotFoundError(f"plan = {str(plan)!r} is neither a file nor one of {known}")
+    made = Plan(path, tomllib.loads(path.read_text(encoding="utf-8")))
+    try:
+        known = {"question", "seeds", "experiment", "controls", "random", "splices", "predictions"}
+        if unknown := made.content.keys() - known:
+            raise ValueError(f"unknown {', '.join(sorted(unknown))}; choose from {', '.join(sorted(known))}")
+        names = {*made.controls, *made.splices}
+        for prediction in made.content["predictions"]:
+            asked = {"hypothesis", "margin"} | ({"control", "against", "sign"} if "control" in prediction else {"r2"})
+            if missing := asked - prediction.keys():
+                raise ValueError(f"a prediction lacks {', '.join(sorted(missing))}: {prediction}")
+            if strange := {prediction[k] for k in ("control", "against") if k in prediction} - names:
+                raise ValueError(f"a prediction names {', '.join(strange)}; choose from {', '.join(sorted(names))}")
+        if not len(made.seeds):
+            raise ValueError(f"seeds = {made.content['seeds']}; need the first and the last")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error!r}") from error
+    return made
+
+
+def random_design(T: int, bands: int, count: int, floor: float, seed: int) -> list[dict[str, Any]]:
+    """`count` recipes whose shares of equal bands are log-normal (of unit width), mixed with `floor` of uniform."""
+    generator = torch.Generator().manual_seed(seed)
+    edges = [round(T * k / bands) for k in range(1, bands)]
+    made = []
+    for _ in range(count):
+        raw = from_weights(torch.randn(bands, generator=generator, dtype=torch.float64).exp()).pmf
+        shares = [round(x, 5) for x in ((1 - floor) * raw + floor / bands).tolist()]
+        made.append({"name": "banded", "edges": edges, "shares": shares})
+    return made
+
+
+def record(
+    plan: Plan, *, out: Path = COURSES, device: str = "cpu", workers: int = 1, fleet: int = 8, progress: bool = True
+) -> Iterator[Line]:
+    """Run what is not recorded for the data as they are now, seed by seed; yield each line once it is written.
+
+    The networks of a plan's first seed stay in the folder of runs; others are deleted when their lines are written. A
+    plan inside the clone must be committed first: it says what is expected before it is known."""
+    if CLONE and ROOT in plan.path.resolve().parents and (ROOT / ".git").exists():
+        status = ["git", "-C", ROOT, "status", "--porcelain", "--", plan.path]
+        if subprocess.run(status, capture_output=True, check=True).stdout:
+            raise ValueError(f"{plan.path} differs from what is committed; commit the plan before its runs")
+    have = {(x["key"], x["content"]) for x in read(out)}
+    size = max(1, workers * fleet // len(plan.controls))
+    for start in range(0, len(plan.seeds), size):
+        seeds = plan.seeds[start : start + size]
+        todo, made = [replace(own, seed=seed) for seed in seeds for own in plan.controls.values()], []
+        content = {own.seed: own.load_data().sha256 for own in todo}
+        missing = [own for own in todo if (own.key(content[own.seed]), content[own.seed]) not in have]
+        spliced = [(name, seed) for name in plan.splices for seed in seeds]
+        spliced = [(n, s) for n, s in spliced if (_spliced_key(plan, n, s, content[s]), content[s]) not in have]
+        for result in sweep(missing, device=device, workers=workers, fleet=fleet, progress=progress):
+            made.append(result.path)
+            yield _append(out, plan, result.experiment.label, _measure(result), result)
+        for name, seed in spliced:
+            *sides, at = plan.splices[name]
+            parts = [runs.run(replace(plan.controls[side], seed=seed), device=device) for side in sides]
+            made += [part.path for part in parts]
+            line = _measure(*parts, at=at)
+            yield _append(out, plan, name, line, parts[0], _spliced_key(plan, name, seed, content[seed]))
+        if plan.seeds[0] not in seeds:
+            for path in made:
+                path.unlink(missing_ok=True)
+
+
+def read(folder: Path = COURSES) -> list[Line]:
+    """All lines, file by file; a last line cut short by a kill is left out, any other damaged one is named."""
+    found = []
+    for path in sorted(folder.glob("*.jsonl")):
+        for number, text in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+            try:
+                found.append(json.loads(text))
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number} is damaged: {error}; restore it with git") from error
+    return found
+
+
+def tidy(lines: list[Line]) -> pd.DataFrame:
+    """A row per run, step and measure: plan, dataset, control, seed, n_train, step, views (of an item, in all bands
+    together), measure, value."""
+    rows = []
+    for line in lines:
+        config, same = line["config"], [line[k] for k in ("plan", "control", "seed")]
+        views = config["training"]["batch_size"] / config["n_train"]
+        head = [*same, config["dataset"], config["n_train"]]
+        for reading in line["course"]:
+            step = reading["step"]
+            rows += [[*head, step, step * views, name, value] for name, value in reading["measures"].items()]
+    names = ["plan", "control", "seed", "dataset", "n_train", "step", "views", "measure", "value"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def _measure(*parts: runs.Result, at: int = 0) -> Line:
+    """What is recorded of a run at each of its steps, or of a splice of two at the last one."""
+    own = parts[0].experiment
+    yardstick, course = Yardstick.of(own), []
+    for step in parts[0].steps if len(parts) == 1 else parts[0].steps[-1:]:
+        last = step == own.training.steps
+        denoiser, *below = (part.denoiser(step=step) for part in parts)
+        if below:
+            denoiser = Spliced(denoiser, below[0], at)
+        # on the way half the samples and half the calls give the same near-copies (tests/test_courses.py)
+        less = own if last else replace(own, n_samples=own.n_samples // 2, sampler_steps=max(1, own.sampler_steps // 2))
+        kept = last and len(parts) == 1
+        samples: Tensor = parts[0].samples if kept else runs.draw(denoiser, less, yardstick.dataset)
+        network, losses = yardstick.of_network(denoiser)
+        course.append({"step": step, "measures": yardstick.of_samples(samples, full=last) | network, "loss": losses})
+    return {"course": course, "references": yardstick.references}
+
+
+def _append(out: Path, plan: Plan, control: str, measured: Line, result: runs.Result, key: str = "") -> Line:
+    own, history = result.experiment, result.history
+    content = own.load_data().sha256
+    line = {"plan": plan.name, "plan_sha256": plan.sha256, "key": key or own.key(content), "control": control}
+    line |= {"seed": own.seed, "config": own.to_dict(), "content": content, "version": VERSION, **measured}
+    line |= {"seconds": round(history["seconds"], 1), **{k: history[k] for k in ("fleet", "device", "precision")}}
+    line |= {"t": list(LOSS_AT), **provenance()}
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"{plan.name}.jsonl"
+    with FileLock(out / f".{path.name}.lock"):
+        append_line(path, json.dumps(_short(line), allow_nan=False).encode())
+    return line
+
+
+def _spliced_key(plan: Plan, name: str, seed: int, content: str) -> str:
+    above, below, at = plan.splices[name]
+    parts = [replace(plan.controls[side], seed=seed).key(content) for side in (above, below)]
+    return hashlib.sha256(json.dumps([*parts, at]).encode()).hexdigest()[:16]
+
+
+def _short(plain: Any) -> Any:
+    """Numbers to five digits: what is left out is far below the noise of a seed."""
+    if isinstance(plain, dict):
+        return {k: v if k == "config" else _short(v) for k, v in plain.items()}
+    if isinstance(plain, list):
+        return [_short(x) for x in plain]
+    return float(f"{plain:.5g}") if isinstance(plain, float) else plain

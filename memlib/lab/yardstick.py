@@ -1,0 +1,115 @@
+"""All that is measured of a run in a time course: values only, for the seeds are what gives the intervals."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import torch
+from torch import Tensor
+
+from memlib.lab import data
+from memlib.lab.experiment import Experiment
+from memlib.lab.records import LOSS_AT
+from memlib.metrics import PCA, copied_items, finest_scale, membership, memorized_fraction, model_nulls
+from memlib.metrics.alignment import energy_rows, jensen_shannon, wasserstein_rows
+from memlib.metrics.neighbours import nearest_neighbours
+from memlib.models import ExactDenoiser
+from memlib.schedules import Schedule
+from memlib.training import loss_at
+
+STRANGERS = 128  # real items outside train whose loss is compared with that of train
+REPEATS = 4  # noises per item and timestep
+
+
+@dataclass(frozen=True, eq=False)
+class Yardstick:
+    """The data of one seed, with what all controls of that seed are measured against."""
+
+    dataset: data.Dataset
+    schedule: Schedule
+    seed: int
+    n: int
+    """Samples of the last reading."""
+
+    @classmethod
+    def of(cls, own: Experiment) -> Yardstick:
+        return _yardstick(own.dataset, own.n_train, own.image_size, own.seed, own.n_samples, own.build_schedule())
+
+    @cached_property
+    def pca(self) -> PCA:
+        return PCA(self.dataset.reference)
+
+    @cached_property
+    def references(self) -> dict[str, dict[str, float]]:
+        """The measures of fresh real items, of the training set itself and of the model nulls."""
+        train = self.dataset.train
+        copies = train.repeat(-(-self.n // len(train)), *[1] * (train.ndim - 1))
+        sets = {"fresh": self.dataset.fresh, "copies": copies}
+        sets |= model_nulls(train, self.n, torch.Generator().manual_seed(self.seed))
+        return {name: self.of_samples(items[: self.n], full=True) for name, items in sets.items()}
+
+    def of_samples(self, samples: Tensor, full: bool = False) -> dict[str, float]:
+        """Near-copies and quality; `full` adds the paper's own measures."""
+        own = self.dataset
+        copies = copied_items(samples, own.train)
+        share = copies[copies > 0] / max(1, int(copies.sum()))
+        to_train, to_held_out, off = (_nearest(samples, x) for x in (own.train, own.held_out, own.reference))
+        found = {
+            "near-copies": memorized_fraction(samples, own.train).value,
+            "closer to train": float((to_train < to_held_out).double().mean()),
+            "fidelity": float(off.mean()) / self._fresh_level,
+            "energy": energy_rows(samples, own.reference)(torch.arange(len(samples))),
+            "copied items": float((copies > 0).sum()),
+            "copy entropy": float(-(share * share.log()).sum()) / math.log(len(own.train)),
+        }
+        if samples.ndim > 2:
+            found["residual noise"] = float(finest_scale(samples).square().mean()) / self._fine_level
+        if full:
+            projected, real = self.pca.transform(samples), self.pca.transform(own.reference)
+            found["L2 to nearest"] = float(to_train.mean())
+            found["PCA-W to reference"] = wasserstein_rows(projected, real, self.pca.std)(torch.arange(len(samples)))
+            found["PCA-JS to reference"] = jensen_shannon(projected, real)
+        return found
+
+    def of_network(self, denoiser: torch.nn.Module) -> tuple[dict[str, float], dict[str, list[float]]]:
+        """Membership and, for mixtures, the error of the score; and the mean loss at each of LOSS_AT on both sides."""
+        generator, own = torch.Generator().manual_seed(self.seed), self.dataset
+        strangers = torch.cat([own.held_out, own.fresh])[:STRANGERS]
+        losses = {}
+        for side, items in (("train", own.train), ("held_out", strangers)):
+            losses[side] = loss_at(denoiser, items, self.schedule, LOSS_AT, generator=generator, repeats=REPEATS)
+        found = {"membership": membership(losses["train"], losses["held_out"]).value}
+        if own.name in data.MIXTURES:
+            found["score error"] = self._score_error(denoiser, generator)
+        return found, {side: x.mean(1).tolist() for side, x in losses.items()}
+
+    def _score_error(self, denoiser: torch.nn.Module, generator: torch.Generator) -> float:
+        """Mean squared difference to the exact noise prediction of the mixture, over LOSS_AT and new draws of it."""
+        exact = ExactDenoiser(data.mixture_centres(self.dataset.name), self.schedule, data.SPREAD)
+        x, errors = self.dataset.reference[:STRANGERS], []
+        for step in LOSS_AT:
+            t = torch.full((len(x),), step)
+            x_t = self.schedule.noise(x, t, torch.randn(x.shape, generator=generator))
+            with torch.no_grad():
+                errors.append(float((denoiser(x_t, t) - exact(x_t, t)).square().mean()))
+        return sum(errors) / len(errors)
+
+    @cached_property
+    def _fresh_level(self) -> float:
+        return float(_nearest(self.dataset.fresh, self.dataset.reference).mean())
+
+    @cached_property
+    def _fine_level(self) -> float:
+        return float(finest_scale(self.dataset.reference).square().mean())
+
+
+def _nearest(x: Tensor, y: Tensor) -> Tensor:
+    return nearest_neighbours(x, y, 1)[0]
+
+
+@lru_cache(maxsize=32)
+def _yardstick(name: str, n_train: int, image_size: int, seed: int, n: int, schedule: Schedule) -> Yardstick:
+    n_fresh = None if data.kind_of(name) == "points" else n
+    return Yardstick(data.load(name, n_train, n_fresh=n_fresh, seed=seed, image_size=image_size), schedule, seed, n)
