@@ -9,7 +9,7 @@ import hashlib
 import json
 import subprocess
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +28,6 @@ from memlib.lab.records import LOSS_AT
 from memlib.lab.sweep import sweep
 from memlib.lab.yardstick import Yardstick
 from memlib.models import Spliced
-from memlib.timesteps import from_weights
 
 PLANS = data.DATA / "plans" / "dose"
 COURSES = data.DATA / "results" / "courses"
@@ -102,20 +101,20 @@ def read_plan(plan: str | Path) -> Plan:
     return made
 
 
-def random_design(T: int, bands: int, count: int, floor: float, seed: int) -> list[dict[str, Any]]:
-    """`count` recipes whose shares of equal bands are log-normal (of unit width), mixed with `floor` of uniform."""
+def random_design(edges: Sequence[int], count: int, floor: float, seed: int, T: int = 1000) -> list[dict[str, Any]]:
+    """`count` recipes, level between `edges`: T p(t) is log-normal (of unit width) there, mixed with `floor` of 1."""
     generator = torch.Generator().manual_seed(seed)
-    edges = [round(T * k / bands) for k in range(1, bands)]
+    widths = torch.tensor([0, *edges, T]).diff().double() / T
     made = []
     for _ in range(count):
-        raw = from_weights(torch.randn(bands, generator=generator, dtype=torch.float64).exp()).pmf
-        shares = [round(x, 5) for x in ((1 - floor) * raw + floor / bands).tolist()]
-        made.append({"name": "banded", "edges": edges, "shares": shares})
+        raw = widths * torch.randn(len(widths), generator=generator, dtype=torch.float64).exp()
+        shares = (1 - floor) * raw / raw.sum() + floor * widths
+        made.append({"name": "banded", "edges": list(edges), "shares": [round(x, 5) for x in shares.tolist()]})
     return made
 
 
 def record(
-    plan: Plan, *, out: Path = COURSES, device: str = "cpu", workers: int = 1, fleet: int = 8, progress: bool = True
+    plan: Plan, *, out: Path = COURSES, device: str = "cpu", workers: int = 1, fleet: int = 24, progress: bool = True
 ) -> Iterator[Line]:
     """Run what is not recorded for the data as they are now, seed by seed; yield each line once it is written.
 
