@@ -84,6 +84,8 @@ def read_plan(plan: str | Path) -> Plan:
         raise FileNotFoundError(f"plan = {str(plan)!r} is neither a file nor one of {known}")
     made = Plan(path, tomllib.loads(path.read_text(encoding="utf-8")))
     try:
+        if not len(made.seeds):
+            raise ValueError(f"seeds = {made.content['seeds']}; need the first and the last")
         known = {"question", "seeds", "experiment", "controls", "random", "splices", "predictions"}
         if unknown := made.content.keys() - known:
             raise ValueError(f"unknown {', '.join(sorted(unknown))}; choose from {', '.join(sorted(known))}")
@@ -94,8 +96,6 @@ def read_plan(plan: str | Path) -> Plan:
                 raise ValueError(f"a prediction lacks {', '.join(sorted(missing))}: {prediction}")
             if strange := {prediction[k] for k in ("control", "against") if k in prediction} - names:
                 raise ValueError(f"a prediction names {', '.join(strange)}; choose from {', '.join(sorted(names))}")
-        if not len(made.seeds):
-            raise ValueError(f"seeds = {made.content['seeds']}; need the first and the last")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error!r}") from error
     return made
@@ -134,17 +134,17 @@ def record(
         spliced = [(name, seed) for name in plan.splices for seed in seeds]
         spliced = [(n, s) for n, s in spliced if (_spliced_key(plan, n, s, content[s]), content[s]) not in have]
         for result in sweep(missing, device=device, workers=workers, fleet=fleet, progress=progress):
-            made.append(result.path)
+            made.append(result)
             yield _append(out, plan, result.experiment.label, _measure(result), result)
         for name, seed in spliced:
             *sides, at = plan.splices[name]
             parts = [runs.run(replace(plan.controls[side], seed=seed), device=device) for side in sides]
-            made += [part.path for part in parts]
+            made += parts
             line = _measure(*parts, at=at)
             yield _append(out, plan, name, line, parts[0], _spliced_key(plan, name, seed, content[seed]))
-        if plan.seeds[0] not in seeds:
-            for path in made:
-                path.unlink(missing_ok=True)
+        for result in made:
+            if result.experiment.seed != plan.seeds[0]:
+                result.path.unlink(missing_ok=True)
 
 
 def read(folder: Path = COURSES) -> list[Line]:
