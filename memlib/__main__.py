@@ -1,4 +1,5 @@
-"""The commands: `python -m memlib reproduce`, `refresh`, `data`, `sweep`, `results`, `claims`.
+"""The commands: `python -m memlib reproduce`, `refresh`, `data`, `sweep`, `results`, `claims`, `courses`,
+`hypotheses`.
 
 Each imports only what it needs. Exit status: 0 done, 1 a notebook or a run failed, 2 bad input or a missing package.
 """
@@ -29,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sweep = command(_sweep, "run what a plan holds and record it, except what is recorded already")
     results = command(_results, "print the recorded runs, the mean over seeds for each control")
     claims = command(_claims, "print the verdict for each claim, from the recorded runs")
+    courses = command(_courses, "run what a plan with predictions holds and record its courses")
+    hypotheses = command(_hypotheses, "print the verdict for each prediction, from the recorded courses")
     for one in (reproduce, refresh):
         one("--notebook", action="append", default=[], metavar="NAME", help="only this; repeatable")
     reproduce("--profile", default="quick", metavar="NAME", help="smoke, quick (the default), paper")
@@ -37,11 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     fetch("name")
     sweep("--plan", action="append", required=True, metavar="PLAN", help="a plan's name, or a file")
     sweep("--profile", default="recorded", metavar="NAME", help="the budget of a run (default: recorded)")
-    sweep("--workers", type=int, metavar="N", help="processes (default: one for each core)")
-    sweep("--fleet", type=int, metavar="K", help="networks trained at once (default: what is fastest)")
-    sweep("--device", default="cpu", metavar="NAME", help="cpu (the default) or cuda")
+    courses("--plan", action="append", required=True, metavar="PLAN", help="a plan's name, or a file")
+    for one in (sweep, courses):
+        one("--workers", type=int, metavar="N", help="processes (default: one for each core)")
+        one("--fleet", type=int, metavar="K", help="networks trained at once (default: what is fastest)")
+        one("--device", default="cpu", metavar="NAME", help="cpu (the default) or cuda")
     claims("--write", action="store_true", help="put the table into the clone's README.md")
-    for one in (sweep, results, claims):
+    for one in (sweep, results, claims, courses, hypotheses):
         one("--out", type=Path, metavar="DIR", help="default: the recorded runs of this package")
 
     options = parser.parse_args(arguments)
@@ -112,6 +117,32 @@ def _sweep(options: argparse.Namespace) -> int:
     except RuntimeError as e:  # no such device, or runs that failed
         print(f"memlib: {e}", file=sys.stderr)
         return 1
+    return 0
+
+
+def _courses(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from memlib.lab import courses
+
+    out, workers = options.out or courses.COURSES, options.workers or os.cpu_count() or 1
+    for plan in map(courses.read_plan, options.plan):
+        missing, seconds = courses.estimate(plan, out, options.device)
+        print(
+            f"{plan.name}: {missing} runs to train, about {seconds / workers / 60:.0f} minutes on {workers} processes"
+        )
+        given = {"workers": workers, "device": options.device, "fleet": options.fleet or 8}
+        for line in courses.record(plan, out=out, **given):
+            tqdm.write(f"{line['control']}, seed {line['seed']}: {line['course'][-1]['measures']['near-copies']:.1%}")
+    return 0
+
+
+def _hypotheses(options: argparse.Namespace) -> int:
+    from memlib.lab import courses
+    from memlib.lab.hypotheses import decide, finding_table
+
+    plans = [courses.read_plan(path) for path in sorted(courses.PLANS.glob("*.toml"))]
+    print(finding_table(decide(courses.read(options.out or courses.COURSES), plans)))
     return 0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
+import time
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from memlib.lab.records import LOSS_AT
 from memlib.lab.sweep import sweep
 from memlib.lab.yardstick import Yardstick
 from memlib.models import Spliced
+from memlib.training import train
 
 PLANS = data.DATA / "plans" / "dose"
 COURSES = data.DATA / "results" / "courses"
@@ -86,9 +88,9 @@ def read_plan(plan: str | Path) -> Plan:
     try:
         if not len(made.seeds):
             raise ValueError(f"seeds = {made.content['seeds']}; need the first and the last")
-        known = {"question", "seeds", "experiment", "controls", "random", "splices", "predictions"}
-        if unknown := made.content.keys() - known:
-            raise ValueError(f"unknown {', '.join(sorted(unknown))}; choose from {', '.join(sorted(known))}")
+        fields = {"question", "seeds", "experiment", "controls", "random", "splices", "predictions"}
+        if unknown := made.content.keys() - fields:
+            raise ValueError(f"unknown {', '.join(sorted(unknown))}; choose from {', '.join(sorted(fields))}")
         names = {*made.controls, *made.splices}
         for prediction in made.content["predictions"]:
             asked = {"hypothesis", "margin"} | ({"control", "against", "sign"} if "control" in prediction else {"r2"})
@@ -121,7 +123,7 @@ def record(
     The networks of a plan's first seed stay in the folder of runs; others are deleted when their lines are written. A
     plan inside the clone must be committed first: it says what is expected before it is known."""
     if CLONE and ROOT in plan.path.resolve().parents and (ROOT / ".git").exists():
-        status = ["git", "-C", ROOT, "status", "--porcelain", "--", plan.path]
+        status = ["git", "-C", str(ROOT), "status", "--porcelain", "--", str(plan.path)]
         if subprocess.run(status, capture_output=True, check=True).stdout:
             raise ValueError(f"{plan.path} differs from what is committed; commit the plan before its runs")
     have = {(x["key"], x["content"]) for x in read(out)}
@@ -145,6 +147,29 @@ def record(
         for result in made:
             if result.experiment.seed != plan.seeds[0]:
                 result.path.unlink(missing_ok=True)
+
+
+def estimate(plan: Plan, out: Path = COURSES, device: str = "cpu") -> tuple[int, float]:
+    """How many of a plan's runs are not recorded yet, and a guess of their seconds in one process: five training steps
+    are timed for each budget, and reading the course takes about half as much again."""
+    have = {(x["control"], x["seed"]) for x in read(out) if x["plan"] == plan.name}
+    per_run: dict[Any, float] = {}
+    missing, seconds = 0, 0.0
+    for name, own in plan.controls.items():
+        if own.alike() not in per_run:
+            dataset, generator = own.load_data(), torch.Generator().manual_seed(own.seed)
+            network = own.network.build(tuple(dataset.train.shape[1:]), own.seed)
+            schedule, stop = own.build_schedule(), iter(range(6))
+            steps = train(
+                network, dataset.train, schedule, own.timesteps, own.training, generator=generator, device=device
+            )
+            next(steps)
+            start = time.monotonic()
+            count = sum(1 for _ in zip(stop, steps, strict=False))
+            per_run[own.alike()] = 1.5 * own.training.steps * (time.monotonic() - start) / count
+        left = sum((name, seed) not in have for seed in plan.seeds)
+        missing, seconds = missing + left, seconds + left * per_run[own.alike()]
+    return missing, seconds
 
 
 def read(folder: Path = COURSES) -> list[Line]:
@@ -195,7 +220,7 @@ def _measure(*parts: runs.Result, at: int = 0) -> Line:
 def _append(out: Path, plan: Plan, control: str, measured: Line, result: runs.Result, key: str = "") -> Line:
     own, history = result.experiment, result.history
     content = own.load_data().sha256
-    line = {"plan": plan.name, "plan_sha256": plan.sha256, "key": key or own.key(content), "control": control}
+    line: Line = {"plan": plan.name, "plan_sha256": plan.sha256, "key": key or own.key(content), "control": control}
     line |= {"seed": own.seed, "config": own.to_dict(), "content": content, "version": VERSION, **measured}
     line |= {"seconds": round(history["seconds"], 1), **{k: history[k] for k in ("fleet", "device", "precision")}}
     line |= {"t": list(LOSS_AT), **provenance()}

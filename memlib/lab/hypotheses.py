@@ -16,7 +16,7 @@ from scipy import stats
 
 from memlib.lab.courses import Line, Plan
 from memlib.lab.spectrum import explained
-from memlib.lab.statistics import holm
+from memlib.lab.statistics import holm, paired_difference
 from memlib.metrics import Estimate
 
 ALPHA, MOST_SEEDS = 0.05, 9999
@@ -62,6 +62,19 @@ def decide(lines: Iterable[Line], plans: Sequence[Plan], degenerate: bool = Fals
     return found
 
 
+def finding_table(findings: Iterable[Finding]) -> str:
+    """As a Markdown table."""
+    rows = [["hypothesis", "data set", "predicted", "effect", "p (Holm)", "seeds", "verdict"]]
+    for f in findings:
+        verdict = f.verdict + (f" ({f.needed} seeds would decide)" if f.needed else "")
+        verdict += " (the plan was changed after its runs)" if f.changed else ""
+        seeds = f"{f.seeds}" + (f" (and {f.degenerate} degenerate)" if f.degenerate else "")
+        effect = "-" if f.effect is None else f"{f.effect:.3f}"
+        rows.append([f.hypothesis, f.dataset, f.says, effect, "-" if f.p is None else f"{f.p:.2g}", seeds, verdict])
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
+
+
 def _ask(plan: Plan, prediction: dict[str, Any], lines: list[Line], degenerate: bool) -> tuple[Finding, list[float]]:
     """A finding without its verdict, and the effect in each seed."""
     dataset = plan.content["experiment"]["dataset"]
@@ -71,13 +84,13 @@ def _ask(plan: Plan, prediction: dict[str, Any], lines: list[Line], degenerate: 
     runs = {(x["control"], x["seed"]): x["course"] for x in lines}
     values, excluded = [], 0
     for seed in plan.seeds:
-        pair = [runs.get((prediction[side], seed)) for side in ("control", "against")]
-        if None in pair:
+        control, against = (runs.get((prediction[side], seed)) for side in ("control", "against"))
+        if not control or not against:
             continue
-        if not degenerate and any(is_degenerate(course[-1]["measures"]) for course in pair):
+        if not degenerate and any(is_degenerate(course[-1]["measures"]) for course in (control, against)):
             excluded += 1
             continue
-        effect = _effect(*pair, measure, at)
+        effect = _effect(control, against, measure, at)
         values += [] if effect is None else [effect]
     words = {1: "more than", -1: "less than", 0: "as"}[prediction["sign"]]
     says = f"{prediction['control']}: {words} {prediction['against']}"
@@ -116,9 +129,10 @@ def _p_value(values: list[float], prediction: dict[str, Any]) -> float:
     """Two-sided against no difference; for a prediction of no difference, of two one-sided tests at the margin."""
     x, margin = np.asarray(values), prediction["margin"]
     if prediction["sign"]:
-        return float(stats.ttest_1samp(x, 0).pvalue) if np.ptp(x) else float(x[0] == 0)
-    sides = [stats.ttest_1samp(x, -margin, alternative="greater"), stats.ttest_1samp(x, margin, alternative="less")]
-    return float(max(side.pvalue for side in sides)) if np.ptp(x) else float(abs(x[0]) >= margin)
+        return paired_difference(values)[1]
+    if not np.ptp(x):
+        return float(abs(x[0]) >= margin)
+    return float(stats.t.sf((margin - abs(x.mean())) / stats.sem(x), len(x) - 1))  # the larger of the two
 
 
 def _decide(finding: Finding, values: list[float], prediction: dict[str, Any], p: float, level: float) -> Finding:
