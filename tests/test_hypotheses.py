@@ -126,6 +126,23 @@ def test_stopping_in_time_is_compared_at_equal_fidelity(tmp_path) -> None:
     assert last.effect is not None and last.effect.value == pytest.approx(-0.05 * math.log(2), abs=0.01)
 
 
+def test_one_clock_is_compared_at_equal_views_in_the_zone(tmp_path) -> None:
+    """Near-copies that follow the views in the zone agree at equal views, though not at equal steps."""
+    own = plan(tmp_path, prediction(0, at="views"), prediction(1))
+    own.content["zone"] = [0, 500]
+    share = float(own.controls["other"].timesteps.pmf[:500].sum())
+    assert share > 0.9
+    recorded = []
+    for seed in range(12):
+        for control, each in (("uniform", 0.5), ("other", share)):
+            steps = 10 * 2.0 ** np.arange(8)
+            readings = [{"near-copies": 0.05 * math.log(s * each) + 1e-4 * seed, "fidelity": 1.0} for s in steps]
+            recorded.append(line(own, control, seed, readings))
+    clock, last = decide(recorded, [own])
+    assert clock.verdict == "supported" and clock.effect is not None and abs(clock.effect.value) < 0.005
+    assert last.effect is not None and last.effect.value == pytest.approx(0.05 * math.log(share / 0.5), abs=1e-6)
+
+
 EDGES = [100, 300]
 
 

@@ -88,7 +88,7 @@ def read_plan(plan: str | Path) -> Plan:
     try:
         if not len(made.seeds):
             raise ValueError(f"seeds = {made.content['seeds']}; need the first and the last")
-        fields = {"question", "seeds", "experiment", "controls", "random", "splices", "predictions"}
+        fields = {"question", "seeds", "experiment", "controls", "random", "splices", "predictions", "zone"}
         if unknown := made.content.keys() - fields:
             raise ValueError(f"unknown {', '.join(sorted(unknown))}; choose from {', '.join(sorted(fields))}")
         names = {*made.controls, *made.splices}

@@ -82,6 +82,8 @@ def _ask(plan: Plan, prediction: dict[str, Any], lines: list[Line], degenerate: 
         return _spectrum(plan, prediction, lines), []
     measure, at = prediction.get("measure", "near-copies"), prediction.get("at", "last")
     runs = {(x["control"], x["seed"]): x["course"] for x in lines}
+    if at == "views":
+        runs = {key: _with_views(plan, *key, course) for key, course in runs.items()}
     values, excluded = [], 0
     for seed in plan.seeds:
         control, against = (runs.get((prediction[side], seed)) for side in ("control", "against"))
@@ -106,7 +108,7 @@ def is_degenerate(measures: dict[str, float]) -> bool:
 
 def _effect(control: list[Any], against: list[Any], measure: str, at: str) -> float | None:
     """Control less against (of positive distances the log ratio): at the last step, or the mean over the control's
-    readings at which the other course once had the same value of the measure `at`."""
+    readings at which the other course once had the same value of `at`: a measure that falls, or "views"."""
 
     def change(a: float, b: float) -> float:
         return a - b if measure in ("near-copies", "closer to train", "membership") else math.log(a / b)
@@ -114,15 +116,25 @@ def _effect(control: list[Any], against: list[Any], measure: str, at: str) -> fl
     if at == "last":
         return change(control[-1]["measures"][measure], against[-1]["measures"][measure])
     steps = np.log([x["step"] for x in against])
-    level = np.minimum.accumulate([math.log(x["measures"][at]) for x in against])  # the best so far, which falls
+    rises = -1 if at == "views" else 1
+    level = np.minimum.accumulate([rises * math.log(x["measures"][at]) for x in against])  # the best so far
     other = [x["measures"][measure] for x in against]
     found = []
     for reading in control:
-        wanted = math.log(reading["measures"][at])
+        wanted = rises * math.log(reading["measures"][at])
         if level[-1] <= wanted <= level[0]:
             when = np.interp(-wanted, -level, steps)
             found.append(change(reading["measures"][measure], float(np.interp(when, steps, other))))
     return float(np.mean(found)) if found else None
+
+
+def _with_views(plan: Plan, control: str, seed: int, course: list[Any]) -> list[Any]:
+    """A course with views of an item in the plan's `zone`, drawn or weighted: steps x batch size / n x share."""
+    own = replace(plan.controls[control], seed=seed)
+    low, high = plan.content["zone"]
+    p = own.timesteps if own.loss_weight is None else own.loss_weight
+    each = float(p.pmf[low:high].sum()) * own.training.batch_size / own.n_train
+    return [{**x, "measures": {**x["measures"], "views": x["step"] * each}} for x in course]
 
 
 def _p_value(values: list[float], prediction: dict[str, Any]) -> float:
