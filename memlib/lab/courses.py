@@ -137,12 +137,12 @@ def record(
         spliced = [(n, s) for n, s in spliced if (_spliced_key(plan, n, s, content[s]), content[s]) not in have]
         for result in sweep(missing, device=device, workers=workers, fleet=fleet, progress=progress):
             made.append(result)
-            yield _append(out, plan, result.experiment.label, _measure(result), result)
+            yield _append(out, plan, result.experiment.label, measured(result), result)
         for name, seed in spliced:
             *sides, at = plan.splices[name]
             parts = [runs.run(replace(plan.controls[side], seed=seed), device=device) for side in sides]
             made += parts
-            line = _measure(*parts, at=at)
+            line = measured(*parts, at=at)
             yield _append(out, plan, name, line, parts[0], _spliced_key(plan, name, seed, content[seed]))
         for result in made:
             if result.experiment.seed != plan.seeds[0]:
@@ -199,7 +199,7 @@ def tidy(lines: list[Line]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names)
 
 
-def _measure(*parts: runs.Result, at: int = 0) -> Line:
+def measured(*parts: runs.Result, at: int = 0) -> Line:
     """What is recorded of a run at each of its steps, or of a splice of two at the last one."""
     own = parts[0].experiment
     yardstick, course = Yardstick.of(own), []
