@@ -63,5 +63,5 @@ def test_predictions_show_their_interval_and_the_colour_of_their_verdict() -> No
     ]
     (ax,) = viz.predictions(found).axes
     interval, mark = ax.get_lines()[:2]
-    assert interval.get_xdata() == [0.05, 0.15] and mark.get_xdata() == [0.1]
+    assert [*interval.get_xdata(), *mark.get_xdata()] == [0.05, 0.15, 0.1]
     assert interval.get_color() == mark.get_color() == "#009E73" and len(ax.get_yticks()) == 1

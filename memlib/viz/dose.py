@@ -81,7 +81,7 @@ def frontier(courses: pd.DataFrame, controls: Sequence[str], x: str = "fidelity"
 def predictions(findings: Sequence[Finding], margin: float = 0.03) -> Figure:
     """The effect of each prediction with its interval at Holm's level; grey between the margins. The colour of a mark
     is its verdict."""
-    shown = [f for f in given("findings", findings) if f.effect is not None]
+    shown = given("findings with an effect", [f for f in findings if f.effect is not None])
     figure, ax = plt.subplots(figsize=(6.4, 0.7 + 0.24 * len(shown)), layout="constrained")
     ax.axvspan(-margin, margin, color="0.93", linewidth=0)
     for row, f in enumerate(shown):
