@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -21,7 +22,7 @@ VERDICTS = {"supported": "#009E73", "refuted": "#D55E00", "undecided": "0.55"}
 def spectrum(own: Spectrum, schedule: Schedule, controls: Controls) -> Figure:
     """Above, each band's coefficient at the last number of views with its 95 % interval over controls; below, where
     each of `controls` looks."""
-    size = {"figsize": (6.4, 4.8), "sharex": True, "height_ratios": [3, 2], "layout": "constrained"}
+    size: dict[str, Any] = {"figsize": (6.4, 4.8), "sharex": True, "height_ratios": [3, 2], "layout": "constrained"}
     figure, (above, below) = plt.subplots(2, 1, **size)
     last, starts = own.coefficients[:, -1], [0, *own.edges]
     low, high = np.quantile(last[1:], [0.025, 0.975], axis=0)
@@ -30,7 +31,7 @@ def spectrum(own: Spectrum, schedule: Schedule, controls: Controls) -> Figure:
         ends = schedule.log_snr[[after - 1, first]].tolist()
         above.fill_between(ends, low[k], high[k], color=black, alpha=0.15, linewidth=0)
         above.plot(ends, [last[0, k]] * 2, color=black, linewidth=2)
-        words = {"textcoords": "offset points", "size": 7, "ha": "center", "color": "0.35"}
+        words: dict[str, Any] = {"textcoords": "offset points", "size": 7, "ha": "center", "color": "0.35"}
         above.annotate(f"t = {first}..{after - 1}", (np.mean(ends), high[k]), (0, 3), rotation=90, va="bottom", **words)
     above.axhline(0, color="0.6", linewidth=0.8)
     above.margins(y=0.3)
@@ -42,10 +43,10 @@ def spectrum(own: Spectrum, schedule: Schedule, controls: Controls) -> Figure:
     return figure
 
 
-def dose(courses: pd.DataFrame, zone: Mapping[str, float], groups: Mapping[str, Sequence[str]]) -> Figure:
+def dose(courses: pd.DataFrame, zone: dict[str, float], groups: Mapping[str, Sequence[str]]) -> Figure:
     """Near-copies at the last step against views of an item in the zone, a mark for each control (the mean over seeds,
     with its standard error). `zone`: the share of each control in the zone; `groups`: controls of one colour."""
-    last = courses[(courses.measure == "near-copies") & (courses.step == courses.step.max())]
+    last: Any = courses[(courses.measure == "near-copies") & (courses.step == courses.step.max())]
     figure, ax = plt.subplots(figsize=(6.4, 4), layout="constrained")
     for label, look in looks(given("groups", groups)).items():
         own = (
