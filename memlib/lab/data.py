@@ -1,4 +1,5 @@
-"""The data sets by name: points made on the spot, emoji shipped with memlib, the others downloaded and checked.
+"""The data sets by name: points made on the spot, emoji shipped with memlib, the others downloaded and checked; and a
+reader's own, by the path of a folder or a file.
 
 `load` draws three disjoint parts for a seed: `train`, `held_out`, and `fresh`, real items that are in neither and give
 every memorization measure its null. Origins, licences and hashes: data/README.md.
@@ -13,13 +14,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import pi
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from memlib.checks import check_count
-from memlib.lab.files import CLONE, DATA, folder_from, home
+from memlib.lab import own
+from memlib.lab.files import CLONE, DATA, folder_from, home, write_atomically
 from memlib.lab.sources import BUILD, ECG5000, SOURCES, check_ecg5000, make_ready
 
 DOWNLOADS = home() / ("data/downloads" if CLONE else "downloads")
@@ -55,7 +58,8 @@ class Dataset:
     """Three disjoint parts of one data set, float32 (N, *D): (N, 2) points, (N, 1, L) signals, (N, 3, S, S) images.
 
     value_range: (-1, 1) for images, else the smallest and largest value of the full set. kind: "points", "signal" or
-    "image". sha256: of the full set's content before the draw, without duplicates, images at this size.
+    "image". sha256: of the full set's content before the draw, without duplicates, images at this size. A reader's own
+    data have a path as name, and `notes` of how they were understood.
     """
 
     name: str
@@ -67,6 +71,7 @@ class Dataset:
     licence: str
     source: str
     sha256: str
+    notes: tuple[str, ...] = ()
 
     @property
     def clip(self) -> tuple[float, float] | None:
@@ -75,15 +80,16 @@ class Dataset:
 
 
 def load(
-    name: str,
+    name: str | Path,
     n_train: int = 64,
     *,
     n_held_out: int | None = None,
     n_fresh: int | None = None,
     seed: int = 0,
-    image_size: int = 32,
+    image_size: int | None = 32,
 ) -> Dataset:
-    """Load a data set by name (`NAMES`) and draw its three parts from a generator of this seed.
+    """Load a data set by name (`NAMES`), or a reader's own by its path, and draw its three parts from a generator of
+    this seed.
 
     n_held_out defaults to n_train ("closer to train than to held-out" needs equal sizes), n_fresh to what is left, up
     to 512. image_size, in pixels, concerns images only: 64 at most, emoji 32. The folder MEMLIB_DATA, if set, is looked
@@ -91,33 +97,83 @@ def load(
     """
     check_count(n_train, "n_train", 2)
     check_count(seed, "seed", 0)
-    generator, kind = torch.Generator().manual_seed(int(seed)), kind_of(name)
+    name, notes = named(name), tuple[str, ...]()
+    generator = torch.Generator().manual_seed(int(seed))
     n_held_out = n_train if n_held_out is None else n_held_out
-    if kind == "points":
-        n_fresh = 512 if n_fresh is None else n_fresh
+    if name in CURVES:
+        kind, n_fresh = "points", 512 if n_fresh is None else n_fresh
         items = _points(name, n_train + n_held_out + n_fresh, generator)
     else:  # one of each: two copies of an item in the training set would hide memorization of either
-        items = _ecg5000() if name == "ecg5000" else _images(name, image_size)
-        items = np.stack([*{item.tobytes(): item for item in items}.values()])
+        if name in NAMES:
+            kind, items = kind_of(name), _ecg5000() if name == "ecg5000" else _images(name, image_size or 32)
+            items = np.stack([*{item.tobytes(): item for item in items}.values()])
+        else:
+            found = own.read(Path(name), image_size)
+            items, kind, notes = found.items, found.kind, found.notes
         n_fresh = max(1, min(512, len(items) - n_train - n_held_out)) if n_fresh is None else n_fresh
     sizes = [n_train, n_held_out, n_fresh]
     if len(items) < sum(sizes):
         asked = f"n_train = {n_train}, n_held_out = {n_held_out} and n_fresh = {n_fresh}"
         raise ValueError(f"{name} has {len(items)} items, too few for {asked}; ask for fewer")
     drawn = torch.from_numpy(items[torch.randperm(len(items), generator=generator)[: sum(sizes)]])
-    if kind == "image":
+    if items.dtype == np.uint8:
         drawn = drawn.permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
     train, held_out, fresh = (part.clone() for part in drawn.split(sizes))
-    value_range = (-1.0, 1.0) if kind == "image" else (float(items.min()), float(items.max()))
+    span = (-1.0, 1.0) if items.dtype == np.uint8 else (float(items.min()), float(items.max()))
+    value_range = (-1.0, 1.0) if kind == "image" and span[0] >= -1 and span[1] <= 1 else span
     licence, source = LICENCES.get(name, "MIT (made by memlib)"), SOURCES.get(name, "made by memlib")
+    if name not in NAMES:
+        licence, source = "the reader's own", name
     content = hashlib.sha256(items.tobytes()).hexdigest()
-    return Dataset(name, train, held_out, fresh, value_range, kind, licence, source, content)
+    return Dataset(name, train, held_out, fresh, value_range, kind, licence, source, content, notes)
+
+
+def from_file(
+    path: str | Path, n_train: int | None = None, *, seed: int = 0, image_size: int | None = None, **sizes: int
+) -> Dataset:
+    """A reader's own data, split in three: a folder of pictures (PNG, JPEG, WebP), arrays (.npy, .npz), or signals, one
+    a line (.csv, .txt, .tsv, .ts).
+
+    n_train defaults to two fifths of the items; the rest is as in `load`. image_size: pictures are cut to squares and
+    shrunk to it; without it they must be squares of one size."""
+    two_fifths = 2 * len(own.read(Path(path).resolve(), image_size).items) // 5
+    if n_train is None and two_fifths < 2:
+        raise ValueError(f"{path} has fewer than five different items; need two to train, two held out and one fresh")
+    return load(path, two_fifths if n_train is None else n_train, seed=seed, image_size=image_size, **sizes)
+
+
+from_folder = from_file
+
+
+def from_items(
+    items: Any, n_train: int | None = None, *, name: str = "own", column: str | None = None,
+    seed: int = 0, image_size: int | None = None, **sizes: int,
+) -> Dataset:  # fmt: skip
+    """The same from a tensor or array, a list of pictures, or a data set of torch or Hugging Face (`column`: the one to
+    be learnt). They are kept under DOWNLOADS, so that runs, in other processes and later, find them by their path."""
+    found = own.understand(own.collect(items, image_size, column), "items", image_size)
+    content = hashlib.sha256(found.items.tobytes()).hexdigest()
+    path = DOWNLOADS / "own" / content[:16] / f"{name}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(packed := io.BytesIO(), items=found.items, memlib_kind=found.kind, notes=list(found.notes))
+    write_atomically(path, packed.getvalue())
+    return from_file(path, n_train, seed=seed, image_size=image_size, **sizes)
+
+
+def named(name: str | Path | Dataset) -> str:
+    """The name of a data set, for a reader's own the whole path. Raises ValueError if there is none of it."""
+    name = name.name if isinstance(name, Dataset) else str(name)
+    if name not in NAMES and not Path(name).is_absolute() and not Path(name).exists():
+        raise ValueError(
+            f"name = {name!r} is no data set; choose one of {', '.join(NAMES)}, or a path of your own data"
+        )
+    return name if name in NAMES else str(Path(name).resolve())
 
 
 def kind_of(name: str) -> str:
-    """What the items of a data set are: "points", "signal" or "image". Raises ValueError for an unknown name."""
-    if name not in NAMES:
-        raise ValueError(f"name = {name!r} is no data set; choose one of {', '.join(NAMES)}")
+    """What the items of a data set are: "points", "signal" or "image"."""
+    if (name := named(name)) not in NAMES:
+        return "image" if Path(name).is_dir() else own.read(Path(name)).kind
     return "points" if name in CURVES else "signal" if name == "ecg5000" else "image"
 
 
