@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     reproduce = command(_reproduce, "run the notebooks and write the site over them (in a clone)", "site")
     refresh = command(_refresh, "execute the committed notebooks in place (in a clone)", "notebooks")
-    fetch = command(_data, "fetch a data set and check it")
+    fetch = command(_data, "fetch a data set and check it, or show how your own is understood")
     sweep = command(_sweep, "run what a plan holds and record it, except what is recorded already")
     results = command(_results, "print the recorded runs, the mean over seeds for each control")
     claims = command(_claims, "print the verdict for each claim, from the recorded runs")
@@ -39,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reproduce("--profile", default="quick", metavar="NAME", help="smoke, quick (the default), paper")
     reproduce("--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter; repeatable")
     reproduce("--out", type=Path, metavar="DIR", help="default: results in the clone")
-    fetch("name")
+    fetch("name", help="a name, or the path of a folder or file of your own")
+    fetch("--image-size", type=int, metavar="N", help="cut and shrink pictures of your own to N x N")
+    fetch("--out", type=Path, metavar="FILE", help="the picture of your own data (default: memlib_data.png)")
     sweep("--plan", action="append", required=True, metavar="PLAN", help="a plan's name, or a file")
     sweep("--profile", default="recorded", metavar="NAME", help="the budget of a run (default: recorded)")
     dial("--data", required=True, metavar="NAME", help="a data set")
@@ -101,12 +103,26 @@ def _tell(outcomes: Iterable[Any]) -> int:
 
 
 def _data(options: argparse.Namespace) -> int:
-    from memlib.lab.data import load
+    from memlib.lab import data
 
-    found = load(options.name)
+    own = options.name not in data.NAMES
+    size = options.image_size
+    found = data.from_file(data.named(options.name), image_size=size) if own else data.load(options.name)
     sizes = ", ".join(f"{len(getattr(found, part))} {part}" for part in ("train", "held_out", "fresh"))
     print(f"{found.name}: {sizes}, each {tuple(found.train.shape[1:])}")
     print(f"licence: {found.licence}\nsource: {found.source}")
+    if own:
+        low, high = found.value_range
+        print("\n".join([f"kind: {found.kind}, values in [{low:.4g}, {high:.4g}]", *found.notes]))
+        options.extra = "notebooks"  # which has what draws
+        import matplotlib.pyplot as plt
+
+        from memlib import viz
+
+        path = options.out or Path("memlib_data.png")
+        viz.grid(found.train[:32], label="train")
+        plt.gcf().savefig(path, dpi=150)
+        print(f"picture: {path}, of the first {min(32, len(found.train))} items for training")
     return 0
 
 

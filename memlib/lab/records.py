@@ -52,7 +52,7 @@ def record(
     networks: dict[str, Experiment] = {}
     for config in configs:
         parts = [replace(plans.experiment(part), label=plans.key(part)) for part in plans.networks(config)]
-        own = () if data.kind_of(parts[0].dataset) != "points" else (parts[0].n_train, parts[0].seed)  # made for each
+        own = () if parts[0].dataset not in data.MADE else (parts[0].n_train, parts[0].seed)  # made for each
         split = (parts[0].dataset, parts[0].image_size, *own)
         content[split] = content.get(split) or parts[0].load_data().sha256
         if any((plans.key(config), content[split], VERSION, step) not in have for step in _steps(config)):
@@ -99,7 +99,7 @@ def is_broken(line: Record, uniform: Record | None) -> bool:
 def dataset_names(lines: Sequence[Record]) -> list[str]:
     """The data set of each record, told apart where records of one name differ in content or VERSION."""
     found = [(plans.networks(x["config"])[0]["dataset"], x["content"][:8], x["version"]) for x in lines]
-    found = [(name, "" if data.kind_of(name) == "points" else content, v) for name, content, v in found]
+    found = [(Path(name).stem, "" if name in data.MADE else content, v) for name, content, v in found]
     count = Counter(name for name, *_ in set(found))
     return [name if count[name] == 1 else f"{name}@{content}/{version}" for name, content, version in found]
 
@@ -202,7 +202,7 @@ def _short(x: float) -> float:
 
 def _append(folder: Path, line: Record, samples: Tensor) -> Record:
     """Write the samples that are kept, then the line; or return the line if another process recorded the same run."""
-    path = folder / f"{plans.networks(line['config'])[0]['dataset']}.jsonl"
+    path = folder / f"{Path(plans.networks(line['config'])[0]['dataset']).stem}.jsonl"
     text = json.dumps(line, allow_nan=False).encode()
     (folder / "samples").mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{path.name}.lock"):
