@@ -1,6 +1,7 @@
-"""The commands: `python -m memlib reproduce`, `refresh`, `data`, `sweep`, `results`, `claims`.
+"""The commands: `python -m memlib reproduce`, `refresh`, `data`, `sweep`, `results`, `claims`, `audit`.
 
-Each imports only what it needs. Exit status: 0 done, 1 a notebook or a run failed, 2 bad input or a missing package.
+Each imports only what it needs. Exit status: 0 done, 1 a notebook or a run failed, 2 bad input or a missing package,
+3 too many near-copies (`audit --fail-above`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sweep = command(_sweep, "run what a plan holds and record it, except what is recorded already")
     results = command(_results, "print the recorded runs, the mean over seeds for each control")
     claims = command(_claims, "print the verdict for each claim, from the recorded runs")
+    judged = command(_audit, "judge samples of any generator against its training set", "notebooks")
+    for name, required in {"samples": True, "train": True, "held-out": False}.items():
+        words = "a folder of pictures, an .npy or an .npz file"
+        judged(f"--{name}", type=Path, required=required, metavar="PATH", help=words)
+    judged("--features", metavar="NAME", help="a network of timm, whose features replace pixels")
+    judged("--fail-above", type=float, default=1.0, metavar="SHARE", help="exit with 3 if more are near-copies")
+    judged("--out", type=Path, default=Path("audit"), metavar="DIR", help="for audit.html and audit.json")
     for one in (reproduce, refresh):
         one("--notebook", action="append", default=[], metavar="NAME", help="only this; repeatable")
     reproduce("--profile", default="quick", metavar="NAME", help="smoke, quick (the default), paper")
@@ -131,6 +140,34 @@ def _claims(options: argparse.Namespace) -> int:
         write_verdicts(verdicts, ROOT / "README.md")
     print(verdict_table(verdicts))
     return 0
+
+
+def _audit(options: argparse.Namespace) -> int:
+    import json
+
+    import torch
+
+    from memlib.audit import audit
+    from memlib.lab.files import write_atomically
+    from memlib.lab.foreign import features_of, read_items, warped
+    from memlib.viz import use_style
+    from memlib.viz.report import audit_page
+
+    sets = [read_items(path) for path in (options.samples, options.train, options.held_out) if path]
+    features, match = options.features and features_of(options.features), None
+    if sets[0].ndim == 3:
+        match = warped if find_spec("dtaidistance") else None
+        if match is None:
+            print("memlib: without dtaidistance, signals are not compared over time warps", file=sys.stderr)
+    made = audit(*sets, generator=torch.Generator().manual_seed(0), features=features, match=match)
+    use_style()
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_atomically(options.out / "audit.json", json.dumps(made.to_json(), indent=1).encode())
+    write_atomically(options.out / "audit.html", audit_page(made, *sets[:2]).encode())
+    for row, own in made.table.items():
+        print(f"{row:32} " + "   ".join(f"{name} {value:.3g}" for name, value in own.items()))
+    print(*made.notes, options.out / "audit.html", sep="\n")
+    return 3 if made.table["samples"]["near-copies"].value > options.fail_above else 0
 
 
 def _recorded(options: argparse.Namespace) -> list:

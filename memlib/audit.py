@@ -74,7 +74,7 @@ def audit(
     known, match = flat["train"], shifted if sets["train"].ndim == 4 else match
     search = scan_wide if known.shape[1] > COLUMNS else scan
 
-    limit = max(200, min(LIMIT, *(2**23 // x[0].numel() for x in (known, sets["train"]))))
+    limit = max(200, min(LIMIT, *(2**22 // x[0].numel() for x in (known, sets["train"]))))
     picks = {name: torch.randperm(len(x), generator=generator)[:limit] for name, x in sets.items()}
     few = {name: sets[name][pick].float() for name, pick in picks.items()}
     real = torch.cat([few["train"], few.get("held_out", few["train"][:0])])
