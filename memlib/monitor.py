@@ -103,7 +103,7 @@ class Monitor:
         self.steps, self._rows, self._spent = 0, 0, 0  # updates, their examples, and evaluations for readings
         self._noted: list[tuple[Tensor, Tensor, Tensor | None]] = []  # updates not yet counted
         self._sums = torch.zeros(2, bands, dtype=torch.float64)  # since the last reading: losses, how many
-        self._near: list[int] = []  # near-copies in each reading
+        self.near: list[int] = []  # near-copies among the samples of each reading
 
     def update(self, t: Tensor, losses: Tensor, indices: Tensor | None = None) -> None:
         """Note one step: timesteps (B,) in 0..T-1, unweighted losses (B,) and, if known, which items of train (B,)."""
@@ -143,7 +143,7 @@ class Monitor:
             model, self.schedule, self.train.shape[1:], self.samples, seed=self.seed + 1 + len(self.readings),
             steps=self._path, sampler=dpm_solver, clip=self.clip,
         )  # fmt: skip
-        self._near.append(round(memorized_fraction(drawn, self.train).value * self.samples))
+        self.near.append(round(memorized_fraction(drawn, self.train).value * self.samples))
         losses = self._losses(model)
         self._spent += self._price
         self._count()
@@ -178,14 +178,14 @@ class Monitor:
 
     def _pooled(self, i: int) -> Estimate:
         """The share of near-copies in reading i and the last few before it."""
-        near = self._near[max(0, i + 1 - POOLED) : i + 1]
+        near = self.near[max(0, i + 1 - POOLED) : i + 1]
         return wilson(sum(near), len(near) * self.samples)
 
     def _begin(self, at: list[int]) -> Estimate | None:
         from scipy.optimize import isotonic_regression
 
         beyond = [excess(self._pooled(i), self.null) for i in range(len(at))]
-        rising = isotonic_regression([excess(wilson(near, self.samples), self.null).value for near in self._near]).x
+        rising = isotonic_regression([excess(wilson(near, self.samples), self.null).value for near in self.near]).x
         said = next((step for step, found in zip(at, beyond, strict=True) if found.low > COPYING), None)
         if said is None or rising[-1] < COPYING:
             return None

@@ -47,7 +47,8 @@ def read_items(path: Path) -> Tensor:
             found = found[found.files[0]]
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
-    return torch.from_numpy(np.ascontiguousarray(found))
+    items = torch.from_numpy(np.ascontiguousarray(found))
+    return items[:, None] if items.ndim == 2 and items.shape[1] > 3 else items  # a signal a row, else points
 
 
 def features_of(name: str) -> Callable[[Tensor], Tensor]:
@@ -56,7 +57,7 @@ def features_of(name: str) -> Callable[[Tensor], Tensor]:
         timm: Any = import_module("timm")
     except ImportError as error:
         cure = "pip install timm, or give `memlib.audit.audit` a function or arrays"
-        raise ModuleNotFoundError(f"features {name!r} need timm, which is not installed; {cure}") from error
+        raise ValueError(f"features {name!r} need timm, which is not installed; {cure}") from error
     network = timm.create_model(name, pretrained=True, num_classes=0).eval()
     config: dict[str, Any] = timm.data.resolve_model_data_config(network)
     mean, std = (torch.tensor(config[key])[:, None, None] for key in ("mean", "std"))
@@ -71,8 +72,6 @@ def features_of(name: str) -> Callable[[Tensor], Tensor]:
 
 def warped(a: Tensor, b: Tensor) -> Tensor:
     """(P,) distances of pairs of signals (P, C, L) under dynamic time warping, within a tenth of their length."""
-    from dtaidistance import dtw_ndim
-
-    window = max(1, a.shape[2] // 10)
+    dtw, window = import_module("dtaidistance.dtw_ndim"), max(1, a.shape[2] // 10)
     pairs = zip(*(x.double().transpose(1, 2).contiguous().numpy() for x in (a, b)), strict=True)
-    return torch.tensor([dtw_ndim.distance_fast(*pair, window=window) for pair in pairs])
+    return torch.tensor([dtw.distance_fast(*pair, window=window) for pair in pairs], dtype=torch.float64)

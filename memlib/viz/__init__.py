@@ -1,6 +1,15 @@
 """Every figure of the project: data in, a Figure or Axes out. Call `use_style()` once, `caption()` always."""
 
-from memlib.viz.curves import band_contributions, compare, distributions, loss_per_band, pca_scatter, snr_curves
+from memlib.viz.curves import (
+    band_contributions,
+    compare,
+    distributions,
+    loss_per_band,
+    monitor_curves,
+    pca_scatter,
+    snr_curves,
+    watch,
+)
 from memlib.viz.items import beside_nearest, denoising_strip, grid, neighbour_panels, picture, points
 from memlib.viz.records import along, seed_dots, seed_lines, tradeoff, where_learned
 from memlib.viz.style import FALLBACK, MEANINGS, Look, caption, looks, use_style
@@ -10,3 +19,4 @@ __all__ = ["FALLBACK", "MEANINGS", "Look", "Scale", "along", "band_contributions
 __all__ += ["compare", "denoising_strip", "distributions", "forest", "grid", "looks", "loss_per_band"]
 __all__ += ["neighbour_panels", "pca_scatter", "picture", "points", "seed_dots", "seed_lines", "snr_curves"]
 __all__ += ["tradeoff", "use_style", "verdict_grid", "where_learned"]
+__all__ += ["monitor_curves", "watch"]
