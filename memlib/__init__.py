@@ -1,6 +1,7 @@
 """How the choice of training timesteps controls memorization in diffusion models."""
 
 from memlib.models import MLP, ExactDenoiser, Spliced, UNet
+from memlib.rivals import min_snr_weight, p2_weight, published
 from memlib.samplers import Frame, ddim, ddpm, dpm_solver, initial_noise, sample, sample_generators
 from memlib.schedules import Schedule
 from memlib.timesteps import (
@@ -12,9 +13,6 @@ from memlib.timesteps import (
     gaussian_interval,
     interpolated,
     log_snr_interval,
-    min_snr_weight,
-    p2_weight,
-    published,
     uniform,
     with_floor,
 )  # fmt: skip

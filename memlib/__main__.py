@@ -1,4 +1,5 @@
-"""The commands: `python -m memlib reproduce`, `refresh`, `data`, `sweep`, `results`, `claims`, `audit`.
+"""The commands: `python -m memlib reproduce`, `refresh`, `data`, `sweep`, `results`, `claims`, `courses`,
+`hypotheses`, `dial`, `audit`.
 
 Each imports only what it needs. Exit status: 0 done, 1 a notebook or a run failed, 2 bad input or a missing package,
 3 too many near-copies (`audit --fail-above`).
@@ -10,6 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     judged("--features", metavar="NAME", help="a network of timm, whose features replace pixels")
     judged("--fail-above", type=float, default=1.0, metavar="SHARE", help="exit with 3 if more are near-copies")
     judged("--out", type=Path, default=Path("audit"), metavar="DIR", help="for audit.html and audit.json")
+    courses = command(_courses, "run what a plan with predictions holds and record its courses")
+    dial = command(_dial, "where to look and when to stop for a level of near-copies, from pilot runs")
+    hypotheses = command(_hypotheses, "print the verdict for each prediction, from the recorded courses")
     for one in (reproduce, refresh):
         one("--notebook", action="append", default=[], metavar="NAME", help="only this; repeatable")
     reproduce("--profile", default="quick", metavar="NAME", help="smoke, quick (the default), paper")
@@ -46,11 +51,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     fetch("name")
     sweep("--plan", action="append", required=True, metavar="PLAN", help="a plan's name, or a file")
     sweep("--profile", default="recorded", metavar="NAME", help="the budget of a run (default: recorded)")
-    sweep("--workers", type=int, metavar="N", help="processes (default: one for each core)")
-    sweep("--fleet", type=int, metavar="K", help="networks trained at once (default: what is fastest)")
-    sweep("--device", default="cpu", metavar="NAME", help="cpu (the default) or cuda")
+    dial("--data", required=True, metavar="NAME", help="a data set")
+    dial("--near-copies", type=float, required=True, metavar="SHARE", help="the level that is asked for, such as 0.02")
+    dial("--fidelity", type=float, default=1.2, metavar="RATIO", help="at most so far off the data (default: 1.2)")
+    dial("--n", type=int, metavar="N", help="training items (default: the profile's)")
+    dial("--profile", default="recorded", metavar="NAME", help="the budget of a pilot run (default: recorded)")
+    for one in (sweep, courses):
+        one("--fleet", type=int, metavar="K", help="networks trained at once (default: what is fastest)")
+    courses("--plan", action="append", required=True, metavar="PLAN", help="a plan's name, or a file")
+    for one in (sweep, courses, dial):
+        one("--workers", type=int, metavar="N", help="processes (default: one for each core)")
+        one("--device", default="cpu", metavar="NAME", help="cpu (the default) or cuda")
     claims("--write", action="store_true", help="put the table into the clone's README.md")
-    for one in (sweep, results, claims):
+    for one in (sweep, results, claims, courses, hypotheses):
         one("--out", type=Path, metavar="DIR", help="default: the recorded runs of this package")
 
     options = parser.parse_args(arguments)
@@ -121,6 +134,46 @@ def _sweep(options: argparse.Namespace) -> int:
     except RuntimeError as e:  # no such device, or runs that failed
         print(f"memlib: {e}", file=sys.stderr)
         return 1
+    return 0
+
+
+def _courses(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from memlib.lab import courses
+
+    out, workers = options.out or courses.COURSES, options.workers or os.cpu_count() or 1
+    for plan in map(courses.read_plan, options.plan):
+        missing, seconds = courses.estimate(plan, out, options.device)
+        print(
+            f"{plan.name}: {missing} runs to train, about {seconds / workers / 60:.0f} minutes on {workers} processes"
+        )
+        given = {"workers": workers, "device": options.device, "fleet": options.fleet or 8}
+        for line in courses.record(plan, out=out, **given):
+            tqdm.write(f"{line['control']}, seed {line['seed']}: {line['course'][-1]['measures']['near-copies']:.1%}")
+    return 0
+
+
+def _dial(options: argparse.Namespace) -> int:
+    from memlib.lab.data import kind_of
+    from memlib.lab.dial import dial, pilot
+    from memlib.lab.profiles import profile
+
+    kind = {"points": "points", "signal": "signals", "image": "images"}[kind_of(options.data)]
+    own = replace(getattr(profile(options.profile), kind), dataset=options.data, sampler="ddpm")
+    own = replace(own, n_train=options.n or own.n_train)
+    courses = pilot(own, device=options.device, workers=options.workers)
+    best, even = dial(courses, options.near_copies, options.fidelity)
+    print(f"best: {best}\nuniform, stopped in time: {even or 'does not reach this fidelity'}")
+    return 0
+
+
+def _hypotheses(options: argparse.Namespace) -> int:
+    from memlib.lab import courses
+    from memlib.lab.hypotheses import decide, finding_table
+
+    plans = [courses.read_plan(path) for path in sorted(courses.PLANS.glob("*.toml"))]
+    print(finding_table(decide(courses.read(options.out or courses.COURSES), plans)))
     return 0
 
 

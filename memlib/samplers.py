@@ -92,7 +92,7 @@ def sample(
     clip: Clip = None,
 ) -> Tensor:  # fmt: skip
     """`n` samples (n, *shape) on the CPU by a deterministic sampler or by `ddpm`, computed `batch_size` at a time on
-    `device` (by default where the model is), in the model's precision. Sample i has its own noise: (seed, i) gives it."""
+    `device` (by default where the model is), in the model's precision. Sample i has noise of its own, by (seed, i)."""
     where, dtype = home(model)
     device = check_device((where or "cpu") if device is None else device)
     generators, parts = sample_generators(n, seed), []

@@ -48,7 +48,7 @@ class TimestepDistribution:
         if self.recipe is None:
             return f"TimestepDistribution(T={self.T}, t={self.interval()[0]}..{self.interval()[1]})"
         said = [f"{k}={v:g}" if isinstance(v, float) else f"{k}={v!r}" for k, v in self.recipe.items() if k != "name"]
-        first = "schedule" if self.recipe["name"] in ("log_snr_interval", "published") else str(self.T)
+        first = "schedule" if self.recipe["name"] in OF_SCHEDULE else str(self.T)
         return f"{self.recipe['name']}({', '.join([first, *said])})"
 
     def __eq__(self, other: object) -> bool:
@@ -166,13 +166,6 @@ def with_floor(p: TimestepDistribution, floor: float) -> TimestepDistribution:
     return TimestepDistribution(pmf, p.recipe and p.recipe | {"floor": float(floor)})
 
 
-def published(schedule: Schedule, rival: str) -> TimestepDistribution:
-    """What others train with, by name (`PUBLISHED`): densities of noise levels carried to t, and loss weights."""
-    if rival not in PUBLISHED:
-        raise ValueError(f"rival = {rival!r}; choose one of {', '.join(PUBLISHED)}")
-    return TimestepDistribution(PUBLISHED[rival](schedule).pmf, {"name": "published", "rival": rival})
-
-
 def from_weights(weights: Tensor | Sequence[float]) -> TimestepDistribution:
     """p(t) proportional to `weights` (T,), finite, >= 0: e.g. 1/L_t, which equalises the contributions to the loss."""
     weights = vector(weights, "weights")
@@ -201,49 +194,14 @@ def from_recipe(recipe: Recipe | Sequence[float], schedule: Schedule) -> Timeste
     if (function := RECIPES.get(arguments.pop("name", None))) is None:
         raise ValueError(f"timesteps = {recipe!r}; need a name, one of {', '.join(RECIPES)}")
     try:
-        return function(schedule if function in (log_snr_interval, published) else schedule.T, **arguments)
+        return function(schedule if recipe["name"] in OF_SCHEDULE else schedule.T, **arguments)
     except TypeError as error:
         raise ValueError(f"timesteps = {recipe!r}; {error}") from error
 
 
-RECIPES: dict[Any, Callable[..., TimestepDistribution]]
-RECIPES = {
-    made.__name__: made for made in (uniform, gaussian_interval, log_snr_interval, interpolated, banded, published)
-}
-
-
-def min_snr_weight(schedule: Schedule, gamma: float = 5.0) -> Tensor:
-    """(T,) min(SNR, gamma)/SNR, the Min-SNR weight on the eps loss (Hang et al. 2303.09556), gamma > 0."""
-    return (float(gamma) / schedule.snr).clamp(max=1)
-
-
-def p2_weight(schedule: Schedule, k: float = 1.0, gamma: float = 1.0) -> Tensor:
-    """(T,) 1/(k + SNR)^gamma on the eps loss, unnormalised, k > 0, gamma >= 0 (Choi et al. 2204.00227)."""
-    return (float(k) + schedule.snr) ** -float(gamma)
-
-
-def _flow(density: Callable[[Tensor], Tensor]) -> Callable[[Schedule], TimestepDistribution]:
-    """A density over flow time u = sigma / (alpha + sigma) = sigmoid(-log-SNR / 2), carried to timesteps."""
-
-    def carried(schedule: Schedule) -> TimestepDistribution:
-        return from_log_snr(schedule, lambda s: density(u := torch.sigmoid(-s / 2)) * u * (1 - u))
-
-    return carried
-
-
-PUBLISHED: dict[str, Callable[[Schedule], TimestepDistribution]] = {
-    # a band of noise in the middle nearly left out, and all but that band
-    "notch": lambda s: from_weights(torch.where((s.sigma > 0.3) & (s.sigma < 3), 0.05, 1.0).double()),
-    "inverse notch": lambda s: from_weights(torch.where((s.sigma > 0.3) & (s.sigma < 3), 1.0, 0.05).double()),
-    "U-shape": _flow(lambda u: (4 * (2 * u - 1)).cosh()),  # 2603.13421
-    "logit-normal": lambda s: from_log_snr(s, lambda x: (-(x**2) / 8).exp()),  # Esser et al. 2403.03206, N(0, 1)
-    "Laplace": lambda s: from_log_snr(s, lambda x: (-x.abs() / 0.5).exp()),  # Hang et al. 2407.03297
-    "EDM": lambda s: from_log_snr(s, lambda x: (-0.5 * ((-x / 2 + 1.2) / 1.2) ** 2).exp()),  # Karras et al. 2206.00364
-    "B-TTDM": lambda s: from_weights(((torch.arange(s.T).double() + 0.5) / s.T) ** -0.2),  # Beta(0.8, 1) over t / T
-    "SpeeD": lambda s: from_weights(torch.where(torch.arange(s.T) < 0.7 * s.T, 5.0, 1.0).double()),  # 2405.17403
-    "Min-SNR": lambda s: from_weights(min_snr_weight(s)),
-    "P2": lambda s: from_weights(p2_weight(s)),
-}
+RECIPES: dict[Any, Callable[..., TimestepDistribution]]  # `memlib.rivals` adds one
+RECIPES = {made.__name__: made for made in (uniform, gaussian_interval, log_snr_interval, interpolated, banded)}
+OF_SCHEDULE = {"log_snr_interval", "published"}  # take the schedule, the others T
 
 
 def _log_snr(schedule: Schedule) -> tuple[Tensor, Tensor]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
+import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +29,7 @@ from memlib.lab.records import LOSS_AT
 from memlib.lab.sweep import sweep
 from memlib.lab.yardstick import Yardstick
 from memlib.models import Spliced
-from memlib.timesteps import from_weights
+from memlib.training import train
 
 PLANS = data.DATA / "plans" / "dose"
 COURSES = data.DATA / "results" / "courses"
@@ -85,9 +86,11 @@ def read_plan(plan: str | Path) -> Plan:
         raise FileNotFoundError(f"plan = {str(plan)!r} is neither a file nor one of {known}")
     made = Plan(path, tomllib.loads(path.read_text(encoding="utf-8")))
     try:
-        known = {"question", "seeds", "experiment", "controls", "random", "splices", "predictions"}
-        if unknown := made.content.keys() - known:
-            raise ValueError(f"unknown {', '.join(sorted(unknown))}; choose from {', '.join(sorted(known))}")
+        if not len(made.seeds):
+            raise ValueError(f"seeds = {made.content['seeds']}; need the first and the last")
+        fields = {"question", "seeds", "experiment", "controls", "random", "splices", "predictions", "zone"}
+        if unknown := made.content.keys() - fields:
+            raise ValueError(f"unknown {', '.join(sorted(unknown))}; choose from {', '.join(sorted(fields))}")
         names = {*made.controls, *made.splices}
         for prediction in made.content["predictions"]:
             asked = {"hypothesis", "margin"} | ({"control", "against", "sign"} if "control" in prediction else {"r2"})
@@ -95,34 +98,32 @@ def read_plan(plan: str | Path) -> Plan:
                 raise ValueError(f"a prediction lacks {', '.join(sorted(missing))}: {prediction}")
             if strange := {prediction[k] for k in ("control", "against") if k in prediction} - names:
                 raise ValueError(f"a prediction names {', '.join(strange)}; choose from {', '.join(sorted(names))}")
-        if not len(made.seeds):
-            raise ValueError(f"seeds = {made.content['seeds']}; need the first and the last")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error!r}") from error
     return made
 
 
-def random_design(T: int, bands: int, count: int, floor: float, seed: int) -> list[dict[str, Any]]:
-    """`count` recipes whose shares of equal bands are log-normal (of unit width), mixed with `floor` of uniform."""
+def random_design(edges: Sequence[int], count: int, floor: float, seed: int, T: int = 1000) -> list[dict[str, Any]]:
+    """`count` recipes, level between `edges`: T p(t) is log-normal (of unit width) there, mixed with `floor` of 1."""
     generator = torch.Generator().manual_seed(seed)
-    edges = [round(T * k / bands) for k in range(1, bands)]
+    widths = torch.tensor([0, *edges, T]).diff().double() / T
     made = []
     for _ in range(count):
-        raw = from_weights(torch.randn(bands, generator=generator, dtype=torch.float64).exp()).pmf
-        shares = [round(x, 5) for x in ((1 - floor) * raw + floor / bands).tolist()]
-        made.append({"name": "banded", "edges": edges, "shares": shares})
+        raw = widths * torch.randn(len(widths), generator=generator, dtype=torch.float64).exp()
+        shares = (1 - floor) * raw / raw.sum() + floor * widths
+        made.append({"name": "banded", "edges": list(edges), "shares": [round(x, 5) for x in shares.tolist()]})
     return made
 
 
 def record(
-    plan: Plan, *, out: Path = COURSES, device: str = "cpu", workers: int = 1, fleet: int = 8, progress: bool = True
+    plan: Plan, *, out: Path = COURSES, device: str = "cpu", workers: int = 1, fleet: int = 24, progress: bool = True
 ) -> Iterator[Line]:
     """Run what is not recorded for the data as they are now, seed by seed; yield each line once it is written.
 
     The networks of a plan's first seed stay in the folder of runs; others are deleted when their lines are written. A
     plan inside the clone must be committed first: it says what is expected before it is known."""
     if CLONE and ROOT in plan.path.resolve().parents and (ROOT / ".git").exists():
-        status = ["git", "-C", ROOT, "status", "--porcelain", "--", plan.path]
+        status = ["git", "-C", str(ROOT), "status", "--porcelain", "--", str(plan.path)]
         if subprocess.run(status, capture_output=True, check=True).stdout:
             raise ValueError(f"{plan.path} differs from what is committed; commit the plan before its runs")
     have = {(x["key"], x["content"]) for x in read(out)}
@@ -135,17 +136,40 @@ def record(
         spliced = [(name, seed) for name in plan.splices for seed in seeds]
         spliced = [(n, s) for n, s in spliced if (_spliced_key(plan, n, s, content[s]), content[s]) not in have]
         for result in sweep(missing, device=device, workers=workers, fleet=fleet, progress=progress):
-            made.append(result.path)
-            yield _append(out, plan, result.experiment.label, _measure(result), result)
+            made.append(result)
+            yield _append(out, plan, result.experiment.label, measured(result), result)
         for name, seed in spliced:
             *sides, at = plan.splices[name]
             parts = [runs.run(replace(plan.controls[side], seed=seed), device=device) for side in sides]
-            made += [part.path for part in parts]
-            line = _measure(*parts, at=at)
+            made += parts
+            line = measured(*parts, at=at)
             yield _append(out, plan, name, line, parts[0], _spliced_key(plan, name, seed, content[seed]))
-        if plan.seeds[0] not in seeds:
-            for path in made:
-                path.unlink(missing_ok=True)
+        for result in made:
+            if result.experiment.seed != plan.seeds[0]:
+                result.path.unlink(missing_ok=True)
+
+
+def estimate(plan: Plan, out: Path = COURSES, device: str = "cpu") -> tuple[int, float]:
+    """How many of a plan's runs are not recorded yet, and a guess of their seconds in one process: five training steps
+    are timed for each budget, and reading the course takes about half as much again."""
+    have = {(x["control"], x["seed"]) for x in read(out) if x["plan"] == plan.name}
+    per_run: dict[Any, float] = {}
+    missing, seconds = 0, 0.0
+    for name, own in plan.controls.items():
+        if own.alike() not in per_run:
+            dataset, generator = own.load_data(), torch.Generator().manual_seed(own.seed)
+            network = own.network.build(tuple(dataset.train.shape[1:]), own.seed)
+            schedule, stop = own.build_schedule(), iter(range(6))
+            steps = train(
+                network, dataset.train, schedule, own.timesteps, own.training, generator=generator, device=device
+            )
+            next(steps)
+            start = time.monotonic()
+            count = sum(1 for _ in zip(stop, steps, strict=False))
+            per_run[own.alike()] = 1.5 * own.training.steps * (time.monotonic() - start) / count
+        left = sum((name, seed) not in have for seed in plan.seeds)
+        missing, seconds = missing + left, seconds + left * per_run[own.alike()]
+    return missing, seconds
 
 
 def read(folder: Path = COURSES) -> list[Line]:
@@ -175,7 +199,7 @@ def tidy(lines: list[Line]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names)
 
 
-def _measure(*parts: runs.Result, at: int = 0) -> Line:
+def measured(*parts: runs.Result, at: int = 0) -> Line:
     """What is recorded of a run at each of its steps, or of a splice of two at the last one."""
     own = parts[0].experiment
     yardstick, course = Yardstick.of(own), []
@@ -196,7 +220,7 @@ def _measure(*parts: runs.Result, at: int = 0) -> Line:
 def _append(out: Path, plan: Plan, control: str, measured: Line, result: runs.Result, key: str = "") -> Line:
     own, history = result.experiment, result.history
     content = own.load_data().sha256
-    line = {"plan": plan.name, "plan_sha256": plan.sha256, "key": key or own.key(content), "control": control}
+    line: Line = {"plan": plan.name, "plan_sha256": plan.sha256, "key": key or own.key(content), "control": control}
     line |= {"seed": own.seed, "config": own.to_dict(), "content": content, "version": VERSION, **measured}
     line |= {"seconds": round(history["seconds"], 1), **{k: history[k] for k in ("fleet", "device", "precision")}}
     line |= {"t": list(LOSS_AT), **provenance()}

@@ -97,7 +97,7 @@ def load(
     """
     check_count(n_train, "n_train", 2)
     check_count(seed, "seed", 0)
-    generator, kind = torch.Generator().manual_seed(int(seed)), kind_of(name)
+    generator, kind, reference = torch.Generator().manual_seed(int(seed)), kind_of(name), None
     n_held_out = n_train if n_held_out is None else n_held_out
     if kind == "points":
         n_fresh = 512 if n_fresh is None else n_fresh
@@ -116,8 +116,7 @@ def load(
     if kind == "image":
         drawn = drawn.permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
     train, held_out, fresh, left = (part.clone() for part in drawn.split([*sizes, len(drawn) - sum(sizes)]))
-    if kind != "points":
-        reference = torch.cat([held_out, left])[:REFERENCE]
+    reference = torch.cat([held_out, left])[:REFERENCE] if reference is None else reference
     value_range = (-1.0, 1.0) if kind == "image" else (float(items.min()), float(items.max()))
     licence, source = LICENCES.get(name, "MIT (made by memlib)"), SOURCES.get(name, "made by memlib")
     content = hashlib.sha256(items.tobytes()).hexdigest()

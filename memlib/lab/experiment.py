@@ -21,7 +21,7 @@ from memlib.training import TrainConfig
 
 VERSION = 1  # raise it when the numbers of an unchanged experiment change: old runs are then made again
 SCHEDULES = ("linear", "cosine", "sigmoid")
-SAMPLERS = {"ddim": samplers.ddim, "ddpm": samplers.ddpm}
+SAMPLERS: dict[str, Any] = {"ddim": samplers.ddim, "ddpm": samplers.ddpm}
 
 
 @dataclass(frozen=True)

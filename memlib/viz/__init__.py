@@ -10,13 +10,33 @@ from memlib.viz.curves import (
     snr_curves,
     watch,
 )
+from memlib.viz.dose import dose, frontier, predictions, spectrum
 from memlib.viz.items import beside_nearest, denoising_strip, grid, neighbour_panels, picture, points
 from memlib.viz.records import along, seed_dots, seed_lines, tradeoff, where_learned
 from memlib.viz.style import FALLBACK, MEANINGS, Look, caption, looks, use_style
 from memlib.viz.verdicts import Scale, forest, verdict_grid
 
 __all__ = ["FALLBACK", "MEANINGS", "Look", "Scale", "along", "band_contributions", "beside_nearest", "caption"]
-__all__ += ["compare", "denoising_strip", "distributions", "forest", "grid", "looks", "loss_per_band"]
-__all__ += ["neighbour_panels", "pca_scatter", "picture", "points", "seed_dots", "seed_lines", "snr_curves"]
-__all__ += ["tradeoff", "use_style", "verdict_grid", "where_learned"]
+__all__ += [
+    "compare",
+    "denoising_strip",
+    "distributions",
+    "dose",
+    "forest",
+    "frontier",
+    "grid",
+    "looks",
+    "loss_per_band",
+]
+__all__ += [
+    "neighbour_panels",
+    "pca_scatter",
+    "picture",
+    "points",
+    "predictions",
+    "seed_dots",
+    "seed_lines",
+    "snr_curves",
+]
+__all__ += ["spectrum", "tradeoff", "use_style", "verdict_grid", "where_learned"]
 __all__ += ["monitor_curves", "watch"]

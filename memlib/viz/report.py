@@ -39,7 +39,9 @@ def audit_page(audit: Audit, samples: Tensor, train: Tensor) -> str:
     most = audit.copied.argsort(descending=True, stable=True)[:SHOWN]
     most = most[audit.copied[most] > 0]
     if len(most) and train.ndim > 2:
-        title = "The most copied training items (how often): " + ", ".join(f"{i} ({audit.copied[i]})" for i in most.tolist())
+        title = "The most copied training items (how often): " + ", ".join(
+            f"{i} ({audit.copied[i]})" for i in most.tolist()
+        )
         figures[title] = grid(_shown(train[most], train), label="train").figure
     for title, figure in figures.items():
         image = base64.b64encode(as_png(figure)[0]).decode()

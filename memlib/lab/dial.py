@@ -1,0 +1,104 @@
+"""The dial: from a few pilot runs to where training should look and when it should stop, for a level of near-copies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from memlib.lab.courses import Line, measured
+from memlib.lab.experiment import Experiment
+from memlib.lab.sweep import sweep
+from memlib.metrics import Estimate
+from memlib.timesteps import gaussian_interval, uniform, with_floor
+
+FLOOR = 0.1  # of T p(t) in the intervals that are tried: without it the sampler walks through an untrained band
+INTERVALS = ((0, 2000), (-1000, 1000), (250, 750))
+GRID = 200  # steps between the readings at which a course is interpolated
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where to look and when to stop. Near-copies and fidelity have the 95 % interval of one new run."""
+
+    control: str
+    step: int
+    near_copies: Estimate
+    fidelity: Estimate
+
+    def __str__(self) -> str:
+        return f"{self.control}, {self.step} steps: near-copies {self.near_copies:.1%}, fidelity {self.fidelity:.2f}"
+
+
+def pilot(
+    experiment: Experiment, seeds: Sequence[int] = (0, 1, 2, 3), *, device: str = "cpu", workers: int | None = None
+) -> list[Line]:
+    """Courses of uniform sampling and of three wide intervals, drawn, over these seeds, at the experiment's budget: ten
+    log-spaced readings each. On two cores this takes as long as training 16 networks."""
+    T, last = experiment.timesteps.T, experiment.training.steps
+    looks = {"uniform": uniform(T)}
+    looks |= {
+        f"interval {a} to {b}": with_floor(gaussian_interval(T, a * T / 1000, b * T / 1000), FLOOR)
+        for a, b in INTERVALS
+    }
+    course = sorted({max(1, round(last * 10 ** (k / 9 - 1))) for k in range(9)})
+    runs = [
+        replace(experiment, timesteps=p, seed=seed, course=tuple(course), label=name)
+        for seed in seeds for name, p in looks.items()
+    ]  # fmt: skip
+    results = sweep(runs, device=device, workers=workers)
+    return [{"control": x.experiment.label, "seed": x.experiment.seed, **measured(x)} for x in results]
+
+
+def dial(courses: Iterable[Line], near_copies: float, fidelity: float = 1.2) -> tuple[Setting, Setting | None]:
+    """The setting with the best fidelity at which near-copies are as asked, and uniform sampling stopped in time for
+    the same (None where its fidelity is above the limit then). `courses`: of at least three seeds, from `pilot`, or
+    recorded; near-copies is a share, fidelity 1 for real data.
+
+    Raises ValueError if no setting reaches both; it names the nearest that can, and its price."""
+    if not (0 < near_copies < 1 and fidelity > 1):
+        raise ValueError(
+            f"near_copies = {near_copies}, fidelity = {fidelity}; need a share inside 0..1, a ratio above 1"
+        )
+    by: dict[str, list[Line]] = {}
+    for line in courses:
+        by.setdefault(line["control"], []).append(line)
+    if not by or min(map(len, by.values())) < 3:
+        raise ValueError(
+            f"courses has { ({name: len(own) for name, own in by.items()}) } seeds; need 3 of each control"
+        )
+    found = [_stopped(name, own, near_copies) for name, own in by.items()]
+    good = sorted((x for x in found if x.fidelity.value <= fidelity), key=lambda x: x.fidelity.value)
+    if not good:
+        nearest = min(found, key=lambda x: x.fidelity.value)
+        raise ValueError(f"near_copies = {near_copies} is not reached at fidelity {fidelity}; the nearest is {nearest}")
+    return good[0], next((x for x in good if x.control == "uniform"), None)
+
+
+def _stopped(control: str, lines: list[Line], near_copies: float) -> Setting:
+    """The last step at which the mean of near-copies over seeds, from then on rising, is at most what is asked."""
+    steps = np.array([reading["step"] for reading in lines[0]["course"]], dtype=float)
+    grid = np.geomspace(steps[0], steps[-1], GRID)
+    copies, off = (_on_grid(lines, name, steps, grid) for name in ("near-copies", "fidelity"))
+    mean = np.maximum.accumulate(copies.mean(0))
+    at = max(0, int((mean <= near_copies).sum()) - 1)
+    return Setting(control, round(grid[at]), _of_one_run(copies[:, at], most=1.0), _of_one_run(off[:, at]))
+
+
+def _on_grid(
+    lines: list[Line], measure: str, steps: NDArray[np.float64], grid: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(seeds, grid): each seed's course, linear in the logarithm of the step."""
+    rows = [[reading["measures"][measure] for reading in line["course"]] for line in lines]
+    return np.array([np.interp(np.log(grid), np.log(steps), row) for row in rows])
+
+
+def _of_one_run(values: NDArray[np.float64], most: float = math.inf) -> Estimate:
+    """The mean over seeds with the 95 % prediction interval for one more (Student's t)."""
+    mean, spread, n = float(values.mean()), float(values.std(ddof=1)), len(values)
+    half = float(stats.t.ppf(0.975, n - 1)) * spread * math.sqrt(1 + 1 / n)
+    return Estimate(mean, max(0.0, mean - half), min(most, mean + half))

@@ -1,0 +1,179 @@
+"""Predictions of plans -> supported, refuted or undecided, from the recorded courses, by one rule for all.
+
+Support and contradiction are held to the same level: Holm's within a hypothesis, two-sided .05. No control is known by
+name here; plans name them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from memlib.lab.courses import Line, Plan
+from memlib.lab.spectrum import explained
+from memlib.lab.statistics import holm, paired_difference
+from memlib.metrics import Estimate
+
+ALPHA, MOST_SEEDS = 0.05, 9999
+WHOLE = {"fidelity": (0.0, 1.5), "residual noise": (0.5, 2.0)}  # a run outside is degenerate
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One prediction on one data set. The effect has its interval at Holm's level; `needed`: the seeds that would
+    decide what is undecided."""
+
+    hypothesis: str
+    dataset: str
+    says: str
+    effect: Estimate | None
+    p: float | None
+    seeds: int
+    degenerate: int
+    verdict: str
+    needed: int | None = None
+    changed: bool = False
+    """The plan's file is not the one that these records were made for."""
+
+
+def decide(lines: Iterable[Line], plans: Sequence[Plan], degenerate: bool = False) -> list[Finding]:
+    """The findings on all predictions; with `degenerate` also over runs that are degenerate (they are excluded)."""
+    lines, asked = list(lines), []
+    for plan in plans:
+        own = [x for x in lines if x["plan"] == plan.name]
+        changed = any(x["plan_sha256"] != plan.sha256 for x in own)
+        for prediction in plan.content["predictions"]:
+            asked.append((_ask(plan, prediction, own, degenerate), prediction, changed))
+    found = []
+    for name in sorted({f.hypothesis for (f, _), _, _ in asked}):
+        family = [(f, values, p, c) for (f, values), p, c in asked if f.hypothesis == name]
+        tested = [k for k, (_, values, _, _) in enumerate(family) if len(values) > 1]
+        p = [_p_value(family[k][1], family[k][2]) for k in tested]
+        ranks = np.argsort(np.argsort(p, kind="stable"))
+        adjusted = dict(zip(tested, zip(p, holm(p), ALPHA / (len(p) - ranks), strict=True), strict=True)) if p else {}
+        for k, (finding, values, prediction, changed) in enumerate(family):
+            made = _decide(finding, values, prediction, *adjusted[k][1:]) if k in adjusted else finding
+            found.append(replace(made, changed=changed))
+    return found
+
+
+def finding_table(findings: Iterable[Finding]) -> str:
+    """As a Markdown table."""
+    rows = [["hypothesis", "data set", "predicted", "effect", "p (Holm)", "seeds", "verdict"]]
+    for f in findings:
+        verdict = f.verdict + (f" ({f.needed} seeds would decide)" if f.needed else "")
+        verdict += " (the plan was changed after its runs)" if f.changed else ""
+        seeds = f"{f.seeds}" + (f" (and {f.degenerate} degenerate)" if f.degenerate else "")
+        effect = "-" if f.effect is None else f"{f.effect:.3f}"
+        rows.append([f.hypothesis, f.dataset, f.says, effect, "-" if f.p is None else f"{f.p:.2g}", seeds, verdict])
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
+
+
+def _ask(plan: Plan, prediction: dict[str, Any], lines: list[Line], degenerate: bool) -> tuple[Finding, list[float]]:
+    """A finding without its verdict, and the effect in each seed."""
+    dataset = plan.content["experiment"]["dataset"]
+    if "r2" in prediction:
+        return _spectrum(plan, prediction, lines), []
+    measure, at = prediction.get("measure", "near-copies"), prediction.get("at", "last")
+    runs = {(x["control"], x["seed"]): x["course"] for x in lines}
+    if at == "views":
+        runs = {key: _with_views(plan, *key, course) for key, course in runs.items()}
+    values, excluded = [], 0
+    for seed in plan.seeds:
+        control, against = (runs.get((prediction[side], seed)) for side in ("control", "against"))
+        if not control or not against:
+            continue
+        if not degenerate and any(is_degenerate(course[-1]["measures"]) for course in (control, against)):
+            excluded += 1
+            continue
+        effect = _effect(control, against, measure, at)
+        values += [] if effect is None else [effect]
+    words = {1: "more than", -1: "less than", 0: "as"}[prediction["sign"]]
+    says = f"{prediction['control']}: {words} {prediction['against']}"
+    says += "" if measure == "near-copies" else f" ({measure})"
+    says += "" if at == "last" else f", at equal {at}"
+    return Finding(prediction["hypothesis"], dataset, says, None, None, len(values), excluded, "not run"), values
+
+
+def is_degenerate(measures: dict[str, float]) -> bool:
+    """Off the data, or with the finest scale missing or doubled: neither memorizing nor generalising."""
+    return any(not low <= measures.get(name, 1.0) <= high for name, (low, high) in WHOLE.items())
+
+
+def _effect(control: list[Any], against: list[Any], measure: str, at: str) -> float | None:
+    """Control less against (of positive distances the log ratio): at the last step, or the mean over the control's
+    readings at which the other course once had the same value of `at`: a measure that falls, or "views"."""
+
+    def change(a: float, b: float) -> float:
+        return a - b if measure in ("near-copies", "closer to train", "membership") else math.log(a / b)
+
+    if at == "last":
+        return change(control[-1]["measures"][measure], against[-1]["measures"][measure])
+    steps = np.log([x["step"] for x in against])
+    rises = -1 if at == "views" else 1
+    level = np.minimum.accumulate([rises * math.log(x["measures"][at]) for x in against])  # the best so far
+    other = [x["measures"][measure] for x in against]
+    found = []
+    for reading in control:
+        wanted = rises * math.log(reading["measures"][at])
+        if level[-1] <= wanted <= level[0]:
+            when = np.interp(-wanted, -level, steps)
+            found.append(change(reading["measures"][measure], float(np.interp(when, steps, other))))
+    return float(np.mean(found)) if found else None
+
+
+def _with_views(plan: Plan, control: str, seed: int, course: list[Any]) -> list[Any]:
+    """A course with views of an item in the plan's `zone`, drawn or weighted: steps x batch size / n x share."""
+    own = replace(plan.controls[control], seed=seed)
+    low, high = plan.content["zone"]
+    p = own.timesteps if own.loss_weight is None else own.loss_weight
+    each = float(p.pmf[low:high].sum()) * own.training.batch_size / own.n_train
+    return [{**x, "measures": {**x["measures"], "views": x["step"] * each}} for x in course]
+
+
+def _p_value(values: list[float], prediction: dict[str, Any]) -> float:
+    """Two-sided against no difference; for a prediction of no difference, of two one-sided tests at the margin."""
+    x, margin = np.asarray(values), prediction["margin"]
+    if prediction["sign"]:
+        return paired_difference(values)[1]
+    if not np.ptp(x):
+        return float(abs(x[0]) >= margin)
+    return float(stats.t.sf((margin - abs(x.mean())) / stats.sem(x), len(x) - 1))  # the larger of the two
+
+
+def _decide(finding: Finding, values: list[float], prediction: dict[str, Any], p: float, level: float) -> Finding:
+    sign, margin = prediction["sign"], prediction["margin"]
+    x = np.asarray(values)
+    mean, error = float(x.mean()), float(x.std(ddof=1)) / math.sqrt(len(x))
+    half = float(stats.t.isf(level / 2 if sign else level, len(x) - 1)) * error
+    effect = Estimate(mean, mean - half, mean + half)
+    if sign:
+        supported = p < ALPHA and mean * sign > margin
+        refuted = max(effect.low * sign, effect.high * sign) < margin
+    else:
+        supported, refuted = p < ALPHA, effect.low > margin or effect.high < -margin
+    verdict = "supported" if supported else "refuted" if refuted else "undecided"
+    needed = None
+    if verdict == "undecided":
+        gap = abs(abs(mean) - margin)
+        needed = math.ceil(min(MOST_SEEDS, (half * math.sqrt(len(x)) / gap) ** 2 if gap else MOST_SEEDS))
+    return replace(finding, effect=effect, p=p, verdict=verdict, needed=needed)
+
+
+def _spectrum(plan: Plan, prediction: dict[str, Any], lines: list[Line]) -> Finding:
+    """Whether shares of p(t) explain near-copies of controls and of seeds that were left out, by R^2."""
+    kept = [x for x in lines if x["control"].startswith("random")]
+    finding = Finding(prediction["hypothesis"], plan.content["experiment"]["dataset"], "", None, None, 0, 0, "not run")
+    if len({x["control"] for x in kept}) < 8 or len({x["seed"] for x in kept}) < 2:
+        return replace(finding, says="shares of p(t) predict near-copies")
+    controls, seeds = explained(kept)
+    verdict = "supported" if min(controls.low, seeds.low) >= prediction["r2"] else "undecided"
+    verdict = "refuted" if min(controls.high, seeds.high) < prediction["r2"] else verdict
+    says = f"shares of p(t) predict near-copies: R2 of controls left out (of seeds left out: {seeds})"
+    return replace(finding, says=says, effect=controls, seeds=len({x["seed"] for x in kept}), verdict=verdict)

@@ -1,0 +1,120 @@
+"""The memorization spectrum: how much each band of noise, seen so often, adds to near-copies; fitted to random designs.
+
+near-copies = sum over bands of k(band) p(band): linear in the shares of p(t), with coefficients of either sign for each
+number of views (steps x batch size / items). It holds for one data set and network, near the p(t) of the design.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memlib.lab.courses import Line
+from memlib.metrics import Estimate
+from memlib.timesteps import TimestepDistribution
+
+RIDGE = 0.1  # in units of the shares' variance: bands that the design hardly moves stay near the mean
+DRAWS = 1000  # of the bootstrap over controls
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """`coefficients` (controls drawn again, steps, bands): near-copies if all of p(t) lay in one band, minus those of
+    the mean design; the first row is the fit itself."""
+
+    edges: tuple[int, ...]
+    views: Array
+    mean_shares: Array
+    mean_copies: Array
+    coefficients: Array
+    residual: float
+    """Standard deviation of a control's near-copies (the mean over seeds) about the prediction, left out."""
+
+    def predict(self, p: TimestepDistribution, steps: int, batch_size: int, n: int) -> Estimate:
+        """Near-copies of p after so many steps, with a 95 % interval: the fit's, and the spread of controls about it.
+
+        Raises ValueError outside the numbers of views that were recorded."""
+        views = steps * batch_size / n
+        if not self.views[0] <= views <= self.views[-1]:
+            known = f"{self.views[0]:g} to {self.views[-1]:g}"
+            raise ValueError(f"steps x batch_size / n = {views:g} views of an item; the runs had {known}")
+        shares = np.add.reduceat(p.pmf.numpy(), [0, *self.edges])
+        by_step = self.mean_copies + self.coefficients @ (shares - self.mean_shares)  # (draws, steps)
+        drawn = np.array([np.interp(np.log(views), np.log(self.views), row) for row in by_step]).clip(0, 1)
+        half = 1.96 * float(np.hypot(drawn.std(), self.residual))
+        return Estimate(float(drawn[0]), max(0.0, float(drawn[0]) - half), min(1.0, float(drawn[0]) + half))
+
+
+def memorization_spectrum(lines: Sequence[Line]) -> Spectrum:
+    """The spectrum of recorded runs of one data set and budget, whose controls are bands with common edges."""
+    shares, copies, edges = _design(lines)
+    mean, first = copies.mean(1), lines[0]  # (controls, steps), over seeds
+    config = first["config"]
+    views = np.array([x["step"] for x in first["course"]]) * config["training"]["batch_size"] / config["n_train"]
+    drawn = np.random.default_rng(0).integers(len(shares), size=(DRAWS, len(shares)))
+    fits = [_fit(shares, mean), *(_fit(shares[rows], mean[rows]) for rows in drawn)]
+    left_out = _left_out(shares, mean[:, -1])
+    centre = shares.mean(0)
+    level = [k + (centre - s) @ w for w, s, k in fits]  # each fit's near-copies at the mean design
+    coefficients = np.stack([w.T for w, _, _ in fits])
+    return Spectrum(tuple(edges), views, centre, level[0], coefficients, float((left_out - mean[:, -1]).std()))
+
+
+def explained(lines: Sequence[Line]) -> tuple[Estimate, Estimate]:
+    """R2 at the last step of near-copies of controls that were left out (means over seeds), and of seeds that were
+    (control by control, from the other seeds); with 95 % intervals by the bootstrap over controls."""
+    shares, copies, _ = _design(lines)
+    last = copies[:, :, -1]  # (controls, seeds)
+    of_controls = _left_out(shares, last.mean(1))[:, None], last.mean(1)[:, None]
+    predicted = np.empty_like(last)
+    for seed in range(last.shape[1]):
+        w, centre, level = _fit(shares, np.delete(last, seed, 1).mean(1)[:, None])
+        predicted[:, seed] = level[0] + (shares - centre) @ w[:, 0]
+    rng, found = np.random.default_rng(0), []
+    # a seed's own level is not predicted: its items are others
+    for guess, truth in (of_controls, (predicted - predicted.mean(0), last - last.mean(0))):
+        rows = rng.integers(len(truth), size=(DRAWS, len(truth)))
+        low, high = np.quantile([_r2(guess[r], truth[r]) for r in rows], [0.025, 0.975])
+        found.append(Estimate(_r2(guess, truth), float(low), float(high)))
+    return found[0], found[1]
+
+
+def _design(lines: Sequence[Line]) -> tuple[Array, Array, list[int]]:
+    """Shares (controls, bands), near-copies (controls, seeds, steps), and the bands' edges."""
+    recipes = {x["control"]: x["config"]["timesteps"] for x in lines}
+    seeds = sorted({x["seed"] for x in lines})
+    edges = {tuple(recipe.get("edges", ())) for recipe in recipes.values()}
+    by = {(x["control"], x["seed"]): [r["measures"]["near-copies"] for r in x["course"]] for x in lines}
+    complete = [name for name in recipes if all((name, seed) in by for seed in seeds)]
+    if len(edges) != 1 or len(complete) < 8 or len(seeds) < 2:
+        given = f"{len(complete)} controls recorded for all of {len(seeds)} seeds, of {len(edges)} sets of edges"
+        raise ValueError(f"lines hold {given}; need 8 banded controls of common edges and 2 seeds")
+    shares = np.array([recipes[name]["shares"] for name in complete])
+    copies = np.array([[by[name, seed] for seed in seeds] for name in complete])
+    return shares / shares.sum(1, keepdims=True), copies, list(edges.pop())
+
+
+def _fit(shares: Array, copies: Array) -> tuple[Array, Array, Array]:
+    """Ridge regression of copies (controls, steps) on shares: coefficients (bands, steps) and the two means."""
+    centre, level = shares.mean(0), copies.mean(0)
+    x = shares - centre
+    penalty = RIDGE * np.trace(x.T @ x) / x.shape[1]
+    return np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1]), x.T @ (copies - level)), centre, level
+
+
+def _left_out(shares: Array, copies: Array) -> Array:
+    """(controls,): each predicted from the others."""
+    found = np.empty_like(copies)
+    for k in range(len(copies)):
+        w, centre, level = _fit(np.delete(shares, k, 0), np.delete(copies, k)[:, None])
+        found[k] = level[0] + (shares[k] - centre) @ w[:, 0]
+    return found
+
+
+def _r2(predicted: Array, truth: Array) -> float:
+    total = float(((truth - truth.mean(0)) ** 2).sum())
+    return 1 - float(((truth - predicted) ** 2).sum()) / total if total else 0.0

@@ -1,0 +1,99 @@
+"""What time courses say: the spectrum, the dose, the frontier of copying against fidelity, and the predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from memlib.lab.hypotheses import Finding
+from memlib.lab.spectrum import Spectrum
+from memlib.schedules import Schedule
+from memlib.viz.style import MEANINGS, Controls, given, legend_above, looks
+
+VERDICTS = {"supported": "#009E73", "refuted": "#D55E00", "undecided": "0.55"}
+
+
+def spectrum(own: Spectrum, schedule: Schedule, controls: Controls) -> Figure:
+    """Above, each band's coefficient at the last number of views with its 95 % interval over controls; below, where
+    each of `controls` looks."""
+    size: dict[str, Any] = {"figsize": (6.4, 4.8), "sharex": True, "height_ratios": [3, 2], "layout": "constrained"}
+    figure, (above, below) = plt.subplots(2, 1, **size)
+    last, starts = own.coefficients[:, -1], [0, *own.edges]
+    low, high = np.quantile(last[1:], [0.025, 0.975], axis=0)
+    black = MEANINGS["train"].colour
+    for k, (first, after) in enumerate(zip(starts, [*own.edges, schedule.T], strict=True)):
+        ends = schedule.log_snr[[after - 1, first]].tolist()
+        above.fill_between(ends, low[k], high[k], color=black, alpha=0.15, linewidth=0)
+        above.plot(ends, [last[0, k]] * 2, color=black, linewidth=2)
+        words: dict[str, Any] = {"textcoords": "offset points", "size": 7, "ha": "center", "color": "0.35"}
+        above.annotate(f"t = {first}..{after - 1}", (np.mean(ends), high[k]), (0, 3), rotation=90, va="bottom", **words)
+    above.axhline(0, color="0.6", linewidth=0.8)
+    above.margins(y=0.3)
+    above.set(ylabel="near-copies added, if all\nof p(t) lay in the band")
+    for label, look in looks(given("controls", controls)).items():
+        below.plot(*controls[label].log_snr_density(schedule), label=label, linewidth=1.6, **look.curve)
+    below.set(xlabel="log-SNR (more noise to the left)", ylabel="density of p", ylim=(0, None))
+    legend_above(figure, below.get_lines())
+    return figure
+
+
+def dose(courses: pd.DataFrame, zone: dict[str, float], groups: Mapping[str, Sequence[str]]) -> Figure:
+    """Near-copies at the last step against views of an item in the zone, a mark for each control (the mean over seeds,
+    with its standard error). `zone`: the share of each control in the zone; `groups`: controls of one colour."""
+    last: Any = courses[(courses.measure == "near-copies") & (courses.step == courses.step.max())]
+    figure, ax = plt.subplots(figsize=(6.4, 4), layout="constrained")
+    for label, look in looks(given("groups", groups)).items():
+        own = (
+            last[last.control.isin(groups[label])].groupby("control").agg({"value": ["mean", "sem"], "views": "first"})
+        )
+        x = own["views", "first"] * own.index.map(zone)
+        ax.errorbar(
+            x, own["value", "mean"], own["value", "sem"], fmt=look.marker, color=look.colour, label=label, capsize=0
+        )
+    ax.set(xlabel="views of an item in the zone (steps x batch / items x share)", ylabel="near-copies")
+    ax.yaxis.set_major_formatter("{x:.0%}")
+    legend_above(figure, ax.get_legend_handles_labels()[0])
+    return figure
+
+
+def frontier(courses: pd.DataFrame, controls: Sequence[str], x: str = "fidelity") -> Figure:
+    """Near-copies against `x` along training, a line for each control, means over seeds; a mark at each reading. Down
+    and left is better: fewer copies, nearer to the data."""
+    figure, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    wide = courses.pivot_table(index=["control", "step"], columns="measure", values="value")
+    for label, look in looks(given("controls", controls)).items():
+        path = wide.loc[label]
+        width = 2.6 if label == "uniform" else 1.4
+        ax.plot(path[x], path["near-copies"], label=label, linewidth=width, marker=look.marker, **look.curve)
+    legend_above(figure, ax.get_lines())
+    if x == "fidelity":
+        ax.axvline(1, color=MEANINGS["fresh"].colour, linewidth=0.8, linestyle=":")
+        ax.annotate("real data", (1, ax.get_ylim()[1]), (3, -9), textcoords="offset points", size=7.5, color="0.35")
+    ax.set(xlabel=f"{x} (less is better)", ylabel="near-copies")
+    ax.yaxis.set_major_formatter("{x:.0%}")
+    return figure
+
+
+def predictions(findings: Sequence[Finding], margin: float = 0.03) -> Figure:
+    """The effect of each prediction with its interval at Holm's level; grey between the margins. The colour of a mark
+    is its verdict."""
+    shown = given("findings with an effect", [f for f in findings if f.effect is not None])
+    figure, ax = plt.subplots(figsize=(6.4, 0.7 + 0.24 * len(shown)), layout="constrained")
+    ax.axvspan(-margin, margin, color="0.93", linewidth=0)
+    for row, f in enumerate(shown):
+        if f.effect is not None:
+            ax.plot([f.effect.low, f.effect.high], [row, row], color=VERDICTS[f.verdict], linewidth=1.4)
+            ax.plot(f.effect.value, row, "o", color=VERDICTS[f.verdict], markersize=4.5)
+    ax.axvline(0, color="0.5", linewidth=0.8)
+    ax.set_yticks(range(len(shown)), [f"{f.hypothesis}   {f.says}" for f in shown], size=7.5)
+    ax.set(ylim=(len(shown) - 0.4, -0.6), xlabel="difference in near-copies")
+    ax.grid(False, axis="y")
+    marks = [Line2D([], [], color=c, marker="o", label=verdict) for verdict, c in VERDICTS.items()]
+    legend_above(figure, marks)
+    return figure

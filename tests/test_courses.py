@@ -1,0 +1,192 @@
+"""Time courses: plans, recording, and the yardstick."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from memlib.lab import courses, data, runs
+from memlib.lab.experiment import Experiment, Network
+from memlib.lab.yardstick import Yardstick
+from memlib.models import ExactDenoiser
+from memlib.timesteps import uniform
+from memlib.training import TrainConfig
+
+PLAN = """
+question = "a test"
+seeds = [300, 301]
+[experiment]
+dataset = "mixture4"
+n_train = 16
+sampler = "ddpm"
+sampler_steps = 10
+n_samples = 32
+course = [20, 40]
+network = { width = 16 }
+training = { steps = 60, batch_size = 16 }
+[controls]
+uniform = { name = "uniform" }
+weighted = { loss_weight = { name = "published", rival = "EDM", floor = 0.1 } }
+long = { timesteps = { name = "uniform" }, training = { steps = 80 } }
+[[splices]]
+name = "weighted above"
+above = "weighted"
+below = "uniform"
+at = 100
+[[predictions]]
+hypothesis = "H3"
+control = "weighted"
+against = "uniform"
+sign = -1
+margin = 0.03
+"""
+
+
+@pytest.fixture
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> courses.Plan:
+    monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path / "runs"))
+    (path := tmp_path / "mini.toml").write_text(PLAN)
+    return courses.read_plan(path)
+
+
+def test_a_control_changes_what_it_names_and_shares_the_rest(plan) -> None:
+    controls = plan.controls
+    assert controls["long"].training.steps == 80 and controls["long"].training.batch_size == 16
+    assert controls["weighted"].timesteps == uniform() and controls["weighted"].loss_weight is not None
+    assert {own.seed for own in controls.values()} == {300} and plan.splices == {
+        "weighted above": ("weighted", "uniform", 100)
+    }
+
+
+def test_a_plan_is_recorded_once_read_on_the_way_and_says_which_plan_it_was(plan, tmp_path) -> None:
+    made = list(courses.record(plan, out=tmp_path, progress=False))
+    assert list(courses.record(plan, out=tmp_path, progress=False)) == []
+    lines = courses.read(tmp_path)
+    assert len(lines) == len(made) == 8 and {x["plan_sha256"] for x in lines} == {plan.sha256}
+    assert {(x["control"], x["seed"]) for x in lines} == {
+        (c, s) for c in [*plan.controls, *plan.splices] for s in (300, 301)
+    }
+    steps = {x["control"]: [r["step"] for r in x["course"]] for x in lines}
+    assert steps == {"uniform": [20, 40, 60], "weighted": [20, 40, 60], "long": [20, 40, 80], "weighted above": [60]}
+    (uniform_run,) = (x for x in lines if x["control"] == "uniform" and x["seed"] == 300)
+    assert set(uniform_run["references"]) == {"fresh", "copies", "gaussian", "mix", "kernel"}
+    assert uniform_run["references"]["copies"]["near-copies"] == 1
+    assert {"commit", "hardware", "precision", "fleet"} <= uniform_run.keys()
+    stored = {x.stem for x in (tmp_path / "runs").glob("*.pt")}
+    assert stored == {x["key"] for x in lines if x["seed"] == 300 and x["control"] in plan.controls}
+    frame = courses.tidy(lines)
+    views = frame[(frame.control == "uniform") & (frame.step == 40)].views.unique()
+    assert views == [40 * 16 / 16] and set(frame.measure) >= {"near-copies", "membership", "fidelity", "score error"}
+
+
+def test_a_line_cut_short_is_dropped_and_a_damaged_one_is_named(plan, tmp_path) -> None:
+    (path := tmp_path / "mini.jsonl").write_bytes(b'{"key": 1}\n{"key"')
+    assert courses.read(tmp_path) == [{"key": 1}]
+    path.write_bytes(b'{"key": 1}\n{"key"\n')
+    with pytest.raises(ValueError, match=r"mini\.jsonl, line 2"):
+        courses.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("sign = -1", "", "sign"),
+        ("margin = 0.03", "", "margin"),
+        ('control = "weighted"', 'control = "notch"', "notch"),
+        ("seeds = [300, 301]", "seeds = [301, 300]", "seeds"),
+        ("seeds = [300, 301]", "", "seeds"),
+        ("course = [20, 40]", "course = [20, 90]", "course"),
+        ("question", "quest", "quest"),
+    ],
+)
+def test_a_plan_that_lacks_or_mistakes_something_is_refused(tmp_path, old, new, named) -> None:
+    (path := tmp_path / "bad.toml").write_text(PLAN.replace(old, new))
+    with pytest.raises(ValueError, match=rf"bad\.toml.*{named}"):
+        courses.read_plan(path)
+
+
+def test_a_plan_in_the_clone_must_be_committed_before_its_runs() -> None:
+    path = courses.PLANS / "not_committed.toml"
+    path.write_text(PLAN)
+    try:
+        with pytest.raises(ValueError, match="commit the plan"):
+            next(courses.record(courses.read_plan(path)))
+    finally:
+        path.unlink()
+
+
+def test_a_random_design_keeps_its_floor_and_its_draws() -> None:
+    made = courses.random_design([100, 400], count=50, floor=0.15, seed=3)
+    assert made == courses.random_design([100, 400], count=50, floor=0.15, seed=3)
+    shares = torch.tensor([recipe["shares"] for recipe in made], dtype=torch.float64)
+    assert torch.allclose(shares.sum(1), torch.ones(50, dtype=torch.float64), atol=1e-4)
+    least = (shares / torch.tensor([0.1, 0.3, 0.6])).min()
+    assert 0.15 <= least < 0.4 and len({tuple(x) for x in shares.tolist()}) == 50
+
+
+def yardstick(dataset: str = "mixture16", n: int = 256, n_train: int = 32) -> Yardstick:
+    return Yardstick.of(Experiment(uniform(), dataset, n_train, seed=5, n_samples=n))
+
+
+def test_the_exact_denoisers_have_the_known_answers() -> None:
+    """The population's own score makes samples of the mixture; that of the training set makes copies."""
+    own = yardstick()
+    exact = ExactDenoiser(data.mixture_centres("mixture16"), own.schedule, data.SPREAD)
+    network, losses = own.of_network(exact)
+    assert network["score error"] < 1e-12 and abs(network["membership"] - 0.5) < 0.15
+    experiment = Experiment(uniform(), "mixture16", 32, seed=5, n_samples=256, sampler="ddpm", sampler_steps=100)
+    real = own.of_samples(runs.draw(exact, experiment, own.dataset))
+    assert real["near-copies"] < 0.01 and abs(real["fidelity"] - 1) < 0.05 and real["energy"] < 0.06
+    memorizer = ExactDenoiser(own.dataset.train, own.schedule)
+    network, losses = own.of_network(memorizer)
+    assert network["membership"] == 1 and losses["train"][4] < losses["held_out"][4] / 2
+    copies = own.of_samples(runs.draw(memorizer, experiment, own.dataset))
+    assert copies["near-copies"] > 0.95 and copies["copied items"] > 25 and copies["copy entropy"] > 0.9
+
+
+@pytest.mark.parametrize("name", ["mixture4", "mixture64"])
+def test_a_mixture_has_unit_variance_and_its_exact_score_is_the_gradient_of_its_density(name) -> None:
+    items = data.load(name, 3000).train.double()
+    assert items.square().mean().item() == pytest.approx(1, abs=0.03) and items.mean().abs() < 0.03
+    own = yardstick(name)
+    exact = ExactDenoiser(data.mixture_centres(name), own.schedule, data.SPREAD)
+    t, x = torch.tensor([300]), torch.randn(1, items.shape[1], dtype=torch.float64, requires_grad=True)
+    abar = own.schedule.alpha_bar[300]
+    parts = -(x - abar.sqrt() * data.mixture_centres(name)).square().sum(1) / (2 * (abar * data.SPREAD**2 + 1 - abar))
+    (score,) = torch.autograd.grad(parts.logsumexp(0), x)
+    assert torch.allclose(exact(x.detach(), t), -(1 - abar).sqrt() * score, rtol=1e-9)
+
+
+def test_on_the_way_half_the_samples_and_calls_give_the_same_near_copies() -> None:
+    own = yardstick()
+    network = ExactDenoiser(own.dataset.train, own.schedule, std=0.2)  # between memorizer and mixture
+    shares = []
+    for n, steps in ((128, 50), (256, 100)):
+        less = Experiment(uniform(), "mixture16", 32, seed=5, n_samples=n, sampler="ddpm", sampler_steps=steps)
+        shares.append(own.of_samples(runs.draw(network, less, own.dataset))["near-copies"])
+    assert 0.2 < shares[1] < 0.98 and abs(shares[0] - shares[1]) < 0.1, shares
+
+
+def test_the_reference_holds_no_item_of_train_or_fresh() -> None:
+    own = data.load("emoji", 32, n_fresh=256)
+    seen = {x.numpy().tobytes() for x in [*own.train, *own.fresh]}
+    assert len(own.reference) == 509 and not seen & {x.numpy().tobytes() for x in own.reference}
+    assert json.dumps(own.sha256) == json.dumps(data.load("emoji", 32).sha256)
+    curve = data.load("spiral", 16).reference
+    assert curve.shape == (4096, 2)
+    off = torch.cdist(data.load("spiral", 512).train, curve).min(1).values
+    assert off.square().mean().sqrt().item() == pytest.approx(data.NOISE, rel=0.1), "noise across the curve alone"
+
+
+def test_the_ancestral_sampler_belongs_to_an_experiment() -> None:
+    own = Experiment(uniform(), "mixture4", 8, network=Network(width=16), training=TrainConfig(steps=5), n_samples=4)
+    network, dataset = own.network.build((4,), 0), own.load_data()
+    made = {kind: runs.draw(network, replace(own, sampler=kind), dataset) for kind in ("ddim", "ddpm")}
+    assert not torch.equal(made["ddim"], made["ddpm"])
+    assert torch.equal(made["ddpm"], runs.draw(network, replace(own, sampler="ddpm"), dataset))
+    with pytest.raises(ValueError, match="sampler"):
+        replace(own, sampler="euler")

@@ -1,0 +1,64 @@
+"""The dial: on recorded courses of seeds that it has not seen, and its refusals."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from memlib.lab import courses
+from memlib.lab.dial import dial, pilot
+from memlib.lab.experiment import Experiment, Network
+from memlib.timesteps import uniform
+from memlib.training import TrainConfig
+
+CONTROLS = ("uniform", "0 to 2000", "-1000 to 1000", "250 to 750")
+
+
+def recorded(seeds: range) -> list[courses.Line]:
+    return [
+        x for x in courses.read() if x["plan"] == "mixture_dose" and x["control"] in CONTROLS and x["seed"] in seeds
+    ]
+
+
+def at(line: courses.Line, measure: str, step: int) -> float:
+    steps = [np.log(reading["step"]) for reading in line["course"]]
+    return float(np.interp(np.log(step), steps, [reading["measures"][measure] for reading in line["course"]]))
+
+
+@pytest.mark.parametrize("asked", [0.01, 0.03, 0.06])
+def test_new_seeds_lie_in_the_interval_that_four_pilot_seeds_gave(asked) -> None:
+    best, even = dial(recorded(range(204, 208)), asked)
+    assert best.near_copies.value == pytest.approx(asked, abs=0.01) and best.fidelity.value < 1.2
+    assert even is None or even.fidelity.value >= best.fidelity.value
+    new = [x for x in recorded(range(208, 211)) if x["control"] == best.control]
+    inside = [best.near_copies.low <= at(x, "near-copies", best.step) <= best.near_copies.high for x in new]
+    assert len(new) == 3 and sum(inside) >= 2, (best, inside)
+
+
+def test_more_copies_are_allowed_by_more_steps() -> None:
+    uniform_only = [x for x in recorded(range(204, 208)) if x["control"] == "uniform"]
+    settings = [dial(uniform_only, asked)[0] for asked in (0.005, 0.02, 0.05)]
+    assert all(a.step < b.step and a.fidelity.value >= b.fidelity.value for a, b in pairwise(settings))
+
+
+def test_what_cannot_be_reached_names_the_nearest_and_its_price() -> None:
+    with pytest.raises(ValueError, match=r"the nearest is .* steps: near-copies .* fidelity"):
+        dial(recorded(range(204, 208)), 0.001, 1.0001)
+    with pytest.raises(ValueError, match="3 of each control"):
+        dial(recorded(range(204, 206)), 0.02)
+    with pytest.raises(ValueError, match="near_copies"):
+        dial(recorded(range(204, 208)), 2)
+
+
+def test_a_pilot_is_a_fleet_of_courses(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path))
+    own = Experiment(
+        uniform(), "mixture4", 16, network=Network(width=16), training=TrainConfig(steps=50, batch_size=16),
+        n_samples=16, sampler="ddpm", sampler_steps=5,
+    )  # fmt: skip
+    lines = pilot(own, seeds=(0, 1, 2), workers=1)
+    assert len(lines) == 12 and {len(x["course"]) for x in lines} == {10}
+    with pytest.raises(ValueError, match="nearest"):
+        dial(lines, 0.01, 1.01)

@@ -1,0 +1,182 @@
+"""Verdicts on predictions, and the spectrum, from made-up courses whose answer is known."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from memlib.lab import courses
+from memlib.lab.hypotheses import Finding, decide
+from memlib.lab.spectrum import explained, memorization_spectrum
+from memlib.timesteps import banded
+
+PLAN = """
+question = "a test"
+seeds = [0, 11]
+[experiment]
+dataset = "mixture4"
+n_train = 16
+training = {{ steps = 100 }}
+[controls]
+uniform = {{ name = "uniform" }}
+other = {{ name = "gaussian_interval", low = 0, high = 500 }}
+third = {{ name = "gaussian_interval", low = 500, high = 1000 }}
+{predictions}
+"""
+MARGIN = 0.03
+
+
+def prediction(sign: int, control: str = "other", **more: object) -> str:
+    extra = "".join(f"{k} = {v!r}\n" for k, v in more.items())
+    head = '[[predictions]]\nhypothesis = "H1"\nagainst = "uniform"\n'
+    return f'{head}control = "{control}"\nsign = {sign}\nmargin = {MARGIN}\n{extra}'
+
+
+def plan(tmp_path: Path, *predictions: str) -> courses.Plan:
+    (path := tmp_path / "made.toml").write_text(PLAN.format(predictions="\n".join(predictions)))
+    return courses.read_plan(path)
+
+
+def line(plan: courses.Plan, control: str, seed: int, readings: list[dict[str, float]]) -> courses.Line:
+    course = [{"step": 10 * 2**k, "measures": reading} for k, reading in enumerate(readings)]
+    return {"plan": plan.name, "plan_sha256": plan.sha256, "control": control, "seed": seed, "course": course}
+
+
+def lines(plan: courses.Plan, effect: float, noise: float, control: str = "other", fidelity: float = 1.0):
+    """Uniform at 0.2 near-copies; the control so much above it, in the mean over twelve seeds."""
+    spread = noise * np.random.default_rng(0).standard_normal(12)
+    for seed, off in enumerate(spread - spread.mean()):
+        yield line(plan, "uniform", seed, [{"near-copies": 0.2, "fidelity": 1.0}])
+        yield line(plan, control, seed, [{"near-copies": 0.2 + effect + off, "fidelity": fidelity}])
+
+
+def only(found: list[Finding]) -> Finding:
+    (finding,) = found
+    return finding
+
+
+@pytest.mark.parametrize(
+    ("sign", "effect", "noise", "verdict"),
+    [
+        (1, 0.1, 0.02, "supported"),
+        (-1, 0.1, 0.02, "refuted"),
+        (-1, -0.1, 0.02, "supported"),
+        (1, 0.0, 0.02, "refuted"),  # any effect of the margin is excluded
+        (1, 0.0, 0.2, "undecided"),
+        (1, 0.1, 0.3, "undecided"),
+        (1, 0.02, 0.001, "refuted"),  # there, but below the margin
+        (0, 0.0, 0.02, "supported"),
+        (0, 0.1, 0.02, "refuted"),
+        (0, 0.0, 0.2, "undecided"),
+        (0, 0.02, 0.05, "undecided"),
+    ],
+)
+def test_support_and_contradiction_follow_one_rule(tmp_path, sign, effect, noise, verdict) -> None:
+    own = plan(tmp_path, prediction(sign))
+    found = only(decide(lines(own, effect, noise), [own]))
+    assert found.verdict == verdict and found.seeds == 12 and not found.changed
+    assert found.effect is not None and found.effect.value == pytest.approx(effect)
+    assert (found.needed is not None) == (verdict == "undecided")
+    assert found.needed is None or found.needed > 12
+
+
+def test_a_family_is_corrected_by_holm(tmp_path) -> None:
+    one, two = plan(tmp_path, prediction(1)), plan(tmp_path, prediction(1), prediction(1, "third"))
+    alone = only(decide(lines(one, 0.06, 0.08), [one]))
+    both = [*lines(two, 0.06, 0.08), *(x for x in lines(two, 0.0, 0.3, "third") if x["control"] == "third")]
+    first, second = decide(both, [two])
+    assert alone.p is not None and first.p == pytest.approx(2 * alone.p) and second.p is not None and second.p > 0.9
+    assert first.effect is not None and alone.effect is not None and first.effect.low < alone.effect.low
+
+
+def test_a_degenerate_run_is_excluded_and_counted(tmp_path) -> None:
+    own = plan(tmp_path, prediction(-1))
+    recorded = [*lines(own, -0.2, 0.01, fidelity=1.6)]
+    assert (only(decide(recorded, [own])).degenerate, only(decide(recorded, [own])).verdict) == (12, "not run")
+    assert only(decide(recorded, [own], degenerate=True)).verdict == "supported"
+
+
+def test_a_plan_that_was_changed_after_its_runs_is_said(tmp_path) -> None:
+    own = plan(tmp_path, prediction(1))
+    recorded = [*lines(own, 0.1, 0.02)]
+    assert not only(decide(recorded, [own])).changed
+    assert only(decide(recorded, [plan(tmp_path, prediction(-1))])).changed
+
+
+def test_stopping_in_time_is_compared_at_equal_fidelity(tmp_path) -> None:
+    """A control that runs along uniform's own course at half the speed copies as much at equal fidelity, half as much
+    at the last step."""
+    own = plan(tmp_path, prediction(0, at="fidelity"), prediction(-1))
+    steps = 10 * 2.0 ** np.arange(6)
+
+    def reading(step: float) -> dict[str, float]:
+        return {"near-copies": 0.05 * math.log(step), "fidelity": 1 + 1 / math.log(step)}
+
+    recorded = []
+    for seed in range(12):
+        recorded.append(line(own, "uniform", seed, [reading(s) for s in steps]))
+        jitter = 1e-3 * seed
+        slow = [{**reading(s / 2), "near-copies": reading(s / 2)["near-copies"] + jitter} for s in steps]
+        recorded.append(line(own, "other", seed, slow))
+    matched, last = decide(recorded, [own], degenerate=True)
+    assert matched.verdict == "supported" and matched.effect is not None and abs(matched.effect.value) < 0.01
+    assert last.effect is not None and last.effect.value == pytest.approx(-0.05 * math.log(2), abs=0.01)
+
+
+def test_one_clock_is_compared_at_equal_views_in_the_zone(tmp_path) -> None:
+    """Near-copies that follow the views in the zone agree at equal views, though not at equal steps."""
+    own = plan(tmp_path, prediction(0, at="views"), prediction(1))
+    own.content["zone"] = [0, 500]
+    share = float(own.controls["other"].timesteps.pmf[:500].sum())
+    assert share > 0.9
+    recorded = []
+    for seed in range(12):
+        for control, each in (("uniform", 0.5), ("other", share)):
+            steps = 10 * 2.0 ** np.arange(8)
+            readings = [{"near-copies": 0.05 * math.log(s * each) + 1e-4 * seed, "fidelity": 1.0} for s in steps]
+            recorded.append(line(own, control, seed, readings))
+    clock, last = decide(recorded, [own])
+    assert clock.verdict == "supported" and clock.effect is not None and abs(clock.effect.value) < 0.005
+    assert last.effect is not None and last.effect.value == pytest.approx(0.05 * math.log(share / 0.5), abs=1e-6)
+
+
+EDGES = [100, 300]
+
+
+def design(
+    truth: list[float], noise: float, controls: int = 24, seeds: int = 4, tell: float = 1.0
+) -> list[courses.Line]:
+    rng = np.random.default_rng(0)
+    made = []
+    for k in range(controls):
+        shares = rng.dirichlet([2, 2, 2])
+        recipe = {"name": "banded", "edges": EDGES, "shares": shares.tolist()}
+        config = {"timesteps": recipe, "n_train": 32, "training": {"batch_size": 32}}
+        for seed in range(seeds):
+            copies = tell * float(shares @ truth) + noise * rng.standard_normal() + 0.1 * seed
+            course = [{"step": s, "measures": {"near-copies": copies * s / 1000}} for s in (500, 1000)]
+            made.append({"control": f"random {k}", "seed": seed, "config": config, "course": course})
+    return made
+
+
+def test_the_spectrum_finds_the_band_and_predicts_controls_that_were_left_out() -> None:
+    truth = [0.0, 0.6, 0.1]
+    recorded = design(truth, 0.02)
+    controls, seeds = explained(recorded)
+    assert controls.low > 0.8 and seeds.low > 0.8
+    own = memorization_spectrum(recorded)
+    assert np.argmax(own.coefficients[0, -1]) == 1 and own.views.tolist() == [500, 1000]
+    found = own.predict(banded(1000, EDGES, [0.2, 0.5, 0.3]), 1000, 32, 32)
+    assert found.low < 0.15 + 0.5 * 0.6 + 0.03 < found.high and found.high - found.low < 0.15
+    half = own.predict(banded(1000, EDGES, [0.2, 0.5, 0.3]), 500, 32, 32)
+    assert half.value == pytest.approx(found.value / 2, abs=0.01)
+    with pytest.raises(ValueError, match="views"):
+        own.predict(banded(1000, EDGES, [0.2, 0.5, 0.3]), 5000, 32, 32)
+
+
+def test_shares_that_tell_nothing_explain_nothing() -> None:
+    controls, seeds = explained(design([0, 0.6, 0.1], 0.05, tell=0.0))
+    assert controls.value < 0.1 and seeds.value < 0.1

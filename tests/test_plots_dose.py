@@ -1,0 +1,67 @@
+"""Figures of time courses: what is drawn is what was recorded."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from memlib import Schedule, uniform, viz
+from memlib.lab import courses
+from memlib.lab.hypotheses import Finding
+from memlib.lab.spectrum import memorization_spectrum
+from memlib.metrics import Estimate
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    rows = [
+        [control, seed, step, 2.0 * step, measure, value + 0.1 * seed]
+        for control, start in (("uniform", 0.2), ("other", 0.4))
+        for seed in (0, 1)
+        for step in (10, 20)
+        for measure, value in (("near-copies", start * step / 20), ("fidelity", 3 - step / 20))
+    ]
+    return pd.DataFrame(rows, columns=["control", "seed", "step", "views", "measure", "value"])
+
+
+def test_the_spectrum_is_drawn_band_by_band_over_log_snr() -> None:
+    lines = [x for x in courses.read() if x["plan"] == "mixture_random" and x["control"] != "uniform"]
+    own, schedule = memorization_spectrum(lines), Schedule.linear()
+    above, below = viz.spectrum(own, schedule, {"uniform": uniform()}).axes
+    levels = [x for x in above.get_lines() if x.get_linewidth() == 2]
+    assert [x.get_ydata()[0] for x in levels] == own.coefficients[0, -1].tolist()
+    ends = sorted(schedule.log_snr[[75, 149]].tolist())
+    assert sorted(levels[1].get_xdata()) == ends
+    assert len(below.get_lines()) == 1
+
+
+def test_the_dose_puts_views_in_the_zone_against_the_mean_over_seeds(frame) -> None:
+    (ax,) = viz.dose(frame, {"uniform": 0.25, "other": 0.5}, {"uniform": ["uniform"], "rest": ["other"]}).axes
+    marks = {c.get_label(): c.lines[0].get_xydata().tolist() for c in ax.containers}
+    assert marks["uniform"] == [pytest.approx([40 * 0.25, 0.25])] and marks["rest"] == [pytest.approx([20, 0.45])]
+
+
+def test_the_frontier_follows_each_control_along_its_training(frame) -> None:
+    (ax,) = viz.frontier(frame, ["uniform", "other"]).axes
+    paths = {x.get_label(): np.array(x.get_xydata()) for x in ax.get_lines()}
+    np.testing.assert_allclose(paths["other"], [[2.55, 0.25], [2.05, 0.45]])
+
+
+def test_predictions_show_their_interval_and_the_colour_of_their_verdict() -> None:
+    effect = Estimate(0.1, 0.05, 0.15)
+    found = [
+        Finding("H1", "d", "more", effect, 0.01, 12, 0, "supported"),
+        Finding("H1", "d", "x", None, None, 0, 0, "not run"),
+    ]
+    (ax,) = viz.predictions(found).axes
+    interval, mark = ax.get_lines()[:2]
+    assert [*interval.get_xdata(), *mark.get_xdata()] == [0.05, 0.15, 0.1]
+    assert interval.get_color() == mark.get_color() == "#009E73" and len(ax.get_yticks()) == 1
