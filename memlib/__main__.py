@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -196,27 +195,9 @@ def _claims(options: argparse.Namespace) -> int:
 
 
 def _audit(options: argparse.Namespace) -> int:
-    import json
+    from memlib.viz.report import audit_files
 
-    import torch
-
-    from memlib.audit import audit
-    from memlib.lab.files import write_atomically
-    from memlib.lab.foreign import features_of, read_items, warped
-    from memlib.viz import use_style
-    from memlib.viz.report import audit_page
-
-    sets = [read_items(path) for path in (options.samples, options.train, options.held_out) if path]
-    features, match = options.features and features_of(options.features), None
-    if sets[0].ndim == 3:
-        match = warped if find_spec("dtaidistance") else None
-        if match is None:
-            print("memlib: without dtaidistance, signals are not compared over time warps", file=sys.stderr)
-    made = audit(*sets, generator=torch.Generator().manual_seed(0), features=features, match=match)
-    use_style()
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_atomically(options.out / "audit.json", json.dumps(made.to_json(), indent=1).encode())
-    write_atomically(options.out / "audit.html", audit_page(made, *sets[:2]).encode())
+    made = audit_files(options.samples, options.train, options.held_out, features=options.features, out=options.out)
     for row, own in made.table.items():
         print(f"{row:32} " + "   ".join(f"{name} {value:.3g}" for name, value in own.items()))
     print(*made.notes, options.out / "audit.html", sep="\n")

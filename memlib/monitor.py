@@ -154,7 +154,7 @@ class Monitor:
         sure = abs(float(change.mean())) > 1.96 * float(change.std()) / math.sqrt(len(change))
         quality = ("worsens" if float(change.mean()) > 0 else "improves") if sure else "level"
         running, dose, copies = self._sums[0] / self._sums[1], self.seen.mean(0), self._pooled(len(at) - 1)
-        reading = Reading(self.steps, losses, running, dose, copies, self.null, self._begin(at), quality, at[least])
+        reading = Reading(self.steps, losses, running, dose, copies, self.null, self.begin(at), quality, at[least])
         self.readings.append(reading)
         self._sums.zero_()
         return reading
@@ -181,7 +181,7 @@ class Monitor:
         near = self.near[max(0, i + 1 - POOLED) : i + 1]
         return wilson(sum(near), len(near) * self.samples)
 
-    def _begin(self, at: list[int]) -> Estimate | None:
+    def begin(self, at: list[int]) -> Estimate | None:
         from scipy.optimize import isotonic_regression
 
         beyond = [excess(self._pooled(i), self.null) for i in range(len(at))]

@@ -1,4 +1,4 @@
-"""The audit: planted copies are found whatever hides them, foreign input is named, and its measures are the formulas."""
+"""The audit: planted copies are found whatever hides them, bad input is named, its measures are the formulas."""
 
 from __future__ import annotations
 
