@@ -1,7 +1,8 @@
 """The commands: `python -m memlib reproduce`, `refresh`, `data`, `sweep`, `results`, `claims`, `courses`,
-`hypotheses`, `dial`.
+`hypotheses`, `dial`, `audit`.
 
-Each imports only what it needs. Exit status: 0 done, 1 a notebook or a run failed, 2 bad input or a missing package.
+Each imports only what it needs. Exit status: 0 done, 1 a notebook or a run failed, 2 bad input or a missing package,
+3 too many near-copies (`audit --fail-above`).
 """
 
 from __future__ import annotations
@@ -31,6 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sweep = command(_sweep, "run what a plan holds and record it, except what is recorded already")
     results = command(_results, "print the recorded runs, the mean over seeds for each control")
     claims = command(_claims, "print the verdict for each claim, from the recorded runs")
+    judged = command(_audit, "judge samples of any generator against its training set", "notebooks")
+    for name, required in {"samples": True, "train": True, "held-out": False}.items():
+        words = "a folder of pictures, an .npy or an .npz file"
+        judged(f"--{name}", type=Path, required=required, metavar="PATH", help=words)
+    judged("--features", metavar="NAME", help="a network of timm, whose features replace pixels")
+    judged("--fail-above", type=float, default=1.0, metavar="SHARE", help="exit with 3 if more are near-copies")
+    judged("--out", type=Path, default=Path("audit"), metavar="DIR", help="for audit.html and audit.json")
     courses = command(_courses, "run what a plan with predictions holds and record its courses")
     dial = command(_dial, "where to look and when to stop for a level of near-copies, from pilot runs")
     hypotheses = command(_hypotheses, "print the verdict for each prediction, from the recorded courses")
@@ -200,6 +208,16 @@ def _claims(options: argparse.Namespace) -> int:
         write_verdicts(verdicts, ROOT / "README.md")
     print(verdict_table(verdicts))
     return 0
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from memlib.viz.report import audit_files
+
+    made = audit_files(options.samples, options.train, options.held_out, features=options.features, out=options.out)
+    for row, own in made.table.items():
+        print(f"{row:32} " + "   ".join(f"{name} {value:.3g}" for name, value in own.items()))
+    print(*made.notes, options.out / "audit.html", sep="\n")
+    return 3 if made.table["samples"]["near-copies"].value > options.fail_above else 0
 
 
 def _recorded(options: argparse.Namespace) -> list:
