@@ -1,0 +1,217 @@
+// memlib.MLP and one step of memlib.train, by hand, in float64: no allocation in a step.
+// Weights lie in one array, in the order of torch's model.parameters().
+
+// out (rows, columns) = a (rows, inner) times b (columns, inner) transposed, plus a bias for each column.
+// Four rows and two columns at once keep the processor's registers full; rows % 4 = columns % 2 = 0.
+export function product(out, a, b, rows, columns, inner, bias) {
+  for (let i = 0; i < rows; i += 4) {
+    const [a0, a1, a2, a3] = [i * inner, (i + 1) * inner, (i + 2) * inner, (i + 3) * inner];
+    for (let j = 0; j < columns; j += 2) {
+      const [b0, b1] = [j * inner, (j + 1) * inner];
+      let s00 = bias ? bias[j] : 0;
+      let s01 = bias ? bias[j + 1] : 0;
+      let s10 = s00;
+      let s11 = s01;
+      let s20 = s00;
+      let s21 = s01;
+      let s30 = s00;
+      let s31 = s01;
+      for (let k = 0; k < inner; k++) {
+        const x0 = a[a0 + k];
+        const x1 = a[a1 + k];
+        const x2 = a[a2 + k];
+        const x3 = a[a3 + k];
+        const y0 = b[b0 + k];
+        const y1 = b[b1 + k];
+        s00 += x0 * y0;
+        s01 += x0 * y1;
+        s10 += x1 * y0;
+        s11 += x1 * y1;
+        s20 += x2 * y0;
+        s21 += x2 * y1;
+        s30 += x3 * y0;
+        s31 += x3 * y1;
+      }
+      const o = i * columns + j;
+      out[o] = s00;
+      out[o + 1] = s01;
+      out[o + columns] = s10;
+      out[o + columns + 1] = s11;
+      out[o + 2 * columns] = s20;
+      out[o + 2 * columns + 1] = s21;
+      out[o + 3 * columns] = s30;
+      out[o + 3 * columns + 1] = s31;
+    }
+  }
+}
+
+function transpose(out, a, rows, columns) {
+  for (let i = 0; i < rows; i++) for (let j = 0; j < columns; j++) out[j * rows + i] = a[i * columns + j];
+  return out;
+}
+
+function columnSums(out, a, rows) {
+  const columns = out.length;
+  out.fill(0);
+  for (let i = 0; i < rows; i++) for (let j = 0; j < columns; j++) out[j] += a[i * columns + j];
+}
+
+export class Network {
+  constructor({ T, width, depth, frequencies, batch, ...config }, room = batch) {
+    const inner = 2 + 4 * frequencies;
+    Object.assign(this, { T, width, depth, frequencies, batch, config, inner, step: 0 });
+    const sizes = [[width, width], [width, inner], ...Array(depth).fill([width, width]), [2, width]];
+    this.sizes = sizes;
+    const total = sizes.reduce((sum, [rows, columns]) => sum + rows * (columns + 1), 0);
+    for (const name of ["weights", "gradient", "average", "first", "second"]) this[name] = new Float64Array(total);
+    for (const name of ["weights", "gradient", "average"]) this[`${name}Of`] = this.layers(this[name]);
+    const rows = Math.max(batch, 4 * Math.ceil(room / 4));
+    const array = (columns = width) => new Float64Array(rows * columns);
+    for (const name of ["hidden", "past", "timed", "slope", "work", "work2"]) this[name] = array();
+    this.active = Array.from({ length: depth + 1 }, () => array()); // what each layer sees
+    this.slopes = Array.from({ length: depth + 1 }, () => array()); // and its derivative
+    Object.assign(this, { features: array(inner), times: array(), out: array(2), flipped: array(Math.max(inner, width)) });
+    Object.assign(this, { square: new Float64Array(width * width), noisy: array(2), error: array(2) });
+    // float32, as in torch: a sine of some hundred radians shows the rounding
+    const half = width / 2;
+    const waves = Array.from({ length: half }, (_, i) => Math.fround(Math.exp(Math.fround(Math.fround(-Math.log(10000) / half) * i))));
+    this.table = new Float64Array(T * width);
+    for (let t = 0; t < T; t++) {
+      waves.forEach((wave, i) => {
+        this.table[t * width + i] = Math.sin(Math.fround(t * wave));
+        this.table[t * width + half + i] = Math.cos(Math.fround(t * wave));
+      });
+    }
+  }
+
+  // Each layer's matrix and bias, as views of one array.
+  layers(array) {
+    let start = 0;
+    const take = (n) => array.subarray(start, (start += n));
+    return this.sizes.map(([rows, columns]) => ({ matrix: take(rows * columns), bias: take(rows) }));
+  }
+
+  // Uniform within 1 / sqrt(inputs), as torch.nn.Linear begins.
+  initialise(random) {
+    this.weightsOf.forEach(({ matrix, bias }, i) => {
+      const bound = 1 / Math.sqrt(this.sizes[i][1]);
+      for (const array of [matrix, bias]) array.forEach((_, k) => (array[k] = bound * (2 * random.uniform() - 1)));
+    });
+    this.average.set(this.weights);
+  }
+
+  // The predicted noise of the first n points of x, in this.out; t is one timestep, or one for each.
+  forward(x, t, n, layers = this.averageOf) {
+    const { width, depth, frequencies, inner, features, times, hidden, timed, active, slopes, out } = this;
+    const rows = 4 * Math.ceil(n / 4);
+    const one = typeof t === "number";
+    for (let i = 0; i < n; i++) {
+      const row = i * inner;
+      for (let k = 0; k < 2; k++) {
+        const value = x[2 * i + k];
+        features[row + k] = value;
+        for (let f = 0; f < frequencies; f++) {
+          const angle = value * (Math.PI / 2) * (1 << f);
+          const place = row + 2 + k * frequencies + f;
+          features[place] = Math.sin(angle);
+          features[place + 2 * frequencies] = Math.cos(angle);
+        }
+      }
+    }
+    for (let i = 0; i < (one ? 4 : n); i++) {
+      const from = (one ? t : t[i]) * width;
+      for (let j = 0; j < width; j++) times[i * width + j] = this.table[from + j];
+    }
+    product(timed, times, layers[0].matrix, one ? 4 : rows, width, width, layers[0].bias);
+    product(hidden, features, layers[1].matrix, rows, width, inner, layers[1].bias);
+    for (let layer = 0; layer <= depth; layer++) {
+      const [seen, slope, last] = [active[layer], slopes[layer], layer === depth];
+      for (let row = 0; row < n * width; row += width) {
+        const time = one ? 0 : row;
+        for (let j = 0; j < width; j++) {
+          const u = last ? hidden[row + j] : hidden[row + j] + timed[time + j];
+          const s = 1 / (1 + Math.exp(-u));
+          seen[row + j] = u * s; // SiLU
+          slope[row + j] = s * (1 + u * (1 - s));
+        }
+      }
+      const { matrix, bias } = layers[2 + layer];
+      product(last ? out : this.work, seen, matrix, rows, last ? 2 : width, width, bias);
+      if (!last) for (let i = 0; i < n * width; i++) hidden[i] += this.work[i];
+    }
+    return out;
+  }
+
+  // The gradient of the mean squared error, from this.error = d loss / d out, into this.gradient.
+  backward(n) {
+    const { width, depth, inner, active, slopes, error, work, work2, flipped, square, hidden, timed } = this;
+    const { weightsOf, gradientOf } = this;
+    const [last, end] = [weightsOf[depth + 2].matrix, gradientOf[depth + 2]];
+    end.matrix.fill(0);
+    columnSums(end.bias, error, n);
+    for (let i = 0; i < n; i++) {
+      const e0 = error[2 * i];
+      const e1 = error[2 * i + 1];
+      for (let j = 0; j < width; j++) {
+        const k = i * width + j;
+        end.matrix[j] += e0 * active[depth][k];
+        end.matrix[width + j] += e1 * active[depth][k];
+        hidden[k] = (e0 * last[j] + e1 * last[width + j]) * slopes[depth][k]; // now d loss / d hidden
+      }
+    }
+    timed.fill(0); // now d loss / d timed
+    const weigh = (layer, delta, seen, columns) => {
+      columnSums(gradientOf[layer].bias, delta, n);
+      transpose(work2, delta, n, width);
+      product(gradientOf[layer].matrix, work2, transpose(flipped, seen, n, columns), width, columns, n);
+    };
+    for (let layer = depth - 1; layer >= 0; layer--) {
+      weigh(2 + layer, hidden, active[layer], width);
+      product(work, hidden, transpose(square, weightsOf[2 + layer].matrix, width, width), n, width, width);
+      for (let i = 0; i < n * width; i++) {
+        const delta = work[i] * slopes[layer][i];
+        hidden[i] += delta;
+        timed[i] += delta;
+      }
+    }
+    weigh(1, hidden, this.features, inner);
+    weigh(0, timed, this.times, width);
+  }
+
+  // One step of training on a batch: which points, which timesteps, which noise. Returns the loss.
+  learn(points, alphaBar, index, t, eps) {
+    const { batch, noisy, error } = this;
+    for (let i = 0; i < 2 * batch; i++) {
+      const a = alphaBar[t[i >> 1]];
+      noisy[i] = Math.sqrt(a) * points[2 * index[i >> 1] + (i & 1)] + Math.sqrt(1 - a) * eps[i];
+    }
+    const out = this.forward(noisy, t, batch, this.weightsOf);
+    let loss = 0;
+    for (let i = 0; i < 2 * batch; i++) {
+      error[i] = (out[i] - eps[i]) / batch;
+      loss += (out[i] - eps[i]) ** 2 / (2 * batch);
+    }
+    this.backward(batch);
+    this.adam();
+    return loss;
+  }
+
+  // Clip the gradient, Adam with a warm-up, and the averaged weights from which samples are made.
+  adam() {
+    const { weights, gradient, average, first, second, config } = this;
+    const step = ++this.step;
+    let norm = 0;
+    for (let i = 0; i < gradient.length; i++) norm += gradient[i] ** 2;
+    const clip = Math.min(1, config.gradClip / (Math.sqrt(norm) + 1e-6));
+    const rate = config.learningRate * Math.min(1, step / (config.warmup + 1));
+    const [b1, b2] = [1 - 0.9 ** step, Math.sqrt(1 - 0.999 ** step)];
+    const keep = Math.min(config.emaDecay, step / (9 + step));
+    for (let i = 0; i < weights.length; i++) {
+      const g = gradient[i] * clip;
+      first[i] += 0.1 * (g - first[i]);
+      second[i] += 0.001 * (g * g - second[i]);
+      weights[i] -= ((rate / b1) * first[i]) / (Math.sqrt(second[i]) / b2 + 1e-8);
+      average[i] += (1 - keep) * (weights[i] - average[i]);
+    }
+  }
+}

@@ -1,0 +1,149 @@
+"""The page computes what memlib computes: its numbers in a real browser beside Python's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from test_browser import CHROMIUM, FLAGS
+
+import memlib
+from memlib import MLP, ExactDenoiser, Schedule, TrainConfig, ddim, metrics, train
+from memlib.lab import data
+from memlib.training import draw
+from memlib.viz.explore.playground import SETTINGS, script
+from memlib.viz.style import MEANINGS, looks
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (set CHROMIUM, or install it)"),
+]
+SCHEDULE = Schedule.linear()
+CONFIG = TrainConfig(
+    500, SETTINGS["batch"], SETTINGS["learningRate"], SETTINGS["warmup"], ema_decay=SETTINGS["emaDecay"],
+    grad_clip=SETTINGS["gradClip"], precision="float32",
+)  # fmt: skip
+BELLS = {"gaussianInterval": [(0, 500), (250, 750), (-500, 1500), (480, 520)], "logSnrBell": [(-2.3, 7.1), (0, 4)]}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def compute(browser):
+    """Run JavaScript over the page's mathematics: the value of `body`, given `f` and the linear schedule `s`."""
+    page = browser.new_page()
+    source = script("maths", "network")
+    return lambda body, f=None: page.evaluate(f"(f) => {{ {source}\nconst s = linearSchedule(1000); {body} }}", f)
+
+
+def close(ours, theirs, tolerance: float = 1e-5) -> None:
+    np.testing.assert_allclose(np.asarray(ours, dtype=float), np.asarray(theirs), rtol=0, atol=tolerance)
+
+
+def test_the_schedule_and_each_p_t_are_those_of_memlib(compute) -> None:
+    close(compute("return [...s.alphaBar]"), SCHEDULE.alpha_bar)
+    close(compute("return [...s.logSnr]"), SCHEDULE.log_snr, 1e-9)
+    z = 1.959963984540054
+
+    def bell(low: float, high: float) -> memlib.TimestepDistribution:
+        centre, width = (low + high) / 2, (high - low) / 2 / z
+        return memlib.from_log_snr(SCHEDULE, lambda x: (-0.5 * ((x - centre) / width) ** 2).exp())
+
+    python = {"gaussianInterval": lambda *ends: memlib.gaussian_interval(1000, *ends), "logSnrBell": bell}
+    for name, cases in BELLS.items():
+        for ends in cases:
+            p = python[name](*ends)
+            close(compute(f"return [...{name}(s, ...f)]", ends), p.pmf, 1e-5 * p.pmf.max())
+            _, dense = p.log_snr_density(SCHEDULE)
+            close(compute(f"return [...logSnrDensity({name}(s, ...f), s)]", ends), dense, 1e-5 * dense.max())
+            first, last = p.interval()
+            assert compute(f"return interval({name}(s, ...f), s)", ends) == [
+                pytest.approx(SCHEDULE.log_snr[t].item()) for t in (last, first)
+            ]
+    zone = (SCHEDULE.log_snr > -2.4) & (SCHEDULE.log_snr < 2.4)
+    weights = {
+        "minSnr": memlib.min_snr_weight(SCHEDULE),
+        "notch": 1 - 0.95 * zone.double(),
+        "uShape": (4 * (2 * torch.sigmoid(-SCHEDULE.log_snr / 2) - 1)).cosh(),
+        "uniform": torch.ones(1000),
+    }
+    for name, weight in weights.items():
+        close(compute(f"return [...{name}(s)]"), memlib.from_weights(weight).pmf, 1e-8)
+
+
+def test_curves_denoiser_sampler_and_measures_are_those_of_memlib(compute) -> None:
+    for name in ("spiral", "moons", "rings"):
+        u = (torch.arange(1024, dtype=torch.float64) + 0.5) / 1024
+        curve = data.CURVES[name](u)
+        curve = (curve - curve.mean(0)) / (curve - curve.mean(0)).square().mean().sqrt()
+        close(compute("return curvePoints(f).along", name), curve, 1e-9)
+        train_points = (
+            torch.tensor(compute(f"return [...makePoints('{name}', 3, 16, 0.05).train]")).double().view(16, 2)
+        )
+        assert torch.cdist(train_points, curve).amin(1).max() < 0.25, "points lie about the curve"
+
+        exact, noise = ExactDenoiser(train_points, SCHEDULE), torch.randn(32, 2, generator=seeded(1)).double()
+        f = {"train": train_points.flatten().tolist(), "x": noise.flatten().tolist()}
+        for t in (0, 30, 250, 999):
+            at = torch.full((32,), t)
+            ours = compute(f"return [...posterior(f.train, f.x[0], f.x[1], s.alphaBar[{t}])]", f)
+            close(ours, exact.weights(noise, at)[0])
+            body = f"const e = new Float64Array(64); exactDenoiser(f.train, s)(f.x, {t}, e); return [...e]"
+            close(compute(body, f), exact(noise, at).flatten())
+        for steps in (16, 40):
+            frames = list(ddim(exact, SCHEDULE, noise, steps=steps))
+            ours = compute(f"return ddim(exactDenoiser(f.train, s), s, f.x, {steps}).map((x) => [...x])", f)
+            close(ours, torch.stack([frame.x.flatten() for frame in frames]))
+            assert compute(f"return timestepList(1000, {steps})") == [frame.t for frame in frames]
+        f["x"] = frames[-1].x.flatten().tolist()
+        for threshold in (0.1, 1 / 3):
+            ours = compute(f"return nearCopies(f.x, f.train, {threshold})", f)
+            close(ours, metrics.memorized_fraction(frames[-1].x, train_points, threshold).value)
+        off = torch.cdist(frames[-1].x, curve).amin(1).mean()
+        close(compute(f"return offCurve(f.x, curvePoints('{name}').along)", f), off)
+
+
+@pytest.mark.parametrize(("depth", "steps"), [(1, 1), (1, 500), (3, 20)])
+def test_training_with_the_same_weights_and_draws_gives_the_same_weights(compute, depth, steps) -> None:
+    points = torch.tensor(compute("return [...makePoints('spiral', 0, 16, 0.05).train]")).double().view(16, 2)
+    torch.random.default_generator.manual_seed(0)
+    model = MLP(2, SETTINGS["width"], depth, SETTINGS["frequencies"]).double()
+    even, generator = memlib.uniform(), seeded(5)
+    first = torch.nn.utils.parameters_to_vector(model.parameters()).tolist()
+    draws = [[x.flatten().tolist() for x in draw(points, even, 128, generator)] for _ in range(steps)]
+    for step in train(model, points, SCHEDULE, even, CONFIG, generator=seeded(5)):
+        if step.step == steps:
+            break
+    x = torch.randn(10, 2, generator=seeded(2)).double()
+    f = {"settings": SETTINGS | {"depth": depth}, "first": first, "draws": draws, "x": x.flatten().tolist()}
+    f |= {"points": points.flatten().tolist(), "t": [0, 3, 40, 200, 999] * 2}
+    losses, weights, averages, out = compute(
+        """const n = new Network(f.settings); n.weights.set(f.first); n.average.set(f.first);
+        const losses = f.draws.map(([index, t, eps]) => n.learn(f.points, s.alphaBar, index, t, eps));
+        return [losses, [...n.weights], [...n.average], [...n.forward(f.x, f.t, 10).slice(0, 20)]]""",
+        f,
+    )
+    tolerance = 1e-5 if steps == 1 else 1e-3
+    close(losses[-1], step.loss, tolerance)
+    for ours, network in ((weights, step.model), (averages, step.ema)):
+        close(ours, torch.nn.utils.parameters_to_vector(network.parameters()).detach(), tolerance)
+    with torch.no_grad():
+        close(out, step.ema(x, torch.tensor(f["t"])).flatten(), tolerance)
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_constants_have_one_source() -> None:
+    assert SETTINGS["noise"] == data.NOISE and SETTINGS["frequencies"] == MLP().frequencies.numel()
+    colours = {name: MEANINGS[name].colour for name in ("train", "held out", "sample")}
+    assert SETTINGS["colours"] == colours | {name: look.colour for name, look in looks("AB").items()}
