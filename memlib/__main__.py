@@ -1,4 +1,4 @@
-"""The commands: `python -m memlib reproduce`, `refresh`, `data`, `sweep`, `results`, `claims`.
+"""The commands: `python -m memlib reproduce`, `refresh`, `data`, `sweep`, `results`, `claims`, `page`.
 
 Each imports only what it needs. Exit status: 0 done, 1 a notebook or a run failed, 2 bad input or a missing package.
 """
@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sweep = command(_sweep, "run what a plan holds and record it, except what is recorded already")
     results = command(_results, "print the recorded runs, the mean over seeds for each control")
     claims = command(_claims, "print the verdict for each claim, from the recorded runs")
+    page = command(_page, "write the playground as one HTML file", "notebooks")
     for one in (reproduce, refresh):
         one("--notebook", action="append", default=[], metavar="NAME", help="only this; repeatable")
     reproduce("--profile", default="quick", metavar="NAME", help="smoke, quick (the default), paper")
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sweep("--workers", type=int, metavar="N", help="processes (default: one for each core)")
     sweep("--fleet", type=int, metavar="K", help="networks trained at once (default: what is fastest)")
     sweep("--device", default="cpu", metavar="NAME", help="cpu (the default) or cuda")
+    page("--out", type=Path, default=Path("playground.html"), metavar="FILE", help="default: playground.html")
     claims("--write", action="store_true", help="put the table into the clone's README.md")
     for one in (sweep, results, claims):
         one("--out", type=Path, metavar="DIR", help="default: the recorded runs of this package")
@@ -130,6 +132,15 @@ def _claims(options: argparse.Namespace) -> int:
     if options.write:
         write_verdicts(verdicts, ROOT / "README.md")
     print(verdict_table(verdicts))
+    return 0
+
+
+def _page(options: argparse.Namespace) -> int:
+    from memlib.viz.explore.playground import page
+
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(page(), encoding="utf-8")
+    print(options.out)
     return 0
 
 

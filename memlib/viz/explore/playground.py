@@ -4,18 +4,60 @@ from __future__ import annotations
 
 import json
 import re
-from functools import lru_cache
 from pathlib import Path
 
 import anywidget
 import traitlets
 
 FILES = Path(__file__).resolve().parents[1] / "page"
-SETTINGS = json.loads((FILES / "settings.json").read_text(encoding="utf-8"))
+SHIM = """const values = { standalone: true, link: location.hash.includes("=") ? location.hash : "" };
+const model = { get: (name) => values[name], set: (name, value) => (values[name] = value), on: () => {} };
+model.save_changes = () => history.replaceState(null, "", `#${values.link}`);
+render({ model, el: document.getElementById("playground") });"""
+
+
+def read(name: str) -> str:
+    return (FILES / name).read_text(encoding="utf-8")
+
+
+SETTINGS = json.loads(read("settings.json"))
 
 
 def script(*names: str) -> str:
-    """The modules of these names as one text, after the settings: a scope of its own, without import and export."""
-    texts = [(FILES / f"{name}.js").read_text(encoding="utf-8") for name in names]
+    """The modules of these names as one text, after the settings: one scope, without import and export between them."""
+    texts = [read(f"{name}.js") for name in names]
     joined = "\n".join([f"const SETTINGS = {json.dumps(SETTINGS)};", *texts])
     return re.sub(r"^import .*\n|^export (?=async|class|const|function)", "", joined, flags=re.M)
+
+
+def module() -> str:
+    """The ES module of the widget: what it shows, and as texts the worker that trains and the elements it begins with."""
+    worker, elements, curve = script("maths", "network", "worker"), read("playground.html"), read("curve.svg")
+    template = elements.replace("CURVE", curve)
+    texts = f"const WORKER = {json.dumps(worker)};\nconst TEMPLATE = {json.dumps(template)};\n"
+    return texts.replace("</", "<\\/") + script("maths", "curve", "plane", "playground")
+
+
+def inlined() -> str:
+    """The playground as elements of a page: style, a place and the module, which starts by itself."""
+    module_script = re.sub(r"^export default .*\n", "", module(), flags=re.M)
+    style = read("page.css")
+    return f'<style>{style}</style>\n<div id="playground"></div>\n<script type="module">\n{module_script}\n{SHIM}\n</script>'
+
+
+def page() -> str:
+    """The playground alone, as one HTML file that needs no other."""
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+    return f'<!doctype html>\n<html lang="en"><head>{head}<title>memlib: watch a network memorize</title></head>\n<body>{inlined()}</body></html>'
+
+
+class Playground(anywidget.AnyWidget):
+    _esm = module()
+    _css = read("page.css")
+    link = traitlets.Unicode().tag(sync=True)
+
+
+def playground(link: str = "") -> Playground:
+    """16 points, two networks A and B, and the noise levels that each trains on, as curves that are dragged. It needs
+    no kernel. `link`: what *Link to this* gives, with the state of the page."""
+    return Playground(link=link.rpartition("#")[2])

@@ -57,31 +57,27 @@ function columnSums(out, a, rows) {
 }
 
 export class Network {
-  constructor({ T, width, depth, frequencies, batch, ...config }, room = batch) {
+  constructor(settings, room = settings.batch) {
+    const { T, width, depth, frequencies, batch } = settings;
     const inner = 2 + 4 * frequencies;
-    Object.assign(this, { T, width, depth, frequencies, batch, config, inner, step: 0 });
     const sizes = [[width, width], [width, inner], ...Array(depth).fill([width, width]), [2, width]];
-    this.sizes = sizes;
     const total = sizes.reduce((sum, [rows, columns]) => sum + rows * (columns + 1), 0);
+    Object.assign(this, { ...settings, inner, sizes, step: 0 });
     for (const name of ["weights", "gradient", "average", "first", "second"]) this[name] = new Float64Array(total);
     for (const name of ["weights", "gradient", "average"]) this[`${name}Of`] = this.layers(this[name]);
-    const rows = Math.max(batch, 4 * Math.ceil(room / 4));
-    const array = (columns = width) => new Float64Array(rows * columns);
-    for (const name of ["hidden", "past", "timed", "slope", "work", "work2"]) this[name] = array();
+    const array = (columns = width) => new Float64Array(Math.max(batch, 4 * Math.ceil(room / 4), width) * columns);
+    for (const name of ["hidden", "timed", "times", "work", "flipped", "flipped2"]) this[name] = array();
+    for (const name of ["out", "noisy", "error"]) this[name] = array(2);
+    this.features = array(inner);
     this.active = Array.from({ length: depth + 1 }, () => array()); // what each layer sees
     this.slopes = Array.from({ length: depth + 1 }, () => array()); // and its derivative
-    Object.assign(this, { features: array(inner), times: array(), out: array(2), flipped: array(Math.max(inner, width)) });
-    Object.assign(this, { square: new Float64Array(width * width), noisy: array(2), error: array(2) });
-    // float32, as in torch: a sine of some hundred radians shows the rounding
-    const half = width / 2;
-    const waves = Array.from({ length: half }, (_, i) => Math.fround(Math.exp(Math.fround(Math.fround(-Math.log(10000) / half) * i))));
-    this.table = new Float64Array(T * width);
-    for (let t = 0; t < T; t++) {
-      waves.forEach((wave, i) => {
-        this.table[t * width + i] = Math.sin(Math.fround(t * wave));
-        this.table[t * width + half + i] = Math.cos(Math.fround(t * wave));
-      });
-    }
+    // float32 as in torch: a sine of some hundred radians shows the rounding
+    const [half, round] = [width / 2, Math.fround];
+    const angle = (t, i) => round(t * round(Math.exp(round(round(-Math.log(10000) / half) * (i % half)))));
+    this.table = Float64Array.from({ length: T * width }, (_, k) => {
+      const [t, i] = [Math.floor(k / width), k % width];
+      return i < half ? Math.sin(angle(t, i)) : Math.cos(angle(t, i));
+    });
   }
 
   // Each layer's matrix and bias, as views of one array.
@@ -144,7 +140,7 @@ export class Network {
 
   // The gradient of the mean squared error, from this.error = d loss / d out, into this.gradient.
   backward(n) {
-    const { width, depth, inner, active, slopes, error, work, work2, flipped, square, hidden, timed } = this;
+    const { width, depth, inner, active, slopes, error, work, flipped, flipped2, hidden, timed } = this;
     const { weightsOf, gradientOf } = this;
     const [last, end] = [weightsOf[depth + 2].matrix, gradientOf[depth + 2]];
     end.matrix.fill(0);
@@ -162,12 +158,12 @@ export class Network {
     timed.fill(0); // now d loss / d timed
     const weigh = (layer, delta, seen, columns) => {
       columnSums(gradientOf[layer].bias, delta, n);
-      transpose(work2, delta, n, width);
-      product(gradientOf[layer].matrix, work2, transpose(flipped, seen, n, columns), width, columns, n);
+      transpose(flipped2, delta, n, width);
+      product(gradientOf[layer].matrix, flipped2, transpose(flipped, seen, n, columns), width, columns, n);
     };
     for (let layer = depth - 1; layer >= 0; layer--) {
       weigh(2 + layer, hidden, active[layer], width);
-      product(work, hidden, transpose(square, weightsOf[2 + layer].matrix, width, width), n, width, width);
+      product(work, hidden, transpose(flipped, weightsOf[2 + layer].matrix, width, width), n, width, width);
       for (let i = 0; i < n * width; i++) {
         const delta = work[i] * slopes[layer][i];
         hidden[i] += delta;
@@ -198,14 +194,14 @@ export class Network {
 
   // Clip the gradient, Adam with a warm-up, and the averaged weights from which samples are made.
   adam() {
-    const { weights, gradient, average, first, second, config } = this;
+    const { weights, gradient, average, first, second } = this;
     const step = ++this.step;
     let norm = 0;
     for (let i = 0; i < gradient.length; i++) norm += gradient[i] ** 2;
-    const clip = Math.min(1, config.gradClip / (Math.sqrt(norm) + 1e-6));
-    const rate = config.learningRate * Math.min(1, step / (config.warmup + 1));
+    const clip = Math.min(1, this.gradClip / (Math.sqrt(norm) + 1e-6));
+    const rate = this.learningRate * Math.min(1, step / (this.warmup + 1));
     const [b1, b2] = [1 - 0.9 ** step, Math.sqrt(1 - 0.999 ** step)];
-    const keep = Math.min(config.emaDecay, step / (9 + step));
+    const keep = Math.min(this.emaDecay, step / (9 + step));
     for (let i = 0; i < weights.length; i++) {
       const g = gradient[i] * clip;
       first[i] += 0.1 * (g - first[i]);

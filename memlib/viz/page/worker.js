@@ -61,7 +61,7 @@ class Trainer {
       for (let i = 0; i < eps.length; i++) loss += (out[i] - eps[i]) ** 2 / eps.length / LEVELS.length;
     }
     const copies = nearCopies(samples, this.train, SETTINGS.threshold);
-    return { step: network.step, frames: flat(frames), copies, off: offCurve(samples, this.curve), loss };
+    return { frames: flat(frames), copies, off: offCurve(samples, this.curve), loss };
   }
 }
 
@@ -70,7 +70,10 @@ const flat = (frames) => Float32Array.from(frames.flatMap((frame) => [...frame])
 let trainer;
 onmessage = ({ data }) => {
   if (data.start) trainer = new Trainer(data.start);
+  const begun = performance.now();
   trainer.advance(data.steps);
+  const trained = performance.now();
   const { exact, zone, nulls } = trainer;
-  postMessage({ id: data.id, ...(data.start && { exact, zone, nulls }), ...(data.look && trainer.look()) });
+  const reply = { step: trainer.network.step, ...(data.start && { exact, zone, nulls }), ...(data.look && trainer.look()) };
+  postMessage({ ...reply, training: trained - begun, looking: performance.now() - trained });
 };
