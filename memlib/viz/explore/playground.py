@@ -13,7 +13,7 @@ FILES = Path(__file__).resolve().parents[1] / "page"
 SHIM = """const values = { standalone: true, link: location.hash.includes("=") ? location.hash : "" };
 const model = { get: (name) => values[name], set: (name, value) => (values[name] = value), on: () => {} };
 model.save_changes = () => history.replaceState(null, "", `#${values.link}`);
-render({ model, el: document.getElementById("playground") });"""
+started.render({ model, el: document.getElementById("playground") });"""
 
 
 def read(name: str) -> str:
@@ -31,24 +31,27 @@ def script(*names: str) -> str:
 
 
 def module() -> str:
-    """The ES module of the widget: what it shows, and as texts the worker that trains and the elements it begins with."""
-    worker, elements, curve = script("maths", "network", "worker"), read("playground.html"), read("curve.svg")
-    template = elements.replace("CURVE", curve)
-    texts = f"const WORKER = {json.dumps(worker)};\nconst TEMPLATE = {json.dumps(template)};\n"
-    return texts.replace("</", "<\\/") + script("maths", "curve", "plane", "playground")
+    """The ES module of the widget: the elements it begins with, the worker that trains, and what ties them together."""
+    template = read("playground.html").replace("CURVE", read("curve.svg"))
+    texts = {"TEMPLATE": template, "WORKER": script("maths", "network", "worker")}
+    constants = [f"const {name} = {json.dumps(text)};\n".replace("</", "<\\/") for name, text in texts.items()]
+    return "".join(constants) + script("maths", "curve", "plane", "playground")
 
 
 def inlined() -> str:
-    """The playground as elements of a page: style, a place and the module, which starts by itself."""
-    module_script = re.sub(r"^export default .*\n", "", module(), flags=re.M)
-    style = read("page.css")
-    return f'<style>{style}</style>\n<div id="playground"></div>\n<script type="module">\n{module_script}\n{SHIM}\n</script>'
+    """The playground as elements of a page, HTML or Markdown: style, a place, and the module, which starts by itself."""
+    own = module().replace("export default", "const started =")
+    return (
+        f'<style>{read("page.css")}</style>\n<div id="playground"></div>\n\n'
+        f'<script type="module">\n{own}\n{SHIM}\n</script>'
+    )
 
 
 def page() -> str:
     """The playground alone, as one HTML file that needs no other."""
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-    return f'<!doctype html>\n<html lang="en"><head>{head}<title>memlib: watch a network memorize</title></head>\n<body>{inlined()}</body></html>'
+    head += "<title>Watch a network memorize: memlib</title>"
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body style="margin: 0; padding: 8px 16px">{inlined()}</body></html>\n'
 
 
 class Playground(anywidget.AnyWidget):

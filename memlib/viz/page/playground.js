@@ -280,6 +280,7 @@ export function render({ model, el }) {
     if (key === "seed" && !/^\d{1,4}$/.test(value)) return say("A seed is a whole number from 0 to 9999.");
     say("");
     state[key] = value;
+    showCurves();
     if (key === "data") sketching(value === "drawn");
     if (key !== "speed" && !sketch) renew();
   }
