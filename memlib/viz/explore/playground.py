@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import anywidget
 import traitlets
+
+from memlib.viz.explore.noise import display_widget
 
 FILES = Path(__file__).resolve().parents[1] / "page"
 SHIM = """const values = { standalone: true, link: location.hash.includes("=") ? location.hash : "" };
@@ -24,10 +25,8 @@ SETTINGS = json.loads(read("settings.json"))
 
 
 def script(*names: str) -> str:
-    """The modules of these names as one text, after the settings: one scope, without import and export between them."""
-    texts = [read(f"{name}.js") for name in names]
-    joined = "\n".join([f"const SETTINGS = {json.dumps(SETTINGS)};", *texts])
-    return re.sub(r"^import .*\n|^export (?=async|class|const|function)", "", joined, flags=re.M)
+    """The files of these names as one text in one scope, after the settings."""
+    return "\n".join([f"const SETTINGS = {json.dumps(SETTINGS)};", *(read(f"{name}.js") for name in names)])
 
 
 def module() -> str:
@@ -39,7 +38,7 @@ def module() -> str:
 
 
 def inlined() -> str:
-    """The playground as elements of a page, HTML or Markdown: style, a place, and the module, which starts by itself."""
+    """The playground as elements of a page, HTML or Markdown: style, a place, and a module that starts by itself."""
     own = module().replace("export default", "const started =")
     return (
         f'<style>{read("page.css")}</style>\n<div id="playground"></div>\n\n'
@@ -51,13 +50,17 @@ def page() -> str:
     """The playground alone, as one HTML file that needs no other."""
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
     head += "<title>Watch a network memorize: memlib</title>"
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body style="margin: 0; padding: 8px 16px">{inlined()}</body></html>\n'
+    body = f'<body style="margin: 0; padding: 8px 16px">{inlined()}</body>'
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n{body}</html>\n'
 
 
 class Playground(anywidget.AnyWidget):
     _esm = module()
     _css = read("page.css")
     link = traitlets.Unicode().tag(sync=True)
+
+    def _ipython_display_(self) -> None:
+        display_widget(self)
 
 
 def playground(link: str = "") -> Playground:

@@ -1,17 +1,14 @@
 // p(t) as a curve over log-SNR (curve.svg). Its body moves the centre, its edges the width: mouse, touch or keys.
 
-import { logSnrDensity } from "./maths.js";
-
 const SPAN = [9.3, -10.2]; // log-SNR at the left and at the right end of the axis
 const TOP = 0.5; // share of the draws per unit of log-SNR at the upper end of the axis
 const [LEFT, RIGHT, BASE] = [30, 10, 114]; // pixels beside the axis, and where it lies
 
-export const path = (points) => points.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L").replace(/^(?=.)/, "M");
-
-export const text = (x, y, anchor, words) => `<text x="${x}" y="${y}" text-anchor="${anchor}">${words}</text>`;
+const path = (points) => `M${points.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L")}`;
+const text = (x, y, anchor, words) => `<text x="${x}" y="${y}" text-anchor="${anchor}">${words}</text>`;
 
 // The interval within its limits: 3 to 18 wide, the centre from -8 to 8; and whether that changed it.
-export function limited([low, high]) {
+function limited([low, high]) {
   const half = Math.min(Math.max(high - low, 3), 18) / 2;
   const centre = Math.min(Math.max((low + high) / 2, -8), 8);
   const ends = [centre - half, centre + half].map((x) => Math.round(10 * x) / 10);
@@ -19,7 +16,7 @@ export function limited([low, high]) {
 }
 
 // `moved(ends, done)` is called with the interval at each move, and with done = true when the hand lets go.
-export function curveEditor(svg, schedule, moved) {
+function curveEditor(svg, schedule, moved) {
   const $ = (name) => svg.querySelector(name);
   const grips = [...svg.querySelectorAll(".grip")];
   const shown = {};
@@ -65,7 +62,9 @@ export function curveEditor(svg, schedule, moved) {
     grips[part].focus({ preventScroll: true });
     event.preventDefault();
   });
-  svg.addEventListener("pointermove", (event) => grab && moved(shift(grab.part, grab.ends, value(event) - grab.s), false));
+  svg.addEventListener("pointermove", (event) => {
+    if (grab) moved(shift(grab.part, grab.ends, value(event) - grab.s), false);
+  });
   for (const name of ["pointerup", "pointercancel"]) {
     svg.addEventListener(name, () => {
       if (grab && grab.ends !== shown.ends) moved(shown.ends, true);
@@ -74,10 +73,10 @@ export function curveEditor(svg, schedule, moved) {
   }
   grips.forEach((grip, part) =>
     grip.addEventListener("keydown", (event) => {
-      const by = { ArrowLeft: 0.2, ArrowRight: -0.2, ArrowUp: 0.2, ArrowDown: -0.2, PageUp: 1, PageDown: -1 }[event.key];
-      if (!by) return;
+      const by = { ArrowLeft: 0.2, ArrowRight: -0.2, ArrowUp: 0.2, ArrowDown: -0.2, PageUp: 1, PageDown: -1 };
+      if (!(event.key in by)) return;
       event.preventDefault();
-      moved(shift(part, shown.ends, by), true);
+      moved(shift(part, shown.ends, by[event.key]), true);
     }),
   );
   new ResizeObserver(() => {

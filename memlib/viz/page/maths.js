@@ -1,7 +1,7 @@
 // The mathematics of the page, without a document: each function equals memlib's to 1e-5 (tests/test_page.py).
-// Points lie flat in an array: x0, y0, x1, y1, ...
+// Points lie flat in an array: x0, y0, x1, y1, ... Python joins the files of this folder into one module.
 
-export function linearSchedule(T) {
+function linearSchedule(T) {
   const alphaBar = new Float64Array(T);
   for (let t = 0, product = 1; t < T; t++) {
     alphaBar[t] = product *= 1 - (1e-4 + ((0.02 - 1e-4) * t) / (T - 1)) * (1000 / T);
@@ -15,38 +15,33 @@ export function linearSchedule(T) {
   return { T, alphaBar, logSnr, spacing };
 }
 
-// --- p(t), a vector of T probabilities
-
-export function fromWeights(weights) {
+function fromWeights(weights) {
   const total = weights.reduce((sum, w) => sum + w, 0);
   return Float64Array.from(weights, (w) => w / total);
 }
 
-export function gaussianInterval(schedule, low, high) {
+function gaussianInterval(schedule, low, high) {
   const [mean, std] = bellOf(low, high);
   const bell = (t) => Math.exp(-0.5 * ((t - mean) / std) ** 2);
-  // the mass over [t - 1/2, t + 1/2] by Simpson's rule
-  return fromWeights(schedule.alphaBar.map((_, t) => bell(t - 0.5) + 4 * bell(t) + bell(t + 0.5)));
+  return fromWeights(schedule.alphaBar.map((_, t) => bell(t - 0.5) + 4 * bell(t) + bell(t + 0.5))); // Simpson's rule
 }
 
 // A Gaussian over log-SNR, of which [low, high] holds the central 95 %.
-export function logSnrBell(schedule, low, high) {
+function logSnrBell(schedule, low, high) {
   const [mean, std] = bellOf(low, high);
   return fromWeights(schedule.logSnr.map((s, t) => Math.exp(-0.5 * ((s - mean) / std) ** 2) * schedule.spacing[t]));
 }
 
-export const bellOf = (low, high) => [(low + high) / 2, (high - low) / (2 * 1.959963984540054)];
-
-export const uniform = (schedule) => new Float64Array(schedule.T).fill(1 / schedule.T);
-export const minSnr = (schedule) => fromWeights(schedule.logSnr.map((s) => Math.min(1, 5 / Math.exp(s))));
-export const notch = (schedule) => fromWeights(schedule.logSnr.map((s) => (Math.abs(s) < 2.4 ? 0.05 : 1)));
-export const uShape = (schedule) => fromWeights(schedule.logSnr.map((s) => Math.cosh(4 * Math.tanh(s / 4))));
-
+const bellOf = (low, high) => [(low + high) / 2, (high - low) / (2 * 1.959963984540054)];
+const uniform = (schedule) => new Float64Array(schedule.T).fill(1 / schedule.T);
+const minSnr = (schedule) => fromWeights(schedule.logSnr.map((s) => Math.min(1, 5 / Math.exp(s))));
+const notch = (schedule) => fromWeights(schedule.logSnr.map((s) => (Math.abs(s) < 2.4 ? 0.05 : 1)));
+const uShape = (schedule) => fromWeights(schedule.logSnr.map((s) => Math.cosh(4 * Math.tanh(s / 4))));
 // The density over log-SNR at each timestep.
-export const logSnrDensity = (p, schedule) => p.map((mass, t) => mass / schedule.spacing[t]);
+const logSnrDensity = (p, schedule) => p.map((mass, t) => mass / schedule.spacing[t]);
 
 // The log-SNR between which the central 95 % of the draws lie, [low, high].
-export function interval(p, schedule) {
+function interval(p, schedule) {
   let [sum, first, last] = [0, 0, 0];
   p.forEach((mass, t) => {
     if (sum < 0.025) first = t;
@@ -56,40 +51,29 @@ export function interval(p, schedule) {
   return [schedule.logSnr[last], schedule.logSnr[first]];
 }
 
-// --- random numbers (mulberry32) and points
-
-export class Random {
+class Random {
   constructor(seed) {
     this.state = (seed * 2654435761 + 1) >>> 0;
   }
-
   uniform() {
     this.state = (this.state + 0x6d2b79f5) >>> 0;
     let z = Math.imul(this.state ^ (this.state >>> 15), 1 | this.state);
     z = (z + Math.imul(z ^ (z >>> 7), 61 | z)) ^ z;
     return ((z ^ (z >>> 14)) >>> 0) / 4294967296;
   }
-
-  normal() {
-    return Math.sqrt(-2 * Math.log(1 - this.uniform())) * Math.cos(2 * Math.PI * this.uniform());
-  }
-
+  normal = () => Math.sqrt(-2 * Math.log(1 - this.uniform())) * Math.cos(2 * Math.PI * this.uniform());
   normals = (n) => Float64Array.from({ length: n }, () => this.normal());
 }
 
 const polar = (radius, angle) => [radius * Math.cos(angle), radius * Math.sin(angle)];
-
-export const CURVES = {
+const CURVES = {
   spiral: (u) => polar(3 * Math.PI * Math.sqrt(u), 3 * Math.PI * Math.sqrt(u)),
-  moons: (u) => {
-    const [x, y] = polar(1, (2 * Math.PI * u) % Math.PI);
-    return u < 0.5 ? [x, y] : [1 - x, 0.5 - y];
-  },
+  moons: (u) => (u < 0.5 ? polar(1, 2 * Math.PI * u) : polar(-1, (2 * Math.PI * u) % Math.PI).map((x, k) => x + 1 - k / 2)),
   rings: (u) => (u < 1 / 3 ? polar(0.5, 6 * Math.PI * u) : polar(1, 3 * Math.PI * (u - 1 / 3))),
 };
 
 // Many points along a curve at unit scale, and as many training as held-out points, in turn, with a little noise.
-export function makePoints(name, seed, n, noise) {
+function makePoints(name, seed, n, noise) {
   const many = Array.from({ length: 1024 }, (_, i) => CURVES[name]((i + 0.5) / 1024));
   const middle = [0, 1].map((k) => many.reduce((sum, point) => sum + point[k] / 1024, 0));
   const square = (point) => point.reduce((sum, x, k) => sum + (x - middle[k]) ** 2, 0);
@@ -103,10 +87,8 @@ export function makePoints(name, seed, n, noise) {
   return { train: Float64Array.from(parts[0]), heldOut: Float64Array.from(parts[1]), curve: many.map(place) };
 }
 
-// --- the exact denoiser and the reverse process
-
 // The posterior probability of each training point, given the noisy point (x, y).
-export function posterior(train, x, y, alphaBar, out = new Float64Array(train.length / 2)) {
+function posterior(train, x, y, alphaBar, out = new Float64Array(train.length / 2)) {
   const root = Math.sqrt(alphaBar);
   let [top, total] = [-Infinity, 0];
   for (let i = 0; i < out.length; i++) {
@@ -120,7 +102,7 @@ export function posterior(train, x, y, alphaBar, out = new Float64Array(train.le
 }
 
 // predict(x, t, eps) writes the exact denoiser's noise into eps.
-export function exactDenoiser(train, schedule) {
+function exactDenoiser(train, schedule) {
   const weights = new Float64Array(train.length / 2);
   return (x, t, eps) => {
     const alphaBar = schedule.alphaBar[t];
@@ -133,13 +115,13 @@ export function exactDenoiser(train, schedule) {
 }
 
 // The falling timesteps of a sampler, T - 1 first and -1 (clean data) last. Halves go to the even number, as in Python.
-export function timestepList(T, steps) {
+function timestepList(T, steps) {
   const even = (x) => (x % 1 === 0.5 ? 2 * Math.round(x / 2) : Math.round(x));
   return [...Array.from({ length: steps }, (_, k) => even((T * (steps - k)) / steps) - 1), -1];
 }
 
 // Frames (steps + 1) of x_t, from the noise xT to the sample; deterministic.
-export function ddim(predict, schedule, xT, steps) {
+function ddim(predict, schedule, xT, steps) {
   const [times, eps, frames] = [timestepList(schedule.T, steps), new Float64Array(xT.length), [Float64Array.from(xT)]];
   for (let i = 0; i < steps; i++) {
     const [here, next] = [schedule.alphaBar[times[i]], schedule.alphaBar[times[i + 1]] ?? 1];
@@ -150,10 +132,8 @@ export function ddim(predict, schedule, xT, steps) {
   return frames;
 }
 
-// --- what is measured
-
 // The two nearest training points of (x, y): indices and distances.
-export function nearest(train, x, y) {
+function nearest(train, x, y) {
   let [first, second, d1, d2] = [-1, -1, Infinity, Infinity];
   for (let i = 0; i < train.length / 2; i++) {
     const d = Math.hypot(x - train[2 * i], y - train[2 * i + 1]);
@@ -163,26 +143,24 @@ export function nearest(train, x, y) {
   return { first, second, d1, d2 };
 }
 
-const meanOver = (points, f) => {
+function meanOver(points, f) {
   let total = 0;
   for (let i = 0; i < points.length; i += 2) total += f(points[i], points[i + 1]);
   return total / (points.length / 2);
-};
+}
 
 // The share of points whose nearest training point is less than `threshold` times as far as the second nearest.
-export function nearCopies(points, train, threshold) {
-  return meanOver(points, (x, y) => {
-    const { d1, d2 } = nearest(train, x, y);
-    return d1 === 0 || d1 / d2 < threshold ? 1 : 0;
-  });
+function nearCopies(points, train, threshold) {
+  const isCopy = ({ d1, d2 }) => d1 === 0 || d1 / d2 < threshold;
+  return meanOver(points, (x, y) => (isCopy(nearest(train, x, y)) ? 1 : 0));
 }
 
 // The mean distance to a curve, which is given by many points on it.
-export const offCurve = (points, curve) =>
-  meanOver(points, (x, y) => Math.sqrt(curve.reduce((d, [a, b]) => Math.min(d, (x - a) ** 2 + (y - b) ** 2), Infinity)));
+const offCurve = (points, curve) =>
+  meanOver(points, (x, y) => curve.reduce((d, [a, b]) => Math.min(d, Math.hypot(x - a, y - b)), Infinity));
 
 // The log-SNR, [low, high], at which a noisy training point could be 1.1 to n / 2 of them: exp(mean entropy).
-export function dangerZone(train, schedule) {
+function dangerZone(train, schedule) {
   const [noise, zone] = [new Random(0).normals(4 * train.length), []];
   for (let t = 0; t < schedule.T; t += 20) {
     const [root, sigma] = [Math.sqrt(schedule.alphaBar[t]), Math.sqrt(1 - schedule.alphaBar[t])];

@@ -3,34 +3,25 @@
 
 // out (rows, columns) = a (rows, inner) times b (columns, inner) transposed, plus a bias for each column.
 // Four rows and two columns at once keep the processor's registers full; rows % 4 = columns % 2 = 0.
-export function product(out, a, b, rows, columns, inner, bias) {
+function product(out, a, b, rows, columns, inner, bias) {
   for (let i = 0; i < rows; i += 4) {
     const [a0, a1, a2, a3] = [i * inner, (i + 1) * inner, (i + 2) * inner, (i + 3) * inner];
     for (let j = 0; j < columns; j += 2) {
       const [b0, b1] = [j * inner, (j + 1) * inner];
-      let s00 = bias ? bias[j] : 0;
-      let s01 = bias ? bias[j + 1] : 0;
-      let s10 = s00;
-      let s11 = s01;
-      let s20 = s00;
-      let s21 = s01;
-      let s30 = s00;
-      let s31 = s01;
+      const c0 = bias ? bias[j] : 0;
+      const c1 = bias ? bias[j + 1] : 0;
+      let [s00, s10, s20, s30, s01, s11, s21, s31] = [c0, c0, c0, c0, c1, c1, c1, c1];
       for (let k = 0; k < inner; k++) {
-        const x0 = a[a0 + k];
-        const x1 = a[a1 + k];
-        const x2 = a[a2 + k];
-        const x3 = a[a3 + k];
         const y0 = b[b0 + k];
         const y1 = b[b1 + k];
-        s00 += x0 * y0;
-        s01 += x0 * y1;
-        s10 += x1 * y0;
-        s11 += x1 * y1;
-        s20 += x2 * y0;
-        s21 += x2 * y1;
-        s30 += x3 * y0;
-        s31 += x3 * y1;
+        s00 += a[a0 + k] * y0;
+        s01 += a[a0 + k] * y1;
+        s10 += a[a1 + k] * y0;
+        s11 += a[a1 + k] * y1;
+        s20 += a[a2 + k] * y0;
+        s21 += a[a2 + k] * y1;
+        s30 += a[a3 + k] * y0;
+        s31 += a[a3 + k] * y1;
       }
       const o = i * columns + j;
       out[o] = s00;
@@ -56,7 +47,7 @@ function columnSums(out, a, rows) {
   for (let i = 0; i < rows; i++) for (let j = 0; j < columns; j++) out[j] += a[i * columns + j];
 }
 
-export class Network {
+class Network {
   constructor(settings, room = settings.batch) {
     const { T, width, depth, frequencies, batch } = settings;
     const inner = 2 + 4 * frequencies;
@@ -69,8 +60,7 @@ export class Network {
     for (const name of ["hidden", "timed", "times", "work", "flipped", "flipped2"]) this[name] = array();
     for (const name of ["out", "noisy", "error"]) this[name] = array(2);
     this.features = array(inner);
-    this.active = Array.from({ length: depth + 1 }, () => array()); // what each layer sees
-    this.slopes = Array.from({ length: depth + 1 }, () => array()); // and its derivative
+    [this.active, this.slopes] = [0, 1].map(() => Array.from({ length: depth + 1 }, () => array())); // seen; derivative
     // float32 as in torch: a sine of some hundred radians shows the rounding
     const [half, round] = [width / 2, Math.fround];
     const angle = (t, i) => round(t * round(Math.exp(round(round(-Math.log(10000) / half) * (i % half)))));
@@ -114,9 +104,8 @@ export class Network {
         }
       }
     }
-    for (let i = 0; i < (one ? 4 : n); i++) {
-      const from = (one ? t : t[i]) * width;
-      for (let j = 0; j < width; j++) times[i * width + j] = this.table[from + j];
+    for (let k = 0; k < (one ? width : n * width); k++) {
+      times[k] = this.table[(one ? t : t[Math.floor(k / width)]) * width + (k % width)];
     }
     product(timed, times, layers[0].matrix, one ? 4 : rows, width, width, layers[0].bias);
     product(hidden, features, layers[1].matrix, rows, width, inner, layers[1].bias);
@@ -140,26 +129,23 @@ export class Network {
 
   // The gradient of the mean squared error, from this.error = d loss / d out, into this.gradient.
   backward(n) {
-    const { width, depth, inner, active, slopes, error, work, flipped, flipped2, hidden, timed } = this;
-    const { weightsOf, gradientOf } = this;
+    const { width, depth, active, slopes, error, work, flipped, hidden, timed, weightsOf, gradientOf } = this;
     const [last, end] = [weightsOf[depth + 2].matrix, gradientOf[depth + 2]];
     end.matrix.fill(0);
     columnSums(end.bias, error, n);
     for (let i = 0; i < n; i++) {
-      const e0 = error[2 * i];
-      const e1 = error[2 * i + 1];
       for (let j = 0; j < width; j++) {
         const k = i * width + j;
-        end.matrix[j] += e0 * active[depth][k];
-        end.matrix[width + j] += e1 * active[depth][k];
-        hidden[k] = (e0 * last[j] + e1 * last[width + j]) * slopes[depth][k]; // now d loss / d hidden
+        end.matrix[j] += error[2 * i] * active[depth][k];
+        end.matrix[width + j] += error[2 * i + 1] * active[depth][k];
+        hidden[k] = (error[2 * i] * last[j] + error[2 * i + 1] * last[width + j]) * slopes[depth][k]; // its derivative now
       }
     }
     timed.fill(0); // now d loss / d timed
     const weigh = (layer, delta, seen, columns) => {
       columnSums(gradientOf[layer].bias, delta, n);
-      transpose(flipped2, delta, n, width);
-      product(gradientOf[layer].matrix, flipped2, transpose(flipped, seen, n, columns), width, columns, n);
+      transpose(this.flipped2, delta, n, width);
+      product(gradientOf[layer].matrix, this.flipped2, transpose(flipped, seen, n, columns), width, columns, n);
     };
     for (let layer = depth - 1; layer >= 0; layer--) {
       weigh(2 + layer, hidden, active[layer], width);
@@ -170,7 +156,7 @@ export class Network {
         timed[i] += delta;
       }
     }
-    weigh(1, hidden, this.features, inner);
+    weigh(1, hidden, this.features, this.inner);
     weigh(0, timed, this.times, width);
   }
 
@@ -182,14 +168,10 @@ export class Network {
       noisy[i] = Math.sqrt(a) * points[2 * index[i >> 1] + (i & 1)] + Math.sqrt(1 - a) * eps[i];
     }
     const out = this.forward(noisy, t, batch, this.weightsOf);
-    let loss = 0;
-    for (let i = 0; i < 2 * batch; i++) {
-      error[i] = (out[i] - eps[i]) / batch;
-      loss += (out[i] - eps[i]) ** 2 / (2 * batch);
-    }
+    for (let i = 0; i < 2 * batch; i++) error[i] = (out[i] - eps[i]) / batch;
     this.backward(batch);
     this.adam();
-    return loss;
+    return (batch / 2) * error.reduce((sum, e) => sum + e * e, 0);
   }
 
   // Clip the gradient, Adam with a warm-up, and the averaged weights from which samples are made.

@@ -1,17 +1,14 @@
 // What the reader sees of the points: a plane with training points and samples, and charts against the step.
 
-import { nearest, posterior } from "./maths.js";
-import { path, text } from "./curve.js";
-
 const REACH = 2.35; // half the height of the plane, in the units of the data
 const { colours } = SETTINGS;
 
-// `picked(i)` is called when a sample is pointed at, `drawn([x, y], begins)` when a point is drawn.
-export function plane(canvas, schedule, times, picked, drawn) {
+// `picked(i)` is called when a sample is pointed at, `drawn([x, y], begins)` when a point is drawn, `drawn()` at the end.
+function plane(canvas, schedule, times, picked, drawn) {
   const pen = canvas.getContext("2d");
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const shown = { pick: -1 };
-  let [width, height, scale, drawing, waiting, at, cursor] = [300, 300, 60, false, false, null, [0, 0]];
+  let [width, height, scale, drawing, waiting, at] = [300, 300, 60, false, false, null];
   const px = (x) => width / 2 + scale * x;
   const py = (y) => height / 2 - scale * y;
 
@@ -48,14 +45,15 @@ export function plane(canvas, schedule, times, picked, drawn) {
     pen.fillStyle = colours["held out"];
     for (let i = 0; i < heldOut.length; i += 2) pen.fillRect(px(heldOut[i]) - 3, py(heldOut[i + 1]) - 3, 6, 6);
     const last = shown.frame === times.length - 1;
-    if (!shown.sketching && shown.samples) glide();
+    if (shown.samples) glide();
     const found = [];
-    for (let i = 0; at && !shown.sketching && i < at.length; i += 2) found.push(nearest(train, at[i], at[i + 1]));
+    for (let i = 0; shown.samples && i < at.length; i += 2) found.push(nearest(train, at[i], at[i + 1]));
     const copied = found.filter(({ d1, d2 }) => last && d1 < SETTINGS.threshold * d2).map(({ first }) => first);
     pen.lineWidth = 1.4;
     for (let j = 0; j < train.length / 2; j++) {
       const copies = copied.filter((first) => first === j).length; // the halo's area grows with them
-      if (copies) dot(train[2 * j], train[2 * j + 1], 4.5 + 2.6 * Math.sqrt(copies), `${colours.sample}55`, colours.sample);
+      const halo = 4.5 + 2.6 * Math.sqrt(copies);
+      if (copies) dot(train[2 * j], train[2 * j + 1], halo, `${colours.sample}55`, colours.sample);
       dot(train[2 * j], train[2 * j + 1], 3.6, colours.train);
     }
     found.forEach(({ first, d1, d2 }, i) => {
@@ -65,12 +63,12 @@ export function plane(canvas, schedule, times, picked, drawn) {
       if (!last || d1 >= SETTINGS.threshold * d2) dot(x, y, 3.4, "#ffffffcc", colours.sample);
     });
     if (found.length && shown.pick >= 0) mark(train, at[2 * shown.pick], at[2 * shown.pick + 1]);
-    if (shown.sketching) dot(...cursor, 9, "#0000", colours.train);
   }
 
   // The posterior weight of each training point as a disc's area, and the two nearest.
   function mark(train, x, y) {
-    const weights = posterior(train, x, y, schedule.alphaBar[Math.max(times[shown.frame], times[times.length - 2])]);
+    const t = Math.max(times[shown.frame], times[times.length - 2]);
+    const weights = posterior(train, x, y, schedule.alphaBar[t]);
     weights.forEach((w, j) => dot(train[2 * j], train[2 * j + 1], 16 * Math.sqrt(w), `${colours.sample}40`, "#0000"));
     const { first, second } = nearest(train, x, y);
     line(x, y, train[2 * first], train[2 * first + 1], colours.train, 1.6);
@@ -99,27 +97,27 @@ export function plane(canvas, schedule, times, picked, drawn) {
   };
   canvas.addEventListener("pointermove", (event) => {
     const [x, y] = where(event);
-    if (drawing) drawn([x, y], false);
-    if (shown.sketching || !at) return;
+    if (drawing) return drawn([x, y], false);
+    if (!shown.samples) return;
     const one = nearest(at, x, y);
     picked(one.d1 < 14 / scale ? one.first : -1);
   });
   canvas.addEventListener("pointerdown", (event) => {
-    if (!shown.sketching) return;
+    if (!shown.drawable) return;
     drawing = true;
     canvas.setPointerCapture(event.pointerId);
     drawn(where(event), true);
   });
-  canvas.addEventListener("pointerup", () => (drawing = false));
+  canvas.addEventListener("pointerup", () => {
+    if (drawing) drawn();
+    drawing = false;
+  });
   canvas.addEventListener("pointerleave", () => picked(-1));
   canvas.addEventListener("keydown", (event) => {
-    const by = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1], " ": [0, 0] }[event.key];
-    if (!by) return;
+    const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1 }[event.key];
+    if (!by || !shown.samples) return;
     event.preventDefault();
-    if (!shown.sketching) return at && picked((shown.pick + by[0] - by[1] + at.length / 2) % (at.length / 2));
-    cursor = cursor.map((value, k) => Math.min(Math.max(value + 0.1 * by[k], -2.2), 2.2));
-    if (event.key === " ") drawn(cursor, true);
-    request();
+    picked((shown.pick + by + at.length / 2) % (at.length / 2));
   });
   new ResizeObserver(() => {
     const dense = window.devicePixelRatio || 1;
@@ -131,20 +129,23 @@ export function plane(canvas, schedule, times, picked, drawn) {
   }).observe(canvas);
   return (what) => {
     Object.assign(shown, what);
+    canvas.classList.toggle("pad", shown.drawable);
     request();
   };
 }
 
 // Both networks against the training step, from 0 to `top`, or less where that is enough; dotted: `reference`.
-export function chart(svg, steps, series, reference, top, whole, format) {
+function chart(svg, course, key, reference, top, whole, format) {
   const [left, right, width, base] = [46, 12, Math.max(120, svg.clientWidth), 92];
-  const high = whole ? top : Math.min(top, 1.2 * Math.max(...series.flatMap((values) => values.slice(values.length >> 3))));
-  const end = Math.max(200, steps[steps.length - 1]);
+  const late = course.slice(course.length >> 3).flatMap((one) => one[key]);
+  const high = whole ? top : Math.min(top, 1.2 * Math.max(...late));
+  const end = Math.max(200, course[course.length - 1].step);
   const x = (step) => left + (step / end) * (width - left - right);
   const y = (value) => base - Math.min(value / high, 1.03) * (base - 8);
-  const level = (value) => `<path d="M${left} ${y(value)}H${width - right}" />${text(left - 6, y(value) + 4, "end", format(value))}`;
-  const marks = [text(left, 108, "start", 0), text(x(end / 2), 108, "middle", "training step"), text(x(end), 108, "end", end)];
-  const lines = series.map((values, k) => `<path class="of-${"ab"[k]}" d="${path(values.map((v, i) => [x(steps[i]), y(v)]))}" />`);
+  const level = (v) => `<path d="M${left} ${y(v)}H${width - right}" />${text(left - 6, y(v) + 4, "end", format(v))}`;
+  const marks = [["start", 0], ["middle", end / 2, "training step"], ["end", end]];
+  const line = (k) => `<path class="of-${"ab"[k]}" d="${path(course.map((one) => [x(one.step), y(one[key][k])]))}" />`;
   const nothing = reference === undefined ? "" : `<path class="null" d="M${left} ${y(reference)}H${width - right}" />`;
-  svg.innerHTML = [0, high / 2, high].map(level).join("") + marks.join("") + nothing + lines.join("");
+  const under = marks.map(([anchor, step, words = step]) => text(x(step), 108, anchor, words));
+  svg.innerHTML = [0, high / 2, high].map(level).join("") + under.join("") + nothing + line(0) + line(1);
 }

@@ -14,7 +14,7 @@ class Trainer {
     this.batch = { index: new Int32Array(batch), t: new Int32Array(batch), eps: new Float64Array(2 * batch) };
     this.start = new Random(seed + 2000).normals(2 * samples); // x_T of the samples
     const fixed = new Random(7);
-    this.tests = LEVELS.map((t) => ({ t, eps: fixed.normals(heldOut.length), noisy: new Float64Array(heldOut.length) }));
+    this.tests = LEVELS.map((t) => ({ t, eps: fixed.normals(heldOut.length) }));
     const pick = () => curve[Math.floor(fixed.uniform() * curve.length)].map((x) => x + noise * fixed.normal());
     const fresh = Float64Array.from(Array.from({ length: 512 }, pick).flat()); // what copies nothing
     this.exact = flat(ddim(exactDenoiser(train, schedule), schedule, this.start, samplerSteps));
@@ -24,12 +24,11 @@ class Trainer {
 
   // A timestep by inversion of the cumulative sum.
   timestep() {
-    const { cumulative } = this;
-    const u = this.random.uniform() * cumulative[cumulative.length - 1];
-    let [low, high] = [0, cumulative.length - 1];
+    const u = this.random.uniform() * this.cumulative[SETTINGS.T - 1];
+    let [low, high] = [0, SETTINGS.T - 1];
     while (low < high) {
       const middle = (low + high) >> 1;
-      if (cumulative[middle] > u) high = middle;
+      if (this.cumulative[middle] > u) high = middle;
       else low = middle + 1;
     }
     return low;
@@ -54,11 +53,10 @@ class Trainer {
     const frames = ddim(predict, schedule, this.start, SETTINGS.samplerSteps);
     const samples = frames[frames.length - 1];
     let loss = 0;
-    for (const { t, eps, noisy } of this.tests) {
+    for (const { t, eps } of this.tests) {
       const a = schedule.alphaBar[t];
-      for (let i = 0; i < eps.length; i++) noisy[i] = Math.sqrt(a) * heldOut[i] + Math.sqrt(1 - a) * eps[i];
-      const out = network.forward(noisy, t, eps.length / 2);
-      for (let i = 0; i < eps.length; i++) loss += (out[i] - eps[i]) ** 2 / eps.length / LEVELS.length;
+      const out = network.forward(eps.map((e, i) => Math.sqrt(a) * heldOut[i] + Math.sqrt(1 - a) * e), t, eps.length / 2);
+      loss += eps.reduce((sum, e, i) => sum + (out[i] - e) ** 2, 0) / eps.length / LEVELS.length;
     }
     const copies = nearCopies(samples, this.train, SETTINGS.threshold);
     return { frames: flat(frames), copies, off: offCurve(samples, this.curve), loss };
@@ -74,6 +72,6 @@ onmessage = ({ data }) => {
   trainer.advance(data.steps);
   const trained = performance.now();
   const { exact, zone, nulls } = trainer;
-  const reply = { step: trainer.network.step, ...(data.start && { exact, zone, nulls }), ...(data.look && trainer.look()) };
+  const reply = { ...(data.start && { exact, zone, nulls }), ...(data.look && trainer.look()) };
   postMessage({ ...reply, training: trained - begun, looking: performance.now() - trained });
 };
