@@ -37,7 +37,7 @@ export PYTHONHASHSEED        = 0
 export JUPYTER_PREFER_ENV_PATH = 1
 unexport JUPYTER_PATH
 
-.PHONY: setup reproduce test coverage test-faults lab book bench mutants notebooks pins lint clean distclean
+.PHONY: setup reproduce test coverage test-faults lab book page bench mutants notebooks pins lint clean distclean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -87,6 +87,10 @@ lab: $(STAMP)
 # the site over the committed notebooks, in build/book; nothing is executed
 book: $(STAMP)
 	$(PY) docs/build.py
+
+# the playground alone, as one HTML file
+page: $(STAMP)
+	$(PY) -m memlib page --out build/playground.html
 
 bench: $(STAMP)
 	$(PY) -m tests.benchmarks $(ARGS)

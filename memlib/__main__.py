@@ -1,5 +1,4 @@
-"""The commands: `python -m memlib reproduce`, `refresh`, `data`, `sweep`, `results`, `claims`, `courses`,
-`hypotheses`, `dial`, `audit`.
+"""The commands: `python -m memlib --help` lists them.
 
 Each imports only what it needs. Exit status: 0 done, 1 a notebook or a run failed, 2 bad input or a missing package,
 3 too many near-copies (`audit --fail-above`).
@@ -42,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     courses = command(_courses, "run what a plan with predictions holds and record its courses")
     dial = command(_dial, "where to look and when to stop for a level of near-copies, from pilot runs")
     hypotheses = command(_hypotheses, "print the verdict for each prediction, from the recorded courses")
+    page = command(_page, "write the playground as one HTML file", "notebooks")
     for one in (reproduce, refresh):
         one("--notebook", action="append", default=[], metavar="NAME", help="only this; repeatable")
     reproduce("--profile", default="quick", metavar="NAME", help="smoke, quick (the default), paper")
@@ -63,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for one in (sweep, courses, dial):
         one("--workers", type=int, metavar="N", help="processes (default: one for each core)")
         one("--device", default="cpu", metavar="NAME", help="cpu (the default) or cuda")
+    page("--out", type=Path, default=Path("playground.html"), metavar="FILE", help="default: playground.html")
     claims("--write", action="store_true", help="put the table into the clone's README.md")
     for one in (sweep, results, claims, courses, hypotheses):
         one("--out", type=Path, metavar="DIR", help="default: the recorded runs of this package")
@@ -218,6 +219,15 @@ def _audit(options: argparse.Namespace) -> int:
         print(f"{row:32} " + "   ".join(f"{name} {value:.3g}" for name, value in own.items()))
     print(*made.notes, options.out / "audit.html", sep="\n")
     return 3 if made.table["samples"]["near-copies"].value > options.fail_above else 0
+
+
+def _page(options: argparse.Namespace) -> int:
+    from memlib.viz.explore.playground import page
+
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(page(), encoding="utf-8")
+    print(options.out)
+    return 0
 
 
 def _recorded(options: argparse.Namespace) -> list:
