@@ -1,4 +1,4 @@
-"""The commands: `python -m memlib reproduce`, `refresh`, `data`, `sweep`, `results`, `claims`.
+"""The commands: `python -m memlib reproduce`, `refresh`, `data`, `sweep`, `results`, `claims`, `gpu`.
 
 Each imports only what it needs. Exit status: 0 done, 1 a notebook or a run failed, 2 bad input or a missing package.
 """
@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sweep = command(_sweep, "run what a plan holds and record it, except what is recorded already")
     results = command(_results, "print the recorded runs, the mean over seeds for each control")
     claims = command(_claims, "print the verdict for each claim, from the recorded runs")
+    gpu = command(_gpu, "test, measure and record what a GPU can within minutes; or merge what that made")
     for one in (reproduce, refresh):
         one("--notebook", action="append", default=[], metavar="NAME", help="only this; repeatable")
     reproduce("--profile", default="quick", metavar="NAME", help="smoke, quick (the default), paper")
@@ -41,6 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sweep("--fleet", type=int, metavar="K", help="networks trained at once (default: what is fastest)")
     sweep("--device", default="cpu", metavar="NAME", help="cpu (the default) or cuda")
     claims("--write", action="store_true", help="put the table into the clone's README.md")
+    gpu("--minutes", type=float, default=12.0, metavar="N", help="for all of it (default: 12)")
+    gpu("--device", default="cuda", metavar="NAME", help="cuda (the default); cpu tries the command, at smoke size")
+    gpu("--out", type=Path, default=Path("results"), metavar="DIR", help="for what comes back (default: results)")
+    gpu("--merge", type=Path, metavar="DIR", help="add what came back to the recorded runs and benchmarks")
     for one in (sweep, results, claims):
         one("--out", type=Path, metavar="DIR", help="default: the recorded runs of this package")
 
@@ -131,6 +136,19 @@ def _claims(options: argparse.Namespace) -> int:
         write_verdicts(verdicts, ROOT / "README.md")
     print(verdict_table(verdicts))
     return 0
+
+
+def _gpu(options: argparse.Namespace) -> int:
+    from memlib.lab import gpu
+
+    if options.merge:
+        print(*gpu.merge(options.merge), sep="\n")
+        return 0
+    try:
+        return gpu.run(options.minutes, options.out, options.device)
+    except RuntimeError as e:  # no such device
+        print(f"memlib: {e}", file=sys.stderr)
+        return 1
 
 
 def _recorded(options: argparse.Namespace) -> list:
