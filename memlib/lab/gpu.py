@@ -59,7 +59,7 @@ def run(minutes: float, out: Path, device: str) -> int:
     bench = ["--repeats", "1" if small else "7", "--device", device, "--out", str(out / "results.md")]
     call = "import sys; from memlib.lab import gpu; gpu.{}(*sys.argv[1:])"
     commands = {
-        "tests": ["-m", "pytest", "--noconftest", "-v", "--tb=short", "-pno:cacheprovider", "tests/test_devices.py"],
+        "tests": ["-m", "pytest", "--noconftest", "-v", "--tb=short", "-Wdefault", "tests/test_devices.py"],
         "fleets": ["-m", "tests.benchmarks", "fleets", *bench],
         "sampling": ["-m", "tests.benchmarks", "sampling", *bench],
         "notebooks": ["-c", call.format("run_notebooks"), str(out), device, "smoke" if small else "paper"],
@@ -202,11 +202,11 @@ def merge(folder: Path, results: Path = records.RESULTS, page: Path = PAGE) -> I
     content: dict[tuple, str] = {}
     path, made = folder / "records.jsonl", folder / "results.md"
     for where, line, samples in unsealed(path) if path.exists() else ():
+        if line["version"] != VERSION:
+            raise ValueError(f"{where} is of VERSION {line['version']}, not {VERSION}; record it again")
         own, run = plans.experiment(line["config"]), (line["key"], line["step"])
         split = own.dataset, own.image_size, own.n_train, own.seed
         content[split] = content.get(split) or own.load_data().sha256
-        if line["version"] != VERSION:
-            raise ValueError(f"{where} is of VERSION {line['version']}, not {VERSION}; record it again")
         if line["content"] != content[split] or line["key"] != own.key(content[split]):
             raise ValueError(f"{where} is of other data than {own.dataset} here, or of another description")
         if run in seen or there.get(run, line) != line:
