@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     dial = command(_dial, "where to look and when to stop for a level of near-copies, from pilot runs")
     hypotheses = command(_hypotheses, "print the verdict for each prediction, from the recorded courses")
     page = command(_page, "write the playground as one HTML file", "notebooks")
+    gpu = command(_gpu, "test, measure and record what a GPU can within minutes; or merge what that made")
     for one in (reproduce, refresh):
         one("--notebook", action="append", default=[], metavar="NAME", help="only this; repeatable")
     reproduce("--profile", default="quick", metavar="NAME", help="smoke, quick (the default), paper")
@@ -65,6 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         one("--device", default="cpu", metavar="NAME", help="cpu (the default) or cuda")
     page("--out", type=Path, default=Path("playground.html"), metavar="FILE", help="default: playground.html")
     claims("--write", action="store_true", help="put the table into the clone's README.md")
+    gpu("--minutes", type=float, default=12.0, metavar="N", help="for all of it (default: 12)")
+    gpu("--device", default="cuda", metavar="NAME", help="cuda (the default); cpu tries the command, at smoke size")
+    gpu("--out", type=Path, default=Path("results"), metavar="DIR", help="for what comes back (default: results)")
+    gpu("--merge", type=Path, metavar="DIR", help="add what came back to the recorded runs and benchmarks")
     for one in (sweep, results, claims, courses, hypotheses):
         one("--out", type=Path, metavar="DIR", help="default: the recorded runs of this package")
 
@@ -228,6 +233,19 @@ def _page(options: argparse.Namespace) -> int:
     options.out.write_text(page(), encoding="utf-8")
     print(options.out)
     return 0
+
+
+def _gpu(options: argparse.Namespace) -> int:
+    from memlib.lab import gpu
+
+    if options.merge:
+        print(*gpu.merge(options.merge), sep="\n")
+        return 0
+    try:
+        return gpu.run(options.minutes, options.out, options.device)
+    except RuntimeError as e:  # no such device
+        print(f"memlib: {e}", file=sys.stderr)
+        return 1
 
 
 def _recorded(options: argparse.Namespace) -> list:
