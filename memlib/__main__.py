@@ -51,7 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     fetch("name", help="a name, or the path of a folder or file of your own")
     fetch("--image-size", type=int, metavar="N", help="cut and shrink pictures of your own to N x N")
     fetch("--out", type=Path, metavar="FILE", help="the picture of your own data (default: memlib_data.png)")
-    sweep("--plan", action="append", required=True, metavar="PLAN", help="a plan's name, or a file")
     sweep("--profile", default="recorded", metavar="NAME", help="the budget of a run (default: recorded)")
     dial("--data", required=True, metavar="NAME", help="a data set")
     dial("--near-copies", type=float, required=True, metavar="SHARE", help="the level that is asked for, such as 0.02")
@@ -59,8 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     dial("--n", type=int, metavar="N", help="training items (default: the profile's)")
     dial("--profile", default="recorded", metavar="NAME", help="the budget of a pilot run (default: recorded)")
     for one in (sweep, courses):
+        one("--plan", action="append", required=True, metavar="PLAN", help="a plan's name, or a file")
         one("--fleet", type=int, metavar="K", help="networks trained at once (default: what is fastest)")
-    courses("--plan", action="append", required=True, metavar="PLAN", help="a plan's name, or a file")
     for one in (sweep, courses, dial):
         one("--workers", type=int, metavar="N", help="processes (default: one for each core)")
         one("--device", default="cpu", metavar="NAME", help="cpu (the default) or cuda")
@@ -81,9 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as e:
         print(f"memlib: {e}; install what is missing: pip install 'memlib[{options.extra}]'", file=sys.stderr)
         return 2
-    except (ValueError, OSError) as e:
+    except (ValueError, OSError, RuntimeError) as e:  # RuntimeError: no such device, or runs that failed
         print(f"memlib: {e}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(e, RuntimeError) else 2
     except KeyboardInterrupt:
         return 130
 
@@ -148,13 +147,9 @@ def _sweep(options: argparse.Namespace) -> int:
 
     configs = {plans.key(config): config for plan in options.plan for config in plans.read_plan(plan, options.profile)}
     given = {name: getattr(options, name) for name in ("workers", "fleet", "device")}
-    try:
-        check_device(options.device)
-        for line in records.record(configs.values(), out=options.out or records.RESULTS, **given):
-            tqdm.write(f"{line['key']}  {line['config'].get('dataset', 'splice'):10}  {line['seconds']:7.1f} s")
-    except RuntimeError as e:  # no such device, or runs that failed
-        print(f"memlib: {e}", file=sys.stderr)
-        return 1
+    check_device(options.device)
+    for line in records.record(configs.values(), out=options.out or records.RESULTS, **given):
+        tqdm.write(f"{line['key']}  {line['config'].get('dataset', 'splice'):10}  {line['seconds']:7.1f} s")
     return 0
 
 
@@ -166,9 +161,7 @@ def _courses(options: argparse.Namespace) -> int:
     out, workers = options.out or courses.COURSES, options.workers or os.cpu_count() or 1
     for plan in map(courses.read_plan, options.plan):
         missing, seconds = courses.estimate(plan, out, options.device)
-        print(
-            f"{plan.name}: {missing} runs to train, about {seconds / workers / 60:.0f} minutes on {workers} processes"
-        )
+        print(f"{plan.name}: {missing} runs, about {seconds / workers / 60:.0f} minutes on {workers} processes")
         given = {"workers": workers, "device": options.device, "fleet": options.fleet or 8}
         for line in courses.record(plan, out=out, **given):
             tqdm.write(f"{line['control']}, seed {line['seed']}: {line['course'][-1]['measures']['near-copies']:.1%}")
@@ -241,11 +234,7 @@ def _gpu(options: argparse.Namespace) -> int:
     if options.merge:
         print(*gpu.merge(options.merge), sep="\n")
         return 0
-    try:
-        return gpu.run(options.minutes, options.out, options.device)
-    except RuntimeError as e:  # no such device
-        print(f"memlib: {e}", file=sys.stderr)
-        return 1
+    return gpu.run(options.minutes, options.out, options.device)
 
 
 def _recorded(options: argparse.Namespace) -> list:
