@@ -111,10 +111,10 @@ function render({ model, el }) {
       const samples = frames?.subarray(view.frame * size, (view.frame + 1) * size);
       const drawable = state.data === "drawn" && k === 0;
       planes[k]({ data, frame: view.frame, pick: view.pick, drawable, samples: data?.wrong ? null : samples });
-      if (!latest) return;
-      const measured = `near-copies ${percent(latest[k].copies)}, ${two(latest[k].off)} off the curve`;
-      $(`[data-plane=${lane}] output`).textContent = view.exact ? "the exact denoiser" : measured;
-      if (view.pick >= 0) told.push(tell("AB"[k], samples[2 * view.pick], samples[2 * view.pick + 1]));
+      const { copies = 0, off = 0 } = latest?.[k] ?? {};
+      const measured = `near-copies ${percent(copies)}, ${two(off)} off the curve`;
+      $(`[data-plane=${lane}] output`).textContent = !latest ? "" : view.exact ? "the exact denoiser" : measured;
+      if (view.pick >= 0 && samples) told.push(tell("AB"[k], samples[2 * view.pick], samples[2 * view.pick + 1]));
     });
     if (told.length) $(".told").textContent = told.join(" ");
     $("[data-set=frame]").value = view.frame;
@@ -144,7 +144,7 @@ function render({ model, el }) {
     const place = point.map((x) => two(Math.min(Math.max(x, -2.4), 2.4))).join(",");
     const last = data.all[data.all.length - 1];
     if (!begins && Math.hypot(point[0] - last[0], point[1] - last[1]) < 0.22) return;
-    state.drawn += (begins && state.drawn && "|") + (begins ? place : `;${place}`);
+    state.drawn += (!begins ? ";" : state.drawn && "|") + place;
     data = readDrawn(state.drawn);
     show();
   }
