@@ -23,7 +23,7 @@ from memlib import (
     sample_generators,
     train,
 )  # fmt: skip
-from memlib.lab import Network, data, run
+from memlib.lab import Experiment, Network, data, run
 from memlib.metrics import evaluate, memorized_fraction
 
 schedule: Schedule = Schedule.from_sigmas(torch.linspace(0.01, 50, 1000))
@@ -61,6 +61,7 @@ share: float = memorized_fraction(samples, samples).value
 rows: dict[str, float] = {k: e.high for k, e in evaluate(samples, samples, samples, generator=generator).items()}
 
 mine: data.Dataset = data.from_items([torch.zeros(3)], n_train=2)
+own = Experiment(p, dataset=mine, n_train=2)
 network: nn.Module = Network(width=8).build((3, 8, 8))
 run("uniform")  # wrong
 data.from_items([1, 2, 3], n_train="all")  # wrong
