@@ -81,10 +81,8 @@ def run(minutes: float, out: Path, device: str) -> int:
         for part, (_, _, needed) in PARTS.items():
             end += seconds[part]
             say(f"\n== {part}")
-            if lacking := [name for name in needed if not find_spec(name)]:
-                outcomes[part] = f"left out: this machine has no {', '.join(lacking)}"
-            else:
-                outcomes[part] = _attend(commands[part], end, say)
+            lacking = ", ".join(name for name in needed if not find_spec(name))
+            outcomes[part] = f"left out: no {lacking} here" if lacking else _attend(commands[part], end, say)
             say(f"== {part} {outcomes[part]}, {time.monotonic() - start:.0f} s after the start")
         parts = "; ".join(f"{part} {outcome}" for part, outcome in outcomes.items())
         say(f"\n{parts}\nin a clone: python -m memlib gpu --merge {out}")
@@ -178,11 +176,11 @@ def unsealed(path: Path) -> Iterator[tuple[str, records.Record, bytes]]:
         where = f"{path}, line {number}"
         try:
             found = json.loads(text)
-            seal, line, kept = found["seal"], found["record"], found["samples"]
-        except (KeyError, TypeError, ValueError):
-            seal, line, kept = "", {}, ""
-        if seal != _hash(line, kept):
-            raise ValueError(f"{where} is damaged: its seal does not fit; fetch the file again, or remove the line")
+            line, kept = found["record"], found["samples"]
+            if found["seal"] != _hash(line, kept):
+                raise ValueError("its seal does not fit")
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{where} is damaged ({error!r}); fetch the file again, or remove the line") from error
         yield where, line, base64.b64decode(kept)
 
 
