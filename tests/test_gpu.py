@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from memlib.__main__ import main
-from memlib.lab import gpu, plans, records
+from memlib.lab import gpu, plans, records, run
 
 PLAN = """
 question = "Does it come home?"
@@ -103,7 +103,7 @@ def test_samples_and_the_page_of_a_gpu_come_along(tmp_path: Path) -> None:
     (config, *_) = plans.read_plan("size", "smoke")
     config |= {"dataset": "emoji", "n_train": 8, "n_samples": 8, "network": {"width": 8, "multipliers": [1]}}
     config["training"] = {"steps": 1, "batch_size": 2}
-    gpu._record([config], set(), tmp_path / "records.jsonl", "cpu")
+    gpu._measure(config, run(plans.experiment(config)).path, set(), tmp_path / "records.jsonl")
     page, made = tmp_path / "page.md", tmp_path / "results.md"
     for text in ("## fleets, on cpu", "## fleets, on cuda"):
         made.write_text(text)
