@@ -1,5 +1,5 @@
-"""Build the article: `python docs/article/build.py [OUT]`. One source, article.typ, whose {{ expressions }} are evaluated
-over data/results by `Evidence`; typst makes PDF and HTML of what comes out. letter.md is filled in likewise."""
+"""Build the article: `python docs/article/build.py [OUT]`. One source, article.typ; its {{ expressions }} ask `Evidence`,
+and so data/results; typst makes PDF and HTML of what comes out. letter.md is filled in likewise."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from memlib import viz
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 EXPRESSION = re.compile(r"\{\{(.+?)\}\}", re.S)
-FRONTIER = ["uniform", "0 to 500", "250 to 750", "0 to 2000", "zone / 2", "P2, as weight", "inverse notch"]
+FRONTIER = ["uniform", "0 to 2000", "zone / 2", "P2, as weight", "0 to 500"]
 
 
 def build(out: Path) -> None:

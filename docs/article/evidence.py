@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
-from memlib.lab import claims, courses, data, hypotheses, records, spectrum
+from memlib.lab import claims, courses, data, hypotheses, plans, records, spectrum
 from memlib.lab.statistics import paired_difference
 from memlib.metrics import Estimate
 
@@ -37,6 +38,7 @@ class Evidence:
         design = [x for x in self.of["mixture_random"] if x["control"].startswith("random")]
         self.spectrum = spectrum.memorization_spectrum(design)
         low, high = np.quantile(self.spectrum.coefficients[1:, -1], [0.025, 0.975], axis=0)
+        self.upper = self.spectrum.edges[-3]  # of a band above the zone
         self.bands = [*zip([0, *self.spectrum.edges], low, high, strict=True)]  # the first step, and the interval
 
     def holds(self, condition: Any) -> str:
@@ -64,9 +66,9 @@ class Evidence:
         """What became of the predictions of a hypothesis."""
         found = Counter(f.verdict for f in self.family(hypothesis))
         total = sum(found.values())
-        if total == 1:
-            return f"*{next(iter(found))}*"
-        return " and ".join(f"*{verdict}* in {n} of {total} predictions" for verdict, n in found.most_common())
+        if len(found) == 1:
+            return f"*{next(iter(found))}*" + ("" if total == 1 else " (both)" if total == 2 else f" (all {total})")
+        return f"of {total} predictions " + " and ".join(f"{n} *{verdict}*" for verdict, n in found.most_common())
 
     def mean(self, control: str, measure: str = "near-copies", step: int | None = None) -> float:
         """Over seeds, in the runs of the second plan; at the last step if none is named."""
@@ -92,6 +94,36 @@ class Evidence:
         pairs = rows.pivot_table(index=same, columns="control", values="memorized").dropna()
         return paired_difference((pairs[control] - pairs["uniform"]).tolist())[0], len(pairs)
 
+    def loss_trend(self, kind: str) -> float:
+        """Spearman's correlation of t with the loss of eps, x0 or v in the exploratory runs of uniform sampling."""
+        snr = self.schedule.snr[records.LOSS_AT,].numpy()
+        factor = {"eps": 1.0, "x0": 1 / snr, "v": (snr + 1) / snr}[kind]
+        keys = set(self.table[self.table.control == "uniform"].key)
+        loss = [np.array(x["loss"]["train"]) * factor for x in self.old if x["key"] in keys]
+        return float(np.mean([stats.spearmanr(records.LOSS_AT, each).statistic for each in loss]))
+
+    def band_correlation(self, dataset: str, low: int, high: int) -> float:
+        """Spearman's, over the drawn controls of the exploratory runs at the plans' budget, of near-copies with the
+        share of p(t) in a band; none degenerate."""
+        rows = self.table[(self.table.dataset == dataset) & ~self.table.broken & ~self.table.splice]
+        usual = rows[rows.control == "interval -1000 to 1000"].iloc[0]
+        rows = rows[(rows.steps == usual.steps) & (rows.n_train == usual.n_train)]
+        own = {x["key"]: plans.experiment(x["config"]) for x in self.old if x["key"] in set(rows.key)}
+        rows = rows[[own[key].loss_weight is None for key in rows.key]]
+        share = [float(own[key].timesteps.pmf[low:high].sum()) for key in rows.key]
+        means = rows.assign(share=share).groupby("control")[["share", "memorized"]].mean()
+        return float(stats.spearmanr(means.share, means.memorized).statistic)
+
+    def rank_correlation(self, measure: str) -> float:
+        """Over the controls of the second plan, of near-copies with another measure."""
+        pairs = [(self.mean(name), self.mean(name, measure)) for name in self.dose.controls]
+        return float(stats.spearmanr(pairs).statistic)
+
+    @property
+    def of_seeds(self) -> str:
+        """R2 of seeds that were left out of the spectrum's fit."""
+        return self.family("H0")[0].says.partition("seeds left out: ")[2].rstrip(")")
+
     @cached_property
     def predicted(self) -> dict[str, tuple[Estimate, float]]:
         """For the drawn controls of the second plan: near-copies as the first plan's fit has them, and as they were."""
@@ -107,6 +139,16 @@ class Evidence:
     @property
     def inside(self) -> int:
         return sum(guess.low <= was <= guess.high for guess, was in self.predicted.values())
+
+    @property
+    def best(self) -> hypotheses.Finding:
+        """Of H6, the one with the largest effect in favour of a control."""
+        return min(self.family("H6"), key=lambda f: f.effect.value if f.effect else 0.0)
+
+    def beyond_zero(self, sign: int) -> str:
+        """Of H6, the controls whose interval lies on one side of zero."""
+        found = [(f.says.partition(":")[0], f.effect) for f in self.family("H6") if f.effect]
+        return "; ".join(self.the(name) for name, e in found if (e.low if sign > 0 else -e.high) > 0) or "none"
 
     @property
     def untestable(self) -> tuple[int, int]:
@@ -137,23 +179,30 @@ class Evidence:
         return sum(x["commit"].endswith("+") for x in self.of[plan])
 
     def claim_table(self) -> str:
-        rows = [[v.claim, v.statement, f"*{v.verdict}*"] for v in self.verdicts.values()]
-        return table(["claim", "the abstract says", "verdict"], rows)
+        rows, new = [], {"C4": "H3, later = low noise", "C4, read as high noise": "H3, later = high noise"}
+        for v in self.verdicts.values():
+            said = self.tally(new[v.claim]) if v.claim in new else "not tested"
+            rows.append([v.claim.replace("read as ", ""), v.statement, f"*{v.verdict}*", said])
+        return table(["claim", "the abstract says", "exploratory", "new runs (H3)"], rows)
 
     def prediction_table(self) -> str:
         rows = []
         for f in self.findings:
             p = "" if f.p is None else "< .001" if f.p < 0.001 else f"{f.p:.3f}".removeprefix("0")
             verdict = f.verdict + (f" ({f.needed})" if f.needed else "")
-            rows.append([f.hypothesis, re.sub(r": R2.*", "", f.says), number(f.effect), p, f"{f.seeds}", verdict])
+            says = re.sub(r": R2.*|, at equal fidelity", "", f.says)
+            first = not rows or f.hypothesis not in [row[0] for row in rows]
+            rows.append([f.hypothesis if first else "", says, number(f.effect), p, f"{f.seeds}", verdict])
         return table(["", "predicted", "effect", "$p$ (Holm)", "seeds", "verdict"], rows)
 
     def control_table(self) -> str:
-        rows, measures = [], ("closer to train", "fidelity", "energy", "membership")
+        rows: list[list[str]] = []
+        measures = ("closer to train", "fidelity", "energy", "membership")
         for name in [*self.dose.controls, *self.dose.splices]:
             guess = f"{self.predicted[name][0]:.2f}" if name in self.predicted else ""
             share = f"{self.share(name):.2f}" if name in self.dose.controls else ""
-            rows.append([name, share, f"{self.mean(name):.3f}", guess, *(f"{self.mean(name, m):.2f}" for m in measures)])
+            means = [f"{self.mean(name, m):.2f}" for m in measures]
+            rows.append([name, share, f"{self.mean(name):.3f}", guess, *means])
         words = {"fresh": "fresh real items", "copies": "the training items", "gaussian": "a Gaussian fitted to them"}
         for name, said in (words | {"mix": "mixes of two of them", "kernel": "a kernel density of them"}).items():
             copies, *others = (self.reference(name, m) for m in ("near-copies", *measures[:3]))
