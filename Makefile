@@ -1,5 +1,5 @@
 # Two commands: `make reproduce` (the notebooks under `quick`, and the site over them in results/) and `make test`.
-# All else: coverage, test-faults, lab, book, bench, mutants, notebooks, article, archive, pins, lint, clean, distclean.
+# All else: coverage, test-faults, lab, book, bench, gpu, mutants, notebooks, article, archive, pins, lint, clean, distclean.
 PYTHON      ?= python3
 VENV        ?= .venv
 PY          := $(VENV)/bin/python
@@ -16,6 +16,8 @@ SET         ?=
 # what `make test` leaves out; .ci/run leaves out nothing
 SKIP        ?= browser
 ARGS        ?=
+MINUTES     ?= 12
+DEVICE      ?= cuda
 
 PIP  = $(PY) -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 # the pins again, each with its hashes: all but torch, whose build differs by machine
@@ -37,7 +39,7 @@ export PYTHONHASHSEED        = 0
 export JUPYTER_PREFER_ENV_PATH = 1
 unexport JUPYTER_PATH
 
-.PHONY: setup reproduce test coverage test-faults lab book article archive bench mutants notebooks pins lint clean distclean
+.PHONY: setup reproduce test coverage test-faults lab book page article archive bench gpu mutants notebooks pins lint clean distclean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -88,6 +90,10 @@ lab: $(STAMP)
 book: $(STAMP)
 	$(PY) docs/build.py
 
+# the playground alone, as one HTML file
+page: $(STAMP)
+	$(PY) -m memlib page --out build/playground.html
+
 # build/article/article.pdf and .html: docs/article/article.typ, its numbers and figures from the records
 article: $(STAMP)
 	$(PY) docs/article/build.py
@@ -105,6 +111,12 @@ archive: article
 
 bench: $(STAMP)
 	$(PY) -m tests.benchmarks $(ARGS)
+
+# within MINUTES, from the tree as it is: tests, benchmarks, notebooks and records of a GPU, into OUT. It needs torch, numpy,
+# scipy, pandas and tqdm of $(PYTHON), no install and no network; --merge adds what came back. DEVICE=cpu tries it, small
+gpu: export OUT := $(OUT)
+gpu:
+	PYTHONPATH="$(CURDIR)" $(PYTHON) -m memlib gpu --minutes $(MINUTES) --device $(DEVICE) --out "$$OUT"
 
 # bugs planted in a copy of memlib, each of which a test must catch; one of them: ARGS='--only NAME'
 mutants: $(STAMP)

@@ -16,6 +16,7 @@ from sphinx.cmd.build import main as sphinx
 from memlib.lab.claims import judge_claims, verdict_table
 from memlib.lab.records import read
 from memlib.notebooks import NOTEBOOKS, ROOT, folded, without_widgets
+from memlib.viz.explore.playground import inlined
 
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!\w+:)([^)#\s]+/)?([^)#\s/]+\.\w+)(#[^)\s]*)?\)")  # to a file, not a picture
 PROMPT = {"solution": "one solution", "prediction": "what happens", "setup": "the set-up", "plot": "how it is drawn"}
@@ -38,6 +39,7 @@ def build(notebooks: Path, out: Path) -> int:
         shutil.copy(ROOT / "data" / "readme_picture.png", source)
         pages = {f"{name}.ipynb" for name in paths} | {path.name for path in source.glob("*.md")}
         made = {"ran": _ran(read_in), "verdicts": verdict_table(judge_claims(read())), "notebooks": "\n".join(paths)}
+        made["playground"] = inlined()
         for path in source.glob("*.md"):
             text = _linked(path.read_text(encoding="utf-8"), pages)
             path.write_text(re.sub(r"<!-- (\w+) -->", lambda mark: made.get(mark[1], ""), text), encoding="utf-8")

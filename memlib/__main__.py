@@ -1,7 +1,7 @@
-"""The commands: `python -m memlib reproduce`, `refresh`, `data`, `sweep`, `results`, `claims`, `courses`,
-`hypotheses`, `dial`.
+"""The commands: `python -m memlib --help` lists them.
 
-Each imports only what it needs. Exit status: 0 done, 1 a notebook or a run failed, 2 bad input or a missing package.
+Each imports only what it needs. Exit status: 0 done, 1 a notebook or a run failed, 2 bad input or a missing package,
+3 too many near-copies (`audit --fail-above`).
 """
 
 from __future__ import annotations
@@ -27,20 +27,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     reproduce = command(_reproduce, "run the notebooks and write the site over them (in a clone)", "site")
     refresh = command(_refresh, "execute the committed notebooks in place (in a clone)", "notebooks")
-    fetch = command(_data, "fetch a data set and check it")
+    fetch = command(_data, "fetch a data set and check it, or show how your own is understood")
     sweep = command(_sweep, "run what a plan holds and record it, except what is recorded already")
     results = command(_results, "print the recorded runs, the mean over seeds for each control")
     claims = command(_claims, "print the verdict for each claim, from the recorded runs")
+    judged = command(_audit, "judge samples of any generator against its training set", "notebooks")
+    for name, required in {"samples": True, "train": True, "held-out": False}.items():
+        words = "a folder of pictures, an .npy or an .npz file"
+        judged(f"--{name}", type=Path, required=required, metavar="PATH", help=words)
+    judged("--features", metavar="NAME", help="a network of timm, whose features replace pixels")
+    judged("--fail-above", type=float, default=1.0, metavar="SHARE", help="exit with 3 if more are near-copies")
+    judged("--out", type=Path, default=Path("audit"), metavar="DIR", help="for audit.html and audit.json")
     courses = command(_courses, "run what a plan with predictions holds and record its courses")
     dial = command(_dial, "where to look and when to stop for a level of near-copies, from pilot runs")
     hypotheses = command(_hypotheses, "print the verdict for each prediction, from the recorded courses")
+    page = command(_page, "write the playground as one HTML file", "notebooks")
+    gpu = command(_gpu, "test, measure and record what a GPU can within minutes; or merge what that made")
     for one in (reproduce, refresh):
         one("--notebook", action="append", default=[], metavar="NAME", help="only this; repeatable")
     reproduce("--profile", default="quick", metavar="NAME", help="smoke, quick (the default), paper")
     reproduce("--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter; repeatable")
     reproduce("--out", type=Path, metavar="DIR", help="default: results in the clone")
-    fetch("name")
-    sweep("--plan", action="append", required=True, metavar="PLAN", help="a plan's name, or a file")
+    fetch("name", help="a name, or the path of a folder or file of your own")
+    fetch("--image-size", type=int, metavar="N", help="cut and shrink pictures of your own to N x N")
+    fetch("--out", type=Path, metavar="FILE", help="the picture of your own data (default: memlib_data.png)")
     sweep("--profile", default="recorded", metavar="NAME", help="the budget of a run (default: recorded)")
     dial("--data", required=True, metavar="NAME", help="a data set")
     dial("--near-copies", type=float, required=True, metavar="SHARE", help="the level that is asked for, such as 0.02")
@@ -48,12 +58,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     dial("--n", type=int, metavar="N", help="training items (default: the profile's)")
     dial("--profile", default="recorded", metavar="NAME", help="the budget of a pilot run (default: recorded)")
     for one in (sweep, courses):
+        one("--plan", action="append", required=True, metavar="PLAN", help="a plan's name, or a file")
         one("--fleet", type=int, metavar="K", help="networks trained at once (default: what is fastest)")
-    courses("--plan", action="append", required=True, metavar="PLAN", help="a plan's name, or a file")
     for one in (sweep, courses, dial):
         one("--workers", type=int, metavar="N", help="processes (default: one for each core)")
         one("--device", default="cpu", metavar="NAME", help="cpu (the default) or cuda")
+    page("--out", type=Path, default=Path("playground.html"), metavar="FILE", help="default: playground.html")
     claims("--write", action="store_true", help="put the table into the clone's README.md")
+    gpu("--minutes", type=float, default=12.0, metavar="N", help="for all of it (default: 12)")
+    gpu("--device", default="cuda", metavar="NAME", help="cuda (the default); cpu tries the command, at smoke size")
+    gpu("--out", type=Path, default=Path("results"), metavar="DIR", help="for what comes back (default: results)")
+    gpu("--merge", type=Path, metavar="DIR", help="add what came back to the recorded runs and benchmarks")
     for one in (sweep, results, claims, courses, hypotheses):
         one("--out", type=Path, metavar="DIR", help="default: the recorded runs of this package")
 
@@ -65,9 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as e:
         print(f"memlib: {e}; install what is missing: pip install 'memlib[{options.extra}]'", file=sys.stderr)
         return 2
-    except (ValueError, OSError) as e:
+    except (ValueError, OSError, RuntimeError) as e:  # RuntimeError: no such device, or runs that failed
         print(f"memlib: {e}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(e, RuntimeError) else 2
     except KeyboardInterrupt:
         return 130
 
@@ -101,12 +116,26 @@ def _tell(outcomes: Iterable[Any]) -> int:
 
 
 def _data(options: argparse.Namespace) -> int:
-    from memlib.lab.data import load
+    from memlib.lab import data
 
-    found = load(options.name)
+    own = options.name not in data.NAMES
+    size = options.image_size
+    found = data.from_file(data.named(options.name), image_size=size) if own else data.load(options.name)
     sizes = ", ".join(f"{len(getattr(found, part))} {part}" for part in ("train", "held_out", "fresh"))
     print(f"{found.name}: {sizes}, each {tuple(found.train.shape[1:])}")
     print(f"licence: {found.licence}\nsource: {found.source}")
+    if own:
+        low, high = found.value_range
+        print("\n".join([f"kind: {found.kind}, values in [{low:.4g}, {high:.4g}]", *found.notes]))
+        options.extra = "notebooks"  # which has what draws
+        import matplotlib.pyplot as plt
+
+        from memlib import viz
+
+        path = options.out or Path("memlib_data.png")
+        viz.grid(found.train[:32], label="train")
+        plt.gcf().savefig(path, dpi=150)
+        print(f"picture: {path}, of the first {min(32, len(found.train))} items for training")
     return 0
 
 
@@ -118,13 +147,9 @@ def _sweep(options: argparse.Namespace) -> int:
 
     configs = {plans.key(config): config for plan in options.plan for config in plans.read_plan(plan, options.profile)}
     given = {name: getattr(options, name) for name in ("workers", "fleet", "device")}
-    try:
-        check_device(options.device)
-        for line in records.record(configs.values(), out=options.out or records.RESULTS, **given):
-            tqdm.write(f"{line['key']}  {line['config'].get('dataset', 'splice'):10}  {line['seconds']:7.1f} s")
-    except RuntimeError as e:  # no such device, or runs that failed
-        print(f"memlib: {e}", file=sys.stderr)
-        return 1
+    check_device(options.device)
+    for line in records.record(configs.values(), out=options.out or records.RESULTS, **given):
+        tqdm.write(f"{line['key']}  {line['config'].get('dataset', 'splice'):10}  {line['seconds']:7.1f} s")
     return 0
 
 
@@ -136,9 +161,7 @@ def _courses(options: argparse.Namespace) -> int:
     out, workers = options.out or courses.COURSES, options.workers or os.cpu_count() or 1
     for plan in map(courses.read_plan, options.plan):
         missing, seconds = courses.estimate(plan, out, options.device)
-        print(
-            f"{plan.name}: {missing} runs to train, about {seconds / workers / 60:.0f} minutes on {workers} processes"
-        )
+        print(f"{plan.name}: {missing} runs, about {seconds / workers / 60:.0f} minutes on {workers} processes")
         given = {"workers": workers, "device": options.device, "fleet": options.fleet or 8}
         for line in courses.record(plan, out=out, **given):
             tqdm.write(f"{line['control']}, seed {line['seed']}: {line['course'][-1]['measures']['near-copies']:.1%}")
@@ -184,6 +207,34 @@ def _claims(options: argparse.Namespace) -> int:
         write_verdicts(verdicts, ROOT / "README.md")
     print(verdict_table(verdicts))
     return 0
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from memlib.viz.report import audit_files
+
+    made = audit_files(options.samples, options.train, options.held_out, features=options.features, out=options.out)
+    for row, own in made.table.items():
+        print(f"{row:32} " + "   ".join(f"{name} {value:.3g}" for name, value in own.items()))
+    print(*made.notes, options.out / "audit.html", sep="\n")
+    return 3 if made.table["samples"]["near-copies"].value > options.fail_above else 0
+
+
+def _page(options: argparse.Namespace) -> int:
+    from memlib.viz.explore.playground import page
+
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(page(), encoding="utf-8")
+    print(options.out)
+    return 0
+
+
+def _gpu(options: argparse.Namespace) -> int:
+    from memlib.lab import gpu
+
+    if options.merge:
+        print(*gpu.merge(options.merge), sep="\n")
+        return 0
+    return gpu.run(options.minutes, options.out, options.device)
 
 
 def _recorded(options: argparse.Namespace) -> list:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -162,7 +163,7 @@ class ExactDenoiser(nn.Module):
 
     D(x_t) = sum_i softmax_i(-|x_t - sqrt(alpha_bar) x_i|^2 / (2 (1 - alpha_bar))) x_i and
     eps = (x_t - sqrt(alpha_bar) D) / sqrt(1 - alpha_bar) (Karras et al. 2206.00364 eq. 57; Gu et al. 2310.02664), in
-    float64. A deterministic sampler then returns copies.
+    float64, over `chunk` examples at a time. A deterministic sampler then returns copies.
 
     With `std` s > 0 each x_i is the centre of a Gaussian of that standard deviation (equal weights): the exact denoiser
     of a mixture, whose variance at t is v = alpha_bar s^2 + 1 - alpha_bar in place of 1 - alpha_bar."""
@@ -170,9 +171,9 @@ class ExactDenoiser(nn.Module):
     train_set: Tensor
     alpha_bar: Tensor
 
-    def __init__(self, train: Tensor, schedule: Schedule, std: float = 0.0) -> None:
+    def __init__(self, train: Tensor, schedule: Schedule, std: float = 0.0, chunk: int = 4096) -> None:
         super().__init__()
-        self.std = std
+        self.std, self.chunk = std, chunk
         self.register_buffer("train_set", examples(train, "train").clone())
         self.register_buffer("alpha_bar", schedule.alpha_bar.clone())
 
@@ -189,21 +190,29 @@ class ExactDenoiser(nn.Module):
 
     def weights(self, x: Tensor, t: Tensor) -> Tensor:
         """(B, N) float64: the posterior probability of each training example given x_t; rows sum to 1."""
-        odds = self._odds(x, t)
+        logits = torch.cat([part for part, _ in self._logits(x, t)], 1)
+        odds = (logits - logits.amax(1, keepdim=True)).exp()
         return odds / odds.sum(1, keepdim=True)
 
-    def _odds(self, x: Tensor, t: Tensor) -> Tensor:
-        """(B, N) `weights` times a factor per row, in which the largest is 1."""
+    def _logits(self, x: Tensor, t: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Chunks (B, n) of -|x_t - sqrt(alpha_bar) x_i|^2 / (2 (1 - alpha_bar)), less what all i share, and x_i."""
         check_batch(x, t, len(self.alpha_bar))
-        alpha_bar, train = self.alpha_bar[t][:, None], self.train_set.flatten(1).double()
-        # -|x_t - sqrt(alpha_bar) x_i|^2 / 2, less what all i share
-        inner = x.flatten(1).double() @ train.T * alpha_bar.sqrt() - train.square().sum(1) * alpha_bar / 2
-        logits = inner / (alpha_bar * self.std**2 + 1 - alpha_bar)
-        return (logits - logits.amax(1, keepdim=True)).exp()
+        alpha_bar = self.alpha_bar[t][:, None]
+        for part in self.train_set.flatten(1).split(self.chunk):
+            train = part.double()
+            inner = x.flatten(1).double() @ train.T * alpha_bar.sqrt() - train.square().sum(1) * alpha_bar / 2
+            yield inner / (alpha_bar * self.std**2 + 1 - alpha_bar), train
 
     def _mean(self, x: Tensor, t: Tensor) -> Tensor:
-        odds = self._odds(x, t)
-        mean = odds @ self.train_set.flatten(1).double() / odds.sum(1, keepdim=True)
+        peak = x.new_full((len(x), 1), -math.inf, dtype=torch.float64)
+        total, mean = torch.zeros_like(peak), torch.zeros_like(peak)
+        for logits, train in self._logits(x, t):
+            higher = torch.maximum(peak, logits.amax(1, keepdim=True))
+            rescale, odds = (peak - higher).exp(), (logits - higher).exp()
+            total = total * rescale + odds.sum(1, keepdim=True)
+            mean = mean * rescale + odds @ train
+            peak = higher
+        mean = mean / total
         if self.std:  # each centre moves towards x_t
             alpha_bar = self.alpha_bar[t][:, None]
             gain = alpha_bar.sqrt() * self.std**2 / (alpha_bar * self.std**2 + 1 - alpha_bar)

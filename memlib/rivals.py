@@ -13,11 +13,15 @@ from memlib.timesteps import RECIPES, TimestepDistribution, from_log_snr, from_w
 
 def min_snr_weight(schedule: Schedule, gamma: float = 5.0) -> Tensor:
     """(T,) min(SNR, gamma)/SNR, the Min-SNR weight on the eps loss (Hang et al. 2303.09556), gamma > 0."""
+    if not gamma > 0:
+        raise ValueError(f"gamma = {gamma}; need > 0")
     return (float(gamma) / schedule.snr).clamp(max=1)
 
 
 def p2_weight(schedule: Schedule, k: float = 1.0, gamma: float = 1.0) -> Tensor:
     """(T,) 1/(k + SNR)^gamma on the eps loss, unnormalised, k > 0, gamma >= 0 (Choi et al. 2204.00227)."""
+    if not (k > 0 and gamma >= 0):
+        raise ValueError(f"k = {k}, gamma = {gamma}; need k > 0 and gamma >= 0")
     return (float(k) + schedule.snr) ** -float(gamma)
 
 

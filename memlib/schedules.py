@@ -8,12 +8,15 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from memlib.checks import as_tensor, check_batch, vector
+
+Level = TypeVar("Level", float, Tensor)  # one, or many: what goes in as a tensor comes out as one, in float64
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -46,6 +49,32 @@ class Schedule:
     def from_betas(cls, betas: Tensor) -> Schedule:
         """alpha_bar_t = prod_{s <= t} (1 - beta_s), betas (T,) in (0, 1); the last may be 1."""
         return cls((1 - vector(betas, "betas")).cumprod(0))
+
+    @classmethod
+    def from_sigmas(cls, sigmas: Tensor) -> Schedule:
+        """alpha_bar = 1 / (1 + sigma^2) of noise-to-signal ratios (T,), which all rise or all fall, as in EDM."""
+        sigmas = vector(sigmas, "sigmas")
+        if sigmas.min() <= 0:
+            raise ValueError(f"sigmas go down to {sigmas.min():g}; need all > 0: leave out clean data, sigma = 0")
+        return cls(1 / (1 + (sigmas if sigmas[0] < sigmas[-1] else sigmas.flip(0)) ** 2))
+
+    @classmethod
+    def from_diffusers(cls, scheduler: Any) -> Schedule:
+        """The noise levels that a scheduler of `diffusers` adds in training, least noise first, whatever number of
+        steps it is set to: `alphas_cumprod` of DDPM and its kin (there t is its timestep), `sigmas` of EDM's, or of a
+        flow-matching one, whose sigma u mixes (1 - u) x0 + u eps."""
+        name, config = type(scheduler).__name__, getattr(scheduler, "config", {})
+        fresh: Any = type(scheduler).from_config(config) if config else None
+        if "FlowMatch" in name and hasattr(fresh, "sigmas"):
+            u = vector(fresh.sigmas, "sigmas").flip(0)
+            u = u[u > 0]  # without clean data, which ends a list for sampling
+            return cls((1 - u) ** 2 / ((1 - u) ** 2 + u**2))
+        if "sigma_data" in config and hasattr(fresh, "sigmas"):
+            return cls.from_sigmas(fresh.sigmas[fresh.sigmas > 0].double().unique())
+        if hasattr(fresh, "alphas_cumprod") and not config.get("use_flow_sigmas"):
+            return cls(fresh.alphas_cumprod)
+        cure = "for any other pass its noise-to-signal ratios to Schedule.from_sigmas"
+        raise TypeError(f"scheduler is a {name}; need one of the DDPM, EDM or flow-matching kind of diffusers; {cure}")
 
     @classmethod
     def linear(cls, T: int = 1000) -> Schedule:
@@ -102,18 +131,52 @@ class Schedule:
             raise ValueError(f"eps has shape {(*eps.shape,)}; need that of x0, {(*x0.shape,)}")
         return mix(x0, self.alpha_bar.to(t.device)[t], eps)
 
-    def t_at_snr(self, snr: float) -> float:
-        """The real-valued timestep at which the SNR is `snr`, linear in log-SNR between timesteps."""
-        known = self.log_snr[self.log_snr.isfinite()].flip(0).numpy()  # np.interp wants rising abscissae
-        low, high, log_snr = known[0].item(), known[-1].item(), math.log(snr) if 0 < snr < math.inf else math.nan
-        if not low - 1e-12 <= log_snr <= high + 1e-12:
+    def t_at_snr(self, snr: Level) -> Level:
+        """The real-valued timestep at which the SNR is `snr`, linear in log-SNR between timesteps; before a last one of
+        SNR 0 linear in its root."""
+        known, ends_in_noise = self._known()
+        low, high = -math.inf if ends_in_noise else known[-1].item(), known[0].item()
+        if isinstance(snr, Tensor):
+            log_snr = snr.detach().cpu().double().log().numpy()
+        else:
+            log_snr = np.float64(math.log(snr) if 0 < snr < math.inf else math.nan)
+        if not ((low - 1e-12 <= log_snr) & (log_snr <= high + 1e-12)).all():
             spans = [f"{math.exp(low * k):.3g} to {math.exp(high * k):.3g}" for k in (1, -0.5)]
             raise ValueError(f"snr = {snr}; this schedule spans SNR {spans[0]}, sigma {spans[1]}")
-        return float(np.interp(log_snr, known, np.arange(len(known))[::-1]))
+        t = np.interp(log_snr, known[::-1], np.arange(len(known))[::-1])  # which wants rising abscissae
+        if ends_in_noise:
+            t = t + 1 - np.exp(np.minimum(log_snr - known[-1], 0) / 2)
+        return _like(snr, t)
 
-    def t_at_sigma(self, sigma: float) -> float:
+    def t_at_sigma(self, sigma: Level) -> Level:
         """The real-valued timestep at which the noise-to-signal ratio is `sigma`."""
+        if isinstance(sigma, Tensor):
+            return self.t_at_snr(torch.where(sigma > 0, sigma.double() ** -2, math.nan))
         return self.t_at_snr(sigma**-2 if sigma > 0 else math.nan)
+
+    def snr_at(self, t: Level) -> Level:
+        """The SNR at a real-valued timestep in 0..T-1: the inverse of `t_at_snr`."""
+        known, ends_in_noise = self._known()
+        at = t.detach().cpu().double().numpy() if isinstance(t, Tensor) else np.float64(t)
+        if not ((at >= 0) & (at <= self.T - 1)).all():
+            raise ValueError(f"t = {t}; timesteps lie in 0..{self.T - 1}")
+        snr = np.exp(np.interp(at, np.arange(len(known)), known))
+        if ends_in_noise:
+            snr = snr * np.minimum(self.T - 1 - at, 1) ** 2
+        return _like(t, snr)
+
+    def sigma_at(self, t: Level) -> Level:
+        """The noise-to-signal ratio at a real-valued timestep in 0..T-1: the inverse of `t_at_sigma`."""
+        return _like(t, torch.as_tensor(self.snr_at(t), dtype=torch.float64).rsqrt())
+
+    def _known(self) -> tuple[np.ndarray, bool]:
+        """The finite log-SNRs, and whether an infinite one follows."""
+        finite = self.log_snr.isfinite()
+        return self.log_snr[finite].numpy(), not bool(finite.all())
+
+
+def _like(given: Any, values: Any) -> Any:
+    return torch.as_tensor(values, device=given.device) if isinstance(given, Tensor) else float(values)
 
 
 def mix(x0: Tensor, alpha_bar: Tensor, eps: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from memlib.checks import vector
 from memlib.schedules import Schedule
 
 TAILS = ("proportional", "uniform", "interval", "clip")
+OBJECTIVES = ("eps", "x0", "v", "flow")
 Recipe = dict[str, Any]
 
 
@@ -57,12 +58,16 @@ class TimestepDistribution:
     def __hash__(self) -> int:
         return hash(self.pmf.numpy().tobytes())
 
-    def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """(n,) int64 timesteps, independent, on the generator's device, by inversion of the cumulative sum."""
+    def sample(self, n: int, generator: torch.Generator, stratified: bool = False) -> Tensor:
+        """(n,) int64 timesteps on the generator's device, by inversion of the cumulative sum: independent, or
+        `stratified`, one from each n-th of the probability, in random order (alike in the mean, with less noise)."""
         cdf = self.pmf.cumsum(0).to(generator.device)
+        u = torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64)
+        if stratified:
+            order = torch.randperm(n, generator=generator, device=generator.device)
+            u = ((order + u) / n).clamp(max=1 - 2**-53)
         # scaled by the accumulated sum: rounding can then reach neither index T nor a last step of probability 0
-        u = torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64) * cdf[-1]
-        return torch.searchsorted(cdf, u, right=True)
+        return torch.searchsorted(cdf, u * cdf[-1], right=True)
 
     def interval(self) -> tuple[int, int]:
         """The central interval of 95 %: the timesteps at the quantiles 0.025 and 0.975."""
@@ -70,9 +75,23 @@ class TimestepDistribution:
         low, high = torch.searchsorted(cdf, torch.tensor([tail, 1 - tail], dtype=torch.float64) * cdf[-1]).tolist()
         return low, high
 
-    def effective_weight(self) -> Tensor:
-        """(T,) T p(t): the loss weight under uniform drawing that this distribution amounts to."""
-        return self.T * self.pmf
+    def effective_weight(
+        self, objective: str = "eps", schedule: Schedule | None = None, weight: Tensor | None = None
+    ) -> Tensor:
+        """(T,) T p(t): the weight on the eps loss under uniform drawing that this distribution amounts to.
+
+        If the loss is that of another `objective`, times `weight` (T,), this is the weight on the eps loss still: an
+        error e of eps is one of sigma e in "x0", sqrt(1 + sigma^2) e in "v" and (1 + sigma) e in "flow", eps - x0."""
+        if objective not in OBJECTIVES or (schedule is None) != (objective == "eps"):
+            given = f"objective = {objective!r}, schedule = {schedule!r}"
+            raise ValueError(f"{given}; choose one of {', '.join(OBJECTIVES)}; all but eps need a schedule")
+        sigma = torch.zeros(self.T, dtype=torch.float64) if schedule is None else schedule.sigma
+        factor = {"eps": sigma**0, "x0": sigma**2, "v": 1 + sigma**2, "flow": (1 + sigma) ** 2}[objective]
+        if weight is not None:
+            factor = factor * vector(weight, "weight")
+        if len(factor) != self.T:
+            raise ValueError(f"schedule or weight has {len(factor)} values, the distribution T = {self.T}")
+        return self.T * self.pmf * factor
 
     def log_snr_density(self, schedule: Schedule) -> tuple[Tensor, Tensor]:
         """log-SNR (T,) of each timestep and the density over it, p(t) / |d log-SNR / dt| by central differences."""

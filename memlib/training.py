@@ -145,6 +145,8 @@ def checked(
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """`train`'s data and loss weight, on the device and in the model's precision. Moves the model there too."""
     x0 = examples(x0, "x0")
+    if len(x0) < 2:
+        raise ValueError("x0 holds one example; need two or more, (N, *D) with N first")
     if not isinstance(model, nn.Module) or not any(p.requires_grad for p in model.parameters()):
         raise TypeError(f"model is a {type(model).__name__}; need a torch.nn.Module with parameters to train")
     if schedule.T != timesteps.T:

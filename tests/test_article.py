@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -42,7 +43,9 @@ def entries() -> dict[str, dict[str, str]]:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("article")
-    done = subprocess.run([sys.executable, ARTICLE / "build.py", out], cwd=ROOT, capture_output=True, text=True)
+    here = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, ARTICLE / "build.py", out]
+    done = subprocess.run(command, cwd=ROOT, env=here, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return out
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.benchmarks import __main__ as command
-from tests.benchmarks import measure, parts, steps
+from tests.benchmarks import fleets, measure, parts, steps
 
 
 def test_rounds_take_turns_and_a_ratio_is_that_of_each_round() -> None:
@@ -35,6 +35,18 @@ def test_a_benchmark_runs_on_the_cpu_by_name_and_few_rounds_are_not_written(name
     said = capsys.readouterr().out
     assert "| --- |" in said and "on cpu" in said
     assert command.RESULTS.read_bytes() == before
+
+
+def test_fleets_stand_beside_loops_and_an_ensemble_and_each_row_is_written_as_it_comes(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(fleets, "KINDS", ("points", "images"))
+    monkeypatch.setattr(fleets, "SIZES", {"cpu": (2,)})
+    page, pages = tmp_path / "page.md", []
+    row = fleets.row
+    monkeypatch.setattr(fleets, "row", lambda cells: (pages.append(page.read_text(encoding="utf-8")), row(cells))[1])
+    assert command.main(["fleets", "--repeats", "1", "--out", str(page)]) == 0
+    rows = [line.split(" | ") for line in page.read_text(encoding="utf-8").splitlines() if " | 2 | " in line]
+    assert {row[0] for row in rows} == {"| points", "| images"} and "| points | 2 |" in pages[-1]
+    assert all(float(row[i]) > 0 for row in rows for i in (3, 4, 6)) and {row[5] for row in rows} > {"-"}
 
 
 def test_a_section_is_written_in_its_place_and_the_table_of_speed_follows(tmp_path, monkeypatch) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from memlib.lab import courses, data, runs
+from memlib.lab import courses, data, made, runs
 from memlib.lab.experiment import Experiment, Network
 from memlib.lab.yardstick import Yardstick
 from memlib.models import ExactDenoiser
@@ -135,7 +135,7 @@ def yardstick(dataset: str = "mixture16", n: int = 256, n_train: int = 32) -> Ya
 def test_the_exact_denoisers_have_the_known_answers() -> None:
     """The population's own score makes samples of the mixture; that of the training set makes copies."""
     own = yardstick()
-    exact = ExactDenoiser(data.mixture_centres("mixture16"), own.schedule, data.SPREAD)
+    exact = ExactDenoiser(made.mixture_centres("mixture16"), own.schedule, made.SPREAD)
     network, losses = own.of_network(exact)
     assert network["score error"] < 1e-12 and abs(network["membership"] - 0.5) < 0.15
     experiment = Experiment(uniform(), "mixture16", 32, seed=5, n_samples=256, sampler="ddpm", sampler_steps=100)
@@ -153,10 +153,10 @@ def test_a_mixture_has_unit_variance_and_its_exact_score_is_the_gradient_of_its_
     items = data.load(name, 3000).train.double()
     assert items.square().mean().item() == pytest.approx(1, abs=0.03) and items.mean().abs() < 0.03
     own = yardstick(name)
-    exact = ExactDenoiser(data.mixture_centres(name), own.schedule, data.SPREAD)
+    exact = ExactDenoiser(made.mixture_centres(name), own.schedule, made.SPREAD)
     t, x = torch.tensor([300]), torch.randn(1, items.shape[1], dtype=torch.float64, requires_grad=True)
     abar = own.schedule.alpha_bar[300]
-    parts = -(x - abar.sqrt() * data.mixture_centres(name)).square().sum(1) / (2 * (abar * data.SPREAD**2 + 1 - abar))
+    parts = -(x - abar.sqrt() * made.mixture_centres(name)).square().sum(1) / (2 * (abar * made.SPREAD**2 + 1 - abar))
     (score,) = torch.autograd.grad(parts.logsumexp(0), x)
     assert torch.allclose(exact(x.detach(), t), -(1 - abar).sqrt() * score, rtol=1e-9)
 
@@ -179,7 +179,7 @@ def test_the_reference_holds_no_item_of_train_or_fresh() -> None:
     curve = data.load("spiral", 16).reference
     assert curve.shape == (4096, 2)
     off = torch.cdist(data.load("spiral", 512).train, curve).min(1).values
-    assert off.square().mean().sqrt().item() == pytest.approx(data.NOISE, rel=0.1), "noise across the curve alone"
+    assert off.square().mean().sqrt().item() == pytest.approx(made.NOISE, rel=0.1), "noise across the curve alone"
 
 
 def test_the_ancestral_sampler_belongs_to_an_experiment() -> None:

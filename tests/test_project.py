@@ -23,8 +23,8 @@ LAYERS = ("core", "lab", "viz", "commands")  # each imports only itself and thos
 LIBRARIES = {  # by extra, as they are imported; each layer has those of the ones before it
     "core": {"torch", "numpy", "scipy", "tqdm"},
     "lab": {"dask", "distributed", "filelock", "pandas", "PIL", "platformdirs", "pooch"},
-    "viz": {"cycler", "ipywidgets", "matplotlib", "seaborn", "IPython"},
-    "commands": {"jupyter_client", "nbclient", "nbformat", "papermill", "traitlets"},
+    "viz": {"anywidget", "cycler", "ipywidgets", "matplotlib", "seaborn", "traitlets", "IPython"},
+    "commands": {"jupyter_client", "nbclient", "nbformat", "papermill"},
 }
 HEAVY = {"IPython", "diffusers", "distributed", "ipywidgets", "matplotlib", "pandas", "scipy", "seaborn", "sklearn"}
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from memlib.lab import claims, courses, data, hypotheses, plans, records, spectrum
+from memlib.lab import claims, courses, data, hypotheses, made, plans, records, spectrum
 from memlib.lab.statistics import paired_difference
 from memlib.metrics import Estimate
 
@@ -34,7 +34,7 @@ class Evidence:
         planned = self.table[self.table.control == "interval -1000 to 1000"]
         self.usual_items = planned.groupby("dataset").n_train.min().tolist()
         self.schedule = self.dose.controls["uniform"].build_schedule()
-        self.centres = data.mixture_centres(self.budget["dataset"])
+        self.centres = made.mixture_centres(self.budget["dataset"])
         design = [x for x in self.of["mixture_random"] if x["control"].startswith("random")]
         self.spectrum = spectrum.memorization_spectrum(design)
         low, high = np.quantile(self.spectrum.coefficients[1:, -1], [0.025, 0.975], axis=0)

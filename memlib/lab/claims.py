@@ -18,7 +18,7 @@ import numpy as np
 from scipy import stats
 
 from memlib.lab import plans
-from memlib.lab.data import DATA, kind_of
+from memlib.lab.data import DATA, NAMES, kind_of
 from memlib.lab.files import write_between
 from memlib.lab.records import Record, dataset_names, is_broken
 from memlib.lab.statistics import holm, paired_difference, trend
@@ -87,7 +87,8 @@ def judge_claims(
     parts = [v for v in verdicts if v.claim in ("C3", "C4", "C5")]
     datasets = {d: [v.by_dataset[d] for v in parts if d in v.by_dataset] for d in sorted({f.dataset for f in findings})}
     by_dataset = {d: "exploratory" if {"exploratory"} == set(each) else _overall(each) for d, each in datasets.items()}
-    kinds = {kind_of(d.partition("@")[0]) for d, verdict in by_dataset.items() if verdict != "exploratory"}
+    counted = [d.partition("@")[0] for d, verdict in by_dataset.items() if verdict != "exploratory"]
+    kinds = {kind_of(d) for d in counted if d in NAMES}  # not of a reader's own
     unknown = [] if {"signal", "image"} <= kinds else ["inconclusive"]  # of signals, or of images, or of both
     return [*verdicts, Verdict("C6", STATEMENTS["C6"], _overall([*by_dataset.values(), *unknown]), by_dataset, ())]
 

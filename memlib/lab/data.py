@@ -1,4 +1,5 @@
-"""The data sets by name: points made on the spot, emoji shipped with memlib, the others downloaded and checked.
+"""The data sets by name: points made on the spot, emoji shipped with memlib, the others downloaded and checked; and a
+reader's own, by the path of a folder or a file.
 
 `load` draws three disjoint parts for a seed: `train`, `held_out`, and `fresh`, real items that are in neither and give
 every memorization measure its null. Origins, licences and hashes: data/README.md.
@@ -8,22 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from math import pi
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from memlib.checks import check_count
-from memlib.lab.files import CLONE, DATA, folder_from, home
+from memlib.lab import own
+from memlib.lab.files import CLONE, DATA, folder_from, home, write_atomically
+from memlib.lab.made import CURVES, MADE, MIXTURES, curve, points
 from memlib.lab.sources import BUILD, ECG5000, SOURCES, check_ecg5000, make_ready
 
 DOWNLOADS = home() / ("data/downloads" if CLONE else "downloads")
-NOISE = 0.05  # standard deviation about a curve of unit scale: low, so that copying a point differs from learning
 LICENCES = {
     "emoji": "CC-BY 4.0, Twemoji graphics, Copyright Twitter, Inc and other contributors",
     "ecg5000": "none stated (the archive asks to be cited)",
@@ -32,24 +33,7 @@ LICENCES = {
 }
 
 
-def _xy(radius: Tensor | float, angle: Tensor) -> Tensor:
-    return torch.stack([radius * angle.cos(), radius * angle.sin()], 1)
-
-
-def _moons(u: Tensor) -> Tensor:
-    upper = _xy(1, 2 * pi * u % pi)
-    return torch.where((u < 0.5)[:, None], upper, torch.tensor([1, 0.5]) - upper)
-
-
-CURVES: dict[str, Callable[[Tensor], Tensor]] = {  # u (N,) in [0, 1) -> (N, 2), evenly along the curve
-    "spiral": lambda u: _xy(3 * pi * u.sqrt(), 3 * pi * u.sqrt()),
-    "moons": _moons,
-    "rings": lambda u: _xy(torch.where(u < 1 / 3, 0.5, 1), torch.where(u < 1 / 3, 6 * pi * u, 3 * pi * (u - 1 / 3))),
-    "gaussians": lambda u: _xy(1, (8 * u).floor() * pi / 4),
-}
-MIXTURES = {f"mixture{dim}": dim for dim in (4, 16, 64)}  # of six Gaussians of standard deviation SPREAD
-SPREAD = 0.5
-NAMES = (*CURVES, *MIXTURES, *SOURCES)
+NAMES = (*MADE, *SOURCES)
 REFERENCE = 2000  # real items at most in the large reference
 
 
@@ -60,7 +44,8 @@ class Dataset:
     reference: many real items, none of train or fresh, to measure quality against: of curves the curve itself at 4,096
     points, of mixtures 2,000 new draws, else held_out and what is left, up to 2,000.
     value_range: (-1, 1) for images, else the smallest and largest value of the full set. kind: "points", "signal" or
-    "image". sha256: of the full set's content before the draw, without duplicates, images at this size.
+    "image". sha256: of the full set's content before the draw, without duplicates, images at this size. A reader's own
+    data have a path as name, and `notes` of how they were understood.
     """
 
     name: str
@@ -73,6 +58,7 @@ class Dataset:
     licence: str
     source: str
     sha256: str
+    notes: tuple[str, ...] = ()
 
     @property
     def clip(self) -> tuple[float, float] | None:
@@ -81,15 +67,16 @@ class Dataset:
 
 
 def load(
-    name: str,
+    name: str | Path,
     n_train: int = 64,
     *,
     n_held_out: int | None = None,
     n_fresh: int | None = None,
     seed: int = 0,
-    image_size: int = 32,
+    image_size: int | None = 32,
 ) -> Dataset:
-    """Load a data set by name (`NAMES`) and draw its three parts from a generator of this seed.
+    """Load a data set by name (`NAMES`), or a reader's own by its path, and draw its three parts from a generator of
+    this seed.
 
     n_held_out defaults to n_train ("closer to train than to held-out" needs equal sizes), n_fresh to what is left, up
     to 512. image_size, in pixels, concerns images only: 64 at most, emoji 32. The folder MEMLIB_DATA, if set, is looked
@@ -97,63 +84,87 @@ def load(
     """
     check_count(n_train, "n_train", 2)
     check_count(seed, "seed", 0)
-    generator, kind, reference = torch.Generator().manual_seed(int(seed)), kind_of(name), None
+    name, notes, reference = named(name), tuple[str, ...](), None
+    generator = torch.Generator().manual_seed(int(seed))
     n_held_out = n_train if n_held_out is None else n_held_out
-    if kind == "points":
-        n_fresh = 512 if n_fresh is None else n_fresh
-        items = _points(name, n_train + n_held_out + n_fresh, generator)
-        reference = torch.from_numpy(_points(name, REFERENCE, generator)) if name in MIXTURES else _curve(name).float()
+    if name in MADE:
+        kind, n_fresh = "points", 512 if n_fresh is None else n_fresh
+        items = points(name, n_train + n_held_out + n_fresh, generator)
+        reference = torch.from_numpy(points(name, REFERENCE, generator)) if name in MIXTURES else curve(name).float()
     else:  # one of each: two copies of an item in the training set would hide memorization of either
-        items = _ecg5000() if name == "ecg5000" else _images(name, image_size)
-        items = np.stack([*{item.tobytes(): item for item in items}.values()])
+        if name in NAMES:
+            kind, items = kind_of(name), _ecg5000() if name == "ecg5000" else _images(name, image_size or 32)
+            items = np.stack([*{item.tobytes(): item for item in items}.values()])
+        else:
+            found = own.read(Path(name), image_size)
+            items, kind, notes = found.items, found.kind, found.notes
         n_fresh = max(1, min(512, len(items) - n_train - n_held_out)) if n_fresh is None else n_fresh
     sizes = [n_train, n_held_out, n_fresh]
     if len(items) < sum(sizes):
         asked = f"n_train = {n_train}, n_held_out = {n_held_out} and n_fresh = {n_fresh}"
         raise ValueError(f"{name} has {len(items)} items, too few for {asked}; ask for fewer")
     order = torch.randperm(len(items), generator=generator)
-    drawn = torch.from_numpy(items[order[: sum(sizes) + (REFERENCE if kind != "points" else 0)]])
-    if kind == "image":
+    drawn = torch.from_numpy(items[order[: sum(sizes) + (REFERENCE if reference is None else 0)]])
+    if items.dtype == np.uint8:
         drawn = drawn.permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
     train, held_out, fresh, left = (part.clone() for part in drawn.split([*sizes, len(drawn) - sum(sizes)]))
     reference = torch.cat([held_out, left])[:REFERENCE] if reference is None else reference
-    value_range = (-1.0, 1.0) if kind == "image" else (float(items.min()), float(items.max()))
+    span = (-1.0, 1.0) if items.dtype == np.uint8 else (float(items.min()), float(items.max()))
+    value_range = (-1.0, 1.0) if kind == "image" and span[0] >= -1 and span[1] <= 1 else span
     licence, source = LICENCES.get(name, "MIT (made by memlib)"), SOURCES.get(name, "made by memlib")
+    if name not in NAMES:
+        licence, source = "the reader's own", name
     content = hashlib.sha256(items.tobytes()).hexdigest()
-    return Dataset(name, train, held_out, fresh, reference, value_range, kind, licence, source, content)
+    return Dataset(name, train, held_out, fresh, reference, value_range, kind, licence, source, content, notes)
+
+
+def from_file(
+    path: str | Path, n_train: int | None = None, *, seed: int = 0, image_size: int | None = None, **sizes: int
+) -> Dataset:
+    """A reader's own data, split in three: a folder of pictures (PNG, JPEG, WebP), arrays (.npy, .npz), or signals, one
+    a line (.csv, .txt, .tsv, .ts).
+
+    n_train defaults to two fifths of the items; the rest is as in `load`. image_size: pictures are cut to squares and
+    shrunk to it; without it they must be squares of one size."""
+    two_fifths = 2 * len(own.read(Path(path).resolve(), image_size).items) // 5
+    if n_train is None and two_fifths < 2:
+        raise ValueError(f"{path} has fewer than five different items; need two to train, two held out and one fresh")
+    return load(path, two_fifths if n_train is None else n_train, seed=seed, image_size=image_size, **sizes)
+
+
+from_folder = from_file
+
+
+def from_items(
+    items: Any, n_train: int | None = None, *, name: str = "own", column: str | None = None,
+    seed: int = 0, image_size: int | None = None, **sizes: int,
+) -> Dataset:  # fmt: skip
+    """The same from a tensor or array, a list of pictures, or a data set of torch or Hugging Face (`column`: the one to
+    be learnt). They are kept under DOWNLOADS, so that runs, in other processes and later, find them by their path."""
+    found = own.understand(own.collect(items, image_size, column), "items", image_size)
+    content = hashlib.sha256(found.items.tobytes()).hexdigest()
+    path = DOWNLOADS / "own" / content[:16] / f"{name}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(packed := io.BytesIO(), items=found.items, memlib_kind=found.kind, notes=list(found.notes))
+    write_atomically(path, packed.getvalue())
+    return from_file(path, n_train, seed=seed, image_size=image_size, **sizes)
+
+
+def named(name: str | Path | Dataset) -> str:
+    """The name of a data set, for a reader's own the whole path. Raises ValueError if there is none of it."""
+    name = name.name if isinstance(name, Dataset) else str(name)
+    if name not in NAMES and not Path(name).is_absolute() and not Path(name).exists():
+        raise ValueError(
+            f"name = {name!r} is no data set; choose one of {', '.join(NAMES)}, or a path of your own data"
+        )
+    return name if name in NAMES else str(Path(name).resolve())
 
 
 def kind_of(name: str) -> str:
-    """What the items of a data set are: "points", "signal" or "image". Raises ValueError for an unknown name."""
-    if name not in NAMES:
-        raise ValueError(f"name = {name!r} is no data set; choose one of {', '.join(NAMES)}")
-    return "points" if name in CURVES or name in MIXTURES else "signal" if name == "ecg5000" else "image"
-
-
-def _points(name: str, n: int, generator: torch.Generator) -> np.ndarray:
-    """(n, dim) float32 points about a curve or from a mixture; no point depends on the others."""
-    u = torch.rand(n, generator=generator, dtype=torch.float64)
-    if name in MIXTURES:
-        centres, noise = mixture_centres(name), SPREAD
-        clean = centres[(len(centres) * u).long()]
-    else:
-        clean, noise = _curve(name, u), NOISE
-    return (clean + noise * torch.randn(clean.shape, generator=generator, dtype=torch.float64)).float().numpy()
-
-
-def _curve(name: str, u: Tensor | None = None) -> Tensor:
-    """(N, 2) float64 points of a curve at u (N,) in [0, 1), or at 4,096 even ones, scaled by its own moments."""
-    grid = CURVES[name](even := (torch.arange(4096, dtype=torch.float64) + 0.5) / 4096)
-    centre = grid.mean(0)
-    return (CURVES[name](even if u is None else u) - centre) / (grid - centre).square().mean().sqrt()
-
-
-def mixture_centres(name: str) -> Tensor:
-    """(6, dim) float64: the centres of a mixture, always the same, so scaled that the whole has mean 0 and unit mean
-    variance; with `SPREAD` they give its exact score (`ExactDenoiser(centres, schedule, SPREAD)`)."""
-    centres = torch.randn(6, MIXTURES[name], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    centres = centres - centres.mean(0)
-    return centres * ((1 - SPREAD**2) / centres.square().mean()).sqrt()
+    """What the items of a data set are: "points", "signal" or "image"."""
+    if (name := named(name)) not in NAMES:
+        return "image" if Path(name).is_dir() else own.read(Path(name)).kind
+    return "points" if name in MADE else "signal" if name == "ecg5000" else "image"
 
 
 def _folder(name: str) -> Path:

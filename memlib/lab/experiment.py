@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -55,6 +56,7 @@ class Experiment:
     timesteps: TimestepDistribution
     """From which training draws t."""
     dataset: str
+    """A name, or the path of the reader's own; given a `Dataset`, its name (and for its pictures their size)."""
     n_train: int = 64
     image_size: int = 32
     seed: int = 0
@@ -82,6 +84,9 @@ class Experiment:
             object.__setattr__(self, name, int(getattr(self, name)))  # torch takes no NumPy integer as a seed
         if self.sampler not in SAMPLERS:
             raise ValueError(f"sampler = {self.sampler!r}; choose one of {', '.join(SAMPLERS)}")
+        if isinstance(given := self.dataset, data.Dataset) and given.kind == "image":
+            object.__setattr__(self, "image_size", given.train.shape[-1])
+        object.__setattr__(self, "dataset", data.named(given))
         T = self.build_schedule().T
         if self.sampler_steps > T:
             raise ValueError(f"sampler_steps = {self.sampler_steps}; need at most T = {T}")
@@ -91,7 +96,8 @@ class Experiment:
         if list(course) != sorted(set(course)) or not all(0 < step <= last for step in course):
             raise ValueError(f"course = {course}; need rising steps in 1..{last}, the steps of training")
         object.__setattr__(self, "course", course)
-        _check_network(self.network, data.kind_of(self.dataset))
+        if self.dataset in data.NAMES or Path(self.dataset).exists():  # else it is of another machine
+            _check_network(self.network, data.kind_of(self.dataset))
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON, without the label; `from_dict` is the inverse."""
@@ -121,6 +127,8 @@ class Experiment:
         default = Experiment(uniform(self.timesteps.T), self.dataset).to_dict()
         default |= {"timesteps": None, "dataset": None}
         changed = {name: value for name, value in self.to_dict().items() if value != default[name]}
+        if self.dataset not in data.NAMES:
+            del changed["dataset"]  # wherever it lies, the content tells
         for part in {"network", "training"} & set(changed):
             changed[part] = {name: value for name, value in changed[part].items() if value != default[part][name]}
         identity = json.dumps([changed, content, VERSION], sort_keys=True)

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from platformdirs import user_cache_path
-
 ROOT = Path(__file__).resolve().parents[2]
 CLONE = (ROOT / "data" / "emoji.json").is_file()  # else memlib is installed, with its data in the package
 DATA = ROOT / "data" if CLONE else ROOT / "memlib" / "_data"
@@ -16,7 +14,11 @@ DATA = ROOT / "data" if CLONE else ROOT / "memlib" / "_data"
 
 def home() -> Path:
     """The folder for what memlib downloads and makes: the clone, or the user's cache folder without a clone."""
-    return ROOT if CLONE else user_cache_path("memlib")
+    if CLONE:
+        return ROOT
+    from platformdirs import user_cache_path  # here, as a machine that runs from the tree may lack it
+
+    return user_cache_path("memlib")
 
 
 def folder_from(variable: str) -> Path | None:

@@ -114,7 +114,7 @@ def _read(path: Path) -> dict[str, Any]:
         kind = ("splice",) if "splice" in one else ("timesteps", "weighted", "size", "length", "claim", "label")
         _check_known(one, (*kind, "only"))
         _check_known(one.get("splice", {}), ("above", "below", "at"))
-        _check_known(one.get("only", ()), data.NAMES)
+        _check_known(one.get("only", ()), {*data.NAMES, *content["seeds"]})
         if not isinstance(one.get("weighted", False), bool):
             raise ValueError(f"weighted = {one['weighted']!r}; need true or false")
     return content

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import torch
 
+from memlib import __version__
 from memlib.lab.files import ROOT
 
 
 @cache
 def provenance() -> dict[str, str]:
     """The commit (with a + for uncommitted changes), the versions and the hardware."""
-    packages = f"memlib {version('memlib')}, torch {torch.__version__}, numpy {version('numpy')}"
+    packages = f"memlib {__version__}, torch {torch.__version__}, numpy {version('numpy')}"
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
     return {
         "commit": _commit(),

@@ -52,19 +52,19 @@ def record(
     networks: dict[str, Experiment] = {}
     for config in configs:
         parts = [replace(plans.experiment(part), label=plans.key(part)) for part in plans.networks(config)]
-        own = () if data.kind_of(parts[0].dataset) != "points" else (parts[0].n_train, parts[0].seed)  # made for each
+        own = () if parts[0].dataset not in data.MADE else (parts[0].n_train, parts[0].seed)  # made for each
         split = (parts[0].dataset, parts[0].image_size, *own)
         content[split] = content.get(split) or parts[0].load_data().sha256
-        if any((plans.key(config), content[split], VERSION, step) not in have for step in _steps(config)):
+        if any((plans.key(config), content[split], VERSION, step) not in have for step in steps(config)):
             todo[plans.key(config)] = config
             networks |= {part.label: part for part in parts}
     options: dict[str, Any] = {"device": device, "workers": workers, "fleet": fleet, "progress": progress}
     for result in sweep(networks.values(), client, **options):
-        for made in _measure(todo[result.experiment.label], result) if result.experiment.label in todo else ():
+        for made in measure(todo[result.experiment.label], result) if result.experiment.label in todo else ():
             yield _append(out, *made)
     for config in filter(plans.is_splice, todo.values()):
         results = (runs.run(networks[plans.key(part)], device=device) for part in plans.networks(config))
-        yield from (_append(out, *made) for made in _measure(config, *results))
+        yield from (_append(out, *made) for made in measure(config, *results))
 
 
 def read(folder: Path = RESULTS) -> list[Record]:
@@ -76,6 +76,14 @@ def keeps_samples(line: Record) -> bool:
     """Whether the first samples of this run are kept beside its record."""
     config = plans.networks(line["config"])[0]
     return config["seed"] == 0 and config["dataset"] in SHOWABLE and line["step"] == config["training"]["steps"]
+
+
+def packed(samples: Tensor) -> bytes:
+    """The file of a run's first samples: pictures as bytes, all else in half precision."""
+    samples, file = samples[:SHOWN], io.BytesIO()
+    pixels = samples.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+    np.savez_compressed(file, samples=(pixels if samples.ndim == 4 else samples.half()).numpy())
+    return file.getvalue()
 
 
 def read_samples(line: Record, folder: Path = RESULTS) -> Tensor | None:
@@ -99,7 +107,7 @@ def is_broken(line: Record, uniform: Record | None) -> bool:
 def dataset_names(lines: Sequence[Record]) -> list[str]:
     """The data set of each record, told apart where records of one name differ in content or VERSION."""
     found = [(plans.networks(x["config"])[0]["dataset"], x["content"][:8], x["version"]) for x in lines]
-    found = [(name, "" if data.kind_of(name) == "points" else content, v) for name, content, v in found]
+    found = [(Path(name).stem, "" if name in data.MADE else content, v) for name, content, v in found]
     count = Counter(name for name, *_ in set(found))
     return [name if count[name] == 1 else f"{name}@{content}/{version}" for name, content, version in found]
 
@@ -147,13 +155,13 @@ def _lines(path: Path) -> Iterator[Record]:
         yield line
 
 
-def _steps(config: plans.Config) -> list[int]:
+def steps(config: plans.Config) -> list[int]:
     """The training steps at which a run is recorded."""
     first, *others = plans.networks(config)
     return sorted({first["training"]["steps"], *(() if others else first["course"])})
 
 
-def _measure(config: plans.Config, *parts: runs.Result) -> Iterator[tuple[Record, Tensor]]:
+def measure(config: plans.Config, *parts: runs.Result) -> Iterator[tuple[Record, Tensor]]:
     """The records of a run, or of a splice of two, with its samples; measured where it was trained, if that is here."""
     described, history, trained = parts[0].experiment, parts[0].history, len(parts) == 1
     dataset, schedule, last = described.load_data(), described.build_schedule(), described.training.steps
@@ -162,7 +170,7 @@ def _measure(config: plans.Config, *parts: runs.Result) -> Iterator[tuple[Record
     copies = dataset.train.repeat(-(-n // described.n_train), *[1] * (dataset.train.ndim - 1))
     real = {"fresh": dataset.fresh[:n], "copycat": copies[:n]}
     references = {kind: _evaluate(items, dataset, described.seed) for kind, items in real.items()}
-    for step in _steps(config):
+    for step in steps(config):
         denoiser, *below = (part.denoiser(where, step=step) for part in parts)
         if below:
             denoiser = Spliced(denoiser, below[0], config["at"])
@@ -202,7 +210,7 @@ def _short(x: float) -> float:
 
 def _append(folder: Path, line: Record, samples: Tensor) -> Record:
     """Write the samples that are kept, then the line; or return the line if another process recorded the same run."""
-    path = folder / f"{plans.networks(line['config'])[0]['dataset']}.jsonl"
+    path = folder / f"{Path(plans.networks(line['config'])[0]['dataset']).stem}.jsonl"
     text = json.dumps(line, allow_nan=False).encode()
     (folder / "samples").mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{path.name}.lock"):
@@ -210,9 +218,6 @@ def _append(folder: Path, line: Record, samples: Tensor) -> Record:
             if (there["key"], there["step"]) == (line["key"], line["step"]):
                 return there
         if keeps_samples(line):
-            samples, packed = samples[:SHOWN], io.BytesIO()
-            bytes_ = samples.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
-            np.savez_compressed(packed, samples=(bytes_ if samples.ndim == 4 else samples.half()).numpy())
-            write_atomically(folder / "samples" / f"{line['key']}.npz", packed.getvalue())
+            write_atomically(folder / "samples" / f"{line['key']}.npz", packed(samples))
         append_line(path, text)
     return line

@@ -53,10 +53,12 @@ def sweep(
     One failed run does not lose the others: a fleet that failed is run again one by one, and SweepError at the end
     names each run that failed then, or that took down too many workers (KilledWorker).
     """
-    from dask.system import CPU_COUNT
-
     todo, kind = list(experiments), torch.device(device).type
-    workers = max(1, min(len(todo), workers or (CPU_COUNT if kind == "cpu" else 1)))
+    if not workers and kind == "cpu":
+        from dask.system import CPU_COUNT  # here, as a machine with a GPU may lack dask, and does without
+
+        workers = CPU_COUNT
+    workers = max(1, min(len(todo), workers or 1))
     groups = _groups(todo, kind, 1 if client is not None and fleet is None else fleet, workers)
     done, failures = [0] * len(todo), []
     with ExitStack() as stack:

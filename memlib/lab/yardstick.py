@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor
 
-from memlib.lab import data
+from memlib.lab import data, made
 from memlib.lab.experiment import Experiment
 from memlib.lab.records import LOSS_AT
 from memlib.metrics import PCA, copied_items, finest_scale, membership, memorized_fraction, model_nulls
@@ -81,13 +81,13 @@ class Yardstick:
         for side, items in (("train", own.train), ("held_out", strangers)):
             losses[side] = loss_at(denoiser, items, self.schedule, LOSS_AT, generator=generator, repeats=REPEATS)
         found = {"membership": membership(losses["train"], losses["held_out"]).value}
-        if own.name in data.MIXTURES:
+        if own.name in made.MIXTURES:
             found["score error"] = self._score_error(denoiser, generator)
         return found, {side: x.mean(1).tolist() for side, x in losses.items()}
 
     def _score_error(self, denoiser: torch.nn.Module, generator: torch.Generator) -> float:
         """Mean squared difference to the exact noise prediction of the mixture, over LOSS_AT and new draws of it."""
-        exact = ExactDenoiser(data.mixture_centres(self.dataset.name), self.schedule, data.SPREAD)
+        exact = ExactDenoiser(made.mixture_centres(self.dataset.name), self.schedule, made.SPREAD)
         x, errors = self.dataset.reference[:STRANGERS], []
         for step in LOSS_AT:
             t = torch.full((len(x),), step)

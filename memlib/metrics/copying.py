@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -48,6 +50,17 @@ def share_below(ratio: Tensor | np.ndarray, threshold: float = 1 / 3, distinct: 
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold = {threshold}; need (0, 1]: it bounds d1 / d2, which is at most 1")
     return wilson(int((ratio < threshold).sum()), len(ratio), distinct=distinct)
+
+
+def excess(share: Estimate, null: Estimate) -> Estimate:
+    """(share - null) / (1 - null): the share that copies, beyond what fresh items give by chance, with the interval of
+    Newcombe (1998, method 10) for the difference; below 0 where samples lie farther apart than fresh items."""
+    difference, rest = share.value - null.value, 1 - null.value
+    if rest <= 0:
+        raise ValueError(f"null = {null}; need less than 1, else no copy can be told from a fresh item")
+    low = difference - math.hypot(share.value - share.low, null.high - null.value)
+    high = difference + math.hypot(share.high - share.value, null.value - null.low)
+    return Estimate(difference / rest, low / rest, high / rest)
 
 
 def copied_items(samples: Items, train: Items, threshold: float = 1 / 3) -> Tensor:

@@ -59,7 +59,7 @@ def evaluate(
             raise ValueError("train and held_out have no energy at the finest scale, so no ratio to it; check the data")
         estimates |= bootstrapped("residual noise", lambda rows: float(noise[rows].mean() / level))
         estimates |= _copying("smoothed ", *(x - part for x, part in zip(sets, fine, strict=True)))
-    if problems := _problems(samples, train, real, estimates.get("residual noise")):
+    if problems := problems_of(samples, train, real, estimates.get("residual noise")):
         warnings.warn("; ".join(problems), stacklevel=2)
     return estimates
 
@@ -74,18 +74,23 @@ def _copying(prefix: str, *sets: Tensor) -> dict[str, Estimate]:
     }
 
 
-def _problems(samples: Tensor, train: Tensor, real: Tensor, residual: Estimate | None) -> list[str]:
-    """Another scale changes the range, the spread and the root of the residual noise by one factor, and a shift moves
-    both ends of the range one way; noise, blur and collapse do neither."""
-    problems = []
+def other_scale(samples: Tensor, real: Tensor, residual: Estimate | None = None) -> str | None:
+    """What to say of samples at another scale. It changes the range, the spread and the root of the residual noise by
+    one factor, and a shift moves both ends of the range one way; noise, blur and collapse do neither."""
     (low, high), (least, most) = ((float(x.min()), float(x.max())) for x in (samples, real))
     width, spread = most - least, float(samples.var(0).sum() / real.var(0).sum()) ** 0.5
     ratios = [(high - low) / width, spread, *([] if residual is None else [residual.value**0.5])]
     moved = (low - least) / width, (high - most) / width
     scaled = min(ratios) > 1.5 or max(ratios) < 1 / 1.5 or min(moved) > 0.25 or max(moved) < -0.25
-    if scaled and max(ratios) < 1.3 * min(ratios):
-        ranges = f"samples lie in [{low:.3g}, {high:.3g}], the data in [{least:.3g}, {most:.3g}]"
-        problems.append(f"{ranges}: bring both to one scale, else copies are not seen")
+    if not scaled or max(ratios) >= 1.3 * min(ratios):
+        return None
+    ranges = f"samples lie in [{low:.3g}, {high:.3g}], the data in [{least:.3g}, {most:.3g}]"
+    return f"{ranges}: bring both to one scale, else copies are not seen"
+
+
+def problems_of(samples: Tensor, train: Tensor, real: Tensor, residual: Estimate | None) -> list[str]:
+    """What no value shows: another scale, blur, nearly equal training items."""
+    problems = [said] if (said := other_scale(samples, real, residual)) else []
     if residual is not None and residual.value < SMOOTH:
         problems.append(f"residual noise is only {residual.value:.2g}: the samples are blurred or at a smaller scale")
     samples, train, real = (x.flatten(1) for x in (samples, train, real))

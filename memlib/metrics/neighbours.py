@@ -6,7 +6,7 @@ shortlist, with a proven bound on its error; the pairs on it are measured by dif
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -14,9 +14,11 @@ from torch import Tensor
 from memlib.checks import Items, checked
 
 CHUNK = 2**22  # elements held at once per temporary: 32 MB in float64
+COLUMNS = 1024  # that `scan_wide` multiplies in float32 before it sums in float64
+Chunks = Iterator[tuple[int, Tensor, Tensor]]
 
 
-def scan(a: Tensor, b: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+def scan(a: Tensor, b: Tensor) -> Chunks:
     """Chunks of `a` (n, D) against all of `b` (m, D): (first row, quick squared distances (c, m), slack (c, 1)).
 
     The true value is within `slack` of `quick`: rule a pair *out* by `quick > bound + slack`. A dot product errs by
@@ -28,6 +30,26 @@ def scan(a: Tensor, b: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
     for start in range(0, len(a), step := max(1, CHUNK // len(b))):
         rows = slice(start, start + step)
         yield start, torch.addmm(b_norms**2, a[rows], b.T, alpha=-2).add_(a_norms[rows] ** 2), slack[rows]
+
+
+def scan_wide(a: Tensor, b: Tensor) -> Chunks:
+    """`scan` for many wide items of any type, uint8 too: products in float32 of a few columns at a time, summed in
+    float64. It takes half the time and no copy of either set, at a larger slack."""
+    spans = [slice(start, start + COLUMNS) for start in range(0, a.shape[1], COLUMNS)]
+    centres = [b[:, span].float().mean(0) for span in spans]
+
+    def norms(x: Tensor) -> Tensor:
+        parts = ((x[:, span].float() - c).double() for span, c in zip(spans, centres, strict=True))
+        return torch.stack([part.square().sum(1) for part in parts]).sum(0)
+
+    a_squares, b_squares = norms(a)[:, None], norms(b)
+    slack = (COLUMNS + 16) * torch.finfo(torch.float32).eps * (a_squares.sqrt() + b_squares.max().sqrt()) ** 2
+    for start in range(0, len(a), step := max(1, CHUNK // len(b))):
+        rows = slice(start, start + step)
+        quick = a_squares[rows] + b_squares
+        for span, c in zip(spans, centres, strict=True):
+            quick.sub_((a[rows, span].float() - c) @ (b[:, span].float() - c).T, alpha=2)
+        yield start, quick, slack[rows]
 
 
 def measure(a: Tensor, b: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -43,6 +65,11 @@ def nearest_neighbours(samples: Items, train: Items, k: int = 2) -> tuple[Tensor
     a, b = (x.flatten(1) for x in checked(samples=samples, train=train))
     if len(b) < k:
         raise ValueError(f"train has {len(b)} item(s); need at least k = {k}")
+    return nearest(a, b, k)
+
+
+def nearest(a: Tensor, b: Tensor, k: int, scan: Callable[[Tensor, Tensor], Chunks] = scan) -> tuple[Tensor, Tensor]:
+    """`nearest_neighbours` of flat items."""
     distances, indices = [], []
     for start, quick, slack in scan(a, b):
         # The k-th true value is at most the k-th quick one + slack, so whatever is above that + slack is farther.

@@ -1,6 +1,15 @@
 """Every figure of the project: data in, a Figure or Axes out. Call `use_style()` once, `caption()` always."""
 
-from memlib.viz.curves import band_contributions, compare, distributions, loss_per_band, pca_scatter, snr_curves
+from memlib.viz.curves import (
+    band_contributions,
+    compare,
+    distributions,
+    loss_per_band,
+    monitor_curves,
+    pca_scatter,
+    snr_curves,
+    watch,
+)
 from memlib.viz.dose import dose, frontier, predictions, spectrum
 from memlib.viz.items import beside_nearest, denoising_strip, grid, neighbour_panels, picture, points
 from memlib.viz.records import along, seed_dots, seed_lines, tradeoff, where_learned
@@ -30,3 +39,4 @@ __all__ += [
     "snr_curves",
 ]
 __all__ += ["spectrum", "tradeoff", "use_style", "verdict_grid", "where_learned"]
+__all__ += ["monitor_curves", "watch"]

@@ -8,11 +8,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from IPython.display import DisplayHandle, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from memlib.metrics import Estimate
+from memlib.monitor import Reading
 from memlib.schedules import Schedule
 from memlib.viz import style
 from memlib.viz.style import BESIDE, NEVER, NOISE_GROWS, Arrays, Ax, Controls, given, looks, numbers
@@ -166,3 +168,44 @@ def pca_scatter(projected: Arrays) -> Figure:
     grid.ax_joint.legend().remove()
     grid.figure.legend(handles=handles, loc="upper center", ncols=len(clouds))
     return grid.figure
+
+
+def monitor_curves(readings: Sequence[Reading]) -> Figure:
+    """What a `Monitor` has read: near-copies over steps, with the step about which copying begins and its interval; the
+    losses on training and held-out items; and, in the last reading, the gap between them by band of t."""
+    figure, axes = plt.subplots(1, 3, figsize=(9.6, 3), layout="constrained")
+    steps, last = [reading.step for reading in given("readings", readings)], readings[-1]
+    look = looks(["sample", "held out", "train"])
+    low, share, high = (np.array([getattr(r.copies, end) for r in readings]) for end in ("low", "value", "high"))
+    axes[0].fill_between(steps, low, high, color=look["sample"].colour, alpha=0.2, linewidth=0)
+    axes[0].plot(steps, share, label="samples", marker=look["sample"].marker, **look["sample"].curve)
+    axes[0].axhline(last.null.value, label="held-out items", **look["held out"].curve)
+    if last.begin:
+        axes[0].axvspan(last.begin.low, last.begin.high, color="0.92", linewidth=0, zorder=0)
+        axes[0].axvline(
+            last.begin.value, color="0.3", linestyle=":", label=f"begins about {last.begin:.0f}".split(" [")[0]
+        )
+    axes[0].set(xlabel="step", ylabel="share of near-copies", ylim=(0, 1))
+    for part, label in enumerate(("train", "held out")):
+        axes[1].plot(steps, [float(r.losses[part].mean()) for r in readings], label=label, **look[label].curve)
+    axes[1].set(xlabel="step", ylabel=MSE)
+    bands = np.arange(1, len(last.gap) + 1)
+    middle = np.array([gap.value for gap in last.gap])
+    half = [gap.high - gap.value for gap in last.gap]
+    axes[2].errorbar(bands, middle, yerr=half, color=look["train"].colour, marker="o", linestyle="", capsize=3)
+    axes[2].axhline(0, color="0.4", linewidth=0.8)
+    axes[2].set(xlabel=f"band of t  {NOISE_GROWS}", ylabel=f"held-out less train, step {last.step}")
+    for ax in axes[:2]:
+        ax.legend(loc="best")
+    return figure
+
+
+def watch(readings: Sequence[Reading], handle: DisplayHandle | None = None) -> DisplayHandle | None:
+    """Show `monitor_curves` in a notebook and, given the handle that it returned, in the same place again."""
+    figure = monitor_curves(readings)
+    if handle is None:
+        handle = display(figure, display_id=True)
+    else:
+        handle.update(figure)
+    plt.close(figure)
+    return handle

@@ -71,11 +71,12 @@ def frontier(courses: pd.DataFrame, controls: Sequence[str], x: str = "fidelity"
         path = wide.loc[label]
         width = 2.6 if label == "uniform" else 1.4
         ax.plot(path[x], path["near-copies"], label=label, linewidth=width, marker=look.marker, **look.curve)
-    ax.axvline(1, color=MEANINGS["fresh"].colour, linewidth=0.8, linestyle=":")
-    ax.annotate("real data", (1, ax.get_ylim()[1]), (3, -9), textcoords="offset points", size=7.5, color="0.35")
-    ax.set(xlabel=f"{x} (1: as near to the data as real items)", ylabel="near-copies")
+    legend_above(figure, ax.get_lines())
+    if x == "fidelity":
+        ax.axvline(1, color=MEANINGS["fresh"].colour, linewidth=0.8, linestyle=":")
+        ax.annotate("real data", (1, ax.get_ylim()[1]), (3, -9), textcoords="offset points", size=7.5, color="0.35")
+    ax.set(xlabel=f"{x} (less is better)", ylabel="near-copies")
     ax.yaxis.set_major_formatter("{x:.0%}")
-    legend_above(figure, ax.get_lines()[:-1])
     return figure
 
 

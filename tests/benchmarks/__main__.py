@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ import torch
 from memlib.devices import check_device
 from memlib.lab.files import write_atomically, write_between
 from memlib.lab.provenance import provenance
-from tests.benchmarks import parts, steps
+from tests.benchmarks import fleets, parts, steps
 from tests.benchmarks.measure import table
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -27,7 +28,7 @@ MARKS = ("<!-- speed -->", "<!-- end of speed -->")
 BENCHMARKS: dict[str, Callable[[int, str], Iterator[str]]] = {
     "training": steps.training,
     "sampling": steps.sampling,
-    "fleets": parts.fleets,
+    "fleets": fleets.fleets,
     "denoiser": parts.denoiser,
     "neighbours": parts.neighbours,
     "evaluation": parts.evaluation,
@@ -69,11 +70,21 @@ def headlines(results: str) -> str:
     return "\n".join([*table(["memlib", "beside", "is"], rows)])
 
 
+def put(page: Path, name: str, text: str) -> None:
+    """The section of this name in its place of a page of results."""
+    before = page.read_text(encoding="utf-8") if page.exists() else "# Benchmarks"
+    found = sections(before) | {name: text.strip()}
+    start = before.partition("\n## ")[0].strip()
+    parts = [start, *(f"## {own}\n\n{text}" for own, text in found.items())]
+    write_atomically(page, "\n\n".join(parts) + "\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="name", help=f"{', '.join(BENCHMARKS)} (default: all)")
     parser.add_argument("--repeats", type=int, default=7, help="rounds, each with all sides in turn (default: 7)")
     parser.add_argument("--device", default="cpu", help="where to compute, such as cuda (default: cpu)")
+    parser.add_argument("--out", type=Path, help="write to this page instead, each line as soon as it is known")
     options = parser.parse_args(arguments)
     if options.repeats < 1 or set(options.names) - set(BENCHMARKS):
         parser.error(f"need --repeats >= 1 and names among {', '.join(BENCHMARKS)}")
@@ -81,26 +92,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         device = check_device(options.device)
     except RuntimeError as error:
         parser.error(str(error))
-    results = RESULTS if device.type == "cpu" else RESULTS.with_stem(f"RESULTS-{device.type}")
+    results = options.out or (RESULTS if device.type == "cpu" else RESULTS.with_stem(f"RESULTS-{device.type}"))
     torch.set_num_threads(1)
     for name in options.names or BENCHMARKS:
         made = provenance()
-        packages = ", ".join(f"{package} {version(package)}" for package in ("diffusers", "scipy"))
+        packages = ", ".join(
+            f"{package} {version(package)}" for package in ("diffusers", "scipy") if find_spec(package)
+        )
         given = f"{date.today()}, {made['hardware']}, on {device}, one thread; commit {made['commit']}"
         lines = [f"{given}; {made['versions']}, {packages}; median of {options.repeats} rounds.", ""]
         print(f"## {name}\n\n{lines[0]}\n")
         for line in BENCHMARKS[name](options.repeats, options.device):
             print(line, flush=True)
             lines.append(line)
+            if options.out:
+                put(results, name, "\n".join(lines))
         if options.repeats >= 7:
-            before = results.read_text(encoding="utf-8") if results.exists() else "# Benchmarks"
-            found = sections(before) | {name: "\n".join(lines).strip()}
-            start = before.partition("\n## ")[0].strip()
-            parts = [start, *(f"## {own}\n\n{text}" for own, text in found.items())]
-            write_atomically(results, "\n\n".join(parts) + "\n")
+            put(results, name, "\n".join(lines))
             if results == RESULTS:
                 write_between(PAGE, MARKS, headlines(results.read_text(encoding="utf-8")))
-    if options.repeats < 7:
+    if options.repeats < 7 and not options.out:
         print(f"not written to {results.name}: fewer than 7 rounds")
     return 0
 

@@ -25,17 +25,19 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
-def rounds(sides: Sides, repeats: int, device: str = "cpu") -> tuple[dict[str, list[float]], float]:
+def rounds(
+    sides: Sides, repeats: int, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> tuple[dict[str, list[float]], float]:
     """({side: its seconds, one per round}, median GFLOP/s of a matrix product in the same rounds).
 
     Every side runs once unmeasured, then in turn; every other round goes backwards, so that none is always first.
     """
-    for action in (*sides.values(), lambda: matmul_rate(device)):
+    for action in (*sides.values(), lambda: matmul_rate(device, dtype)):
         action()
     taken: dict[str, list[float]] = {side: [] for side in sides}
     rates = []
     for i in range(repeats):
-        rates.append(matmul_rate(device))
+        rates.append(matmul_rate(device, dtype))
         for side in list(sides)[:: -1 if i % 2 else 1]:
             taken[side].append(seconds(sides[side]))
     return taken, median(rates)
@@ -46,16 +48,21 @@ def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:
     return median(a / b for a, b in zip(numerator, denominator, strict=True))
 
 
-def matmul_rate(device: str = "cpu") -> float:
+def matmul_rate(device: str = "cpu", dtype: torch.dtype = torch.float32) -> float:
     """GFLOP/s of a matrix product, large enough to keep the device busy (of zeros or ones it would be quicker)."""
     n = 1024 if torch.device(device).type == "cpu" else 8192
-    a = torch.linspace(-1, 1, n * n, device=device).reshape(n, n)
+    a = torch.linspace(-1, 1, n * n, device=device).to(dtype).reshape(n, n)
     return 2 * n**3 / seconds(lambda: a @ a) / 1e9
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     """The lines of a markdown table."""
-    return [f"| {' | '.join(map(str, row))} |" for row in (header, ["---"] * len(header), *rows)]
+    return [row(cells) for cells in (header, ["---"] * len(header), *rows)]
+
+
+def row(cells: Iterable[object]) -> str:
+    """A line of it."""
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def compared(sides: Sides, reference: str, column: str, repeats: int, device: str, unit: float = 1.0) -> list[str]:

@@ -1,4 +1,4 @@
-"""Fleets, the exact denoiser, neighbours, evaluation, a sweep, sliders."""
+"""The exact denoiser, neighbours, evaluation, a sweep, sliders."""
 
 from __future__ import annotations
 
@@ -13,47 +13,15 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from memlib import ExactDenoiser, Schedule, TrainConfig, train
-from memlib.lab import Experiment, sweep, train_fleet
+from memlib import ExactDenoiser, Schedule, TrainConfig
+from memlib.lab import sweep
 from memlib.lab.profiles import profile
 from memlib.metrics import evaluate, nearest_neighbours
-from tests.benchmarks.measure import compared, ratio, rounds, seconds, table
+from tests.benchmarks.measure import compared, seconds, table
 
-FLEETS, STEPS = {"points": (1, 16), "signals": (1, 16), "images": (1, 16)}, {"points": 20, "signals": 3, "images": 1}
 PICTURES, DIMENSIONS = 10_000, 3 * 32 * 32
 EVALUATED = 128  # samples, and items of each set
 RUNS, SWEPT = 16, 300  # of a sweep, and the steps of each
-
-
-def fleets(repeats: int, device: str) -> Iterator[str]:
-    """A step of the networks of the profile `recorded`; members differ in seed, data and first weights."""
-    rows = []
-    for kind, sizes in FLEETS.items():
-        base: Experiment = getattr(profile("recorded"), kind)
-        config = replace(base.training, steps=10**9, cooldown=0)
-        for size in sizes:
-            together = train_fleet(**_members(base, size), config=config, device=device)
-            own = _members(base, size)
-            members = zip(own["models"], own["x0s"], own["timesteps"], own["generators"], strict=True)
-            alone = [train(m, x, own["schedule"], p, config, generator=g, device=device) for m, x, p, g in members]
-            sides = {"fleet": lambda f=together, n=STEPS[kind]: [next(f) for _ in range(n)]}
-            sides["alone"] = lambda a=alone, n=STEPS[kind]: [next(one) for one in a for _ in range(n)]
-            taken, _ = rounds(sides, repeats, device)
-            step = 1e3 * median(taken["fleet"]) / STEPS[kind]
-            rows.append((kind, size, f"{step:.1f}", f"{ratio(taken['fleet'], taken['alone']):.2f}"))
-    yield from table(["networks", "K", "ms a step of the fleet", "of K steps alone"], rows)
-
-
-def _members(base: Experiment, size: int) -> dict:
-    x0s = [replace(base, seed=seed).load_data().train for seed in range(size)]
-    torch.manual_seed(0)
-    return {
-        "models": [base.network.build(tuple(x0.shape[1:])) for x0 in x0s],
-        "x0s": x0s,
-        "timesteps": [base.timesteps] * size,
-        "generators": [torch.Generator().manual_seed(seed) for seed in range(size)],
-        "schedule": base.build_schedule(),
-    }
 
 
 def _random(n: int, device: str, seed: int = 0) -> Tensor:

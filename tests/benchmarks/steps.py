@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from statistics import median
 
 import torch
@@ -58,9 +59,10 @@ def _beside(sides: list[Side], actions: dict, unit: str, repeats: int, device: s
 
 
 def everybody(shape: tuple[int, ...], device: str) -> list[Side]:
-    """memlib's network, the same with the unshuffle stem, and the peer; each with its step and its sampler."""
+    """memlib's network, the same with the unshuffle stem, and the peer if it is there; with steps and samplers."""
     x = (torch.rand((256, *shape[1:]), generator=torch.Generator().manual_seed(0)) * 2 - 1).to(device)
-    return [_memlib("memlib, plain", shape, x, 1), _memlib("memlib, unshuffle stem of 2", shape, x, 2), _peer(shape, x)]
+    own = [_memlib("memlib, plain", shape, x, 1), _memlib("memlib, unshuffle stem of 2", shape, x, 2)]
+    return [*own, peer(shape, x, DIFFUSERS_CHANNELS[len(shape)])] if find_spec("diffusers") else own
 
 
 def _memlib(name: str, shape: tuple[int, ...], x: Tensor, unshuffle: int) -> Side:
@@ -77,44 +79,47 @@ def _memlib(name: str, shape: tuple[int, ...], x: Tensor, unshuffle: int) -> Sid
 
 
 class _Diffusers(nn.Module):
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: tuple[int, ...], channels: tuple[int, ...]) -> None:
         from diffusers import UNet1DModel, UNet2DModel
 
         super().__init__()
-        channels = DIFFUSERS_CHANNELS[len(shape)]
+        inner = len(channels) - 1  # levels but the outermost
         given = {"sample_size": shape[-1], "in_channels": shape[1], "out_channels": shape[1]}
         given["block_out_channels"] = channels
         if len(shape) == 4:
             given |= {"layers_per_block": 1, "norm_num_groups": 8, "add_attention": False}
-            given |= {"down_block_types": ("DownBlock2D",) * 3, "up_block_types": ("UpBlock2D",) * 3}
+            given |= {"down_block_types": ("DownBlock2D",) * (inner + 1)}
+            given["up_block_types"] = ("UpBlock2D",) * (inner + 1)
         else:
             given |= {"time_embedding_type": "fourier", "use_timestep_embedding": False}
             given |= {"extra_in_channels": 2 * channels[0], "mid_block_type": "UNetMidBlock1D"}
-            given["down_block_types"] = ("DownBlock1DNoSkip", "DownBlock1D", "DownBlock1D")
-            given["up_block_types"] = ("UpBlock1D", "UpBlock1D", "UpBlock1DNoSkip")
+            given["down_block_types"] = ("DownBlock1DNoSkip", *["DownBlock1D"] * inner)
+            given["up_block_types"] = (*["UpBlock1D"] * inner, "UpBlock1DNoSkip")
         self.model = (UNet2DModel if len(shape) == 4 else UNet1DModel)(**given)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         return self.model(x, t).sample
 
 
-def _peer(shape: tuple[int, ...], x: Tensor) -> Side:
+def peer(shape: tuple[int, ...], x: Tensor, channels: tuple[int, ...], precision: str = "float32") -> Side:
     """diffusers' network, with the step of its own training scripts and the loop of its DDIMPipeline."""
     from diffusers import DDIMScheduler
 
     torch.manual_seed(0)
-    network = _Diffusers(shape).to(x.device)
+    network, config = _Diffusers(shape, channels).to(x.device), TrainConfig(precision=precision)
     own = {"generator": torch.Generator(x.device).manual_seed(0), "device": x.device}
-    schedule, warmup = Schedule.linear(), TrainConfig().warmup
+    schedule = Schedule.linear()
     average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn())
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
-    rising = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / (warmup + 1)))
+    rising = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / (config.warmup + 1)))
 
     def step() -> None:
         x0 = x[torch.randint(len(x), shape[:1], **own)]
         t = torch.randint(schedule.T, shape[:1], **own)
         eps = torch.randn(x0.shape, **own)
-        loss = (network(schedule.noise(x0, t, eps), t) - eps).square().mean()
+        with config.autocast(x.device):
+            predicted = network(schedule.noise(x0, t, eps), t)
+        loss = (predicted.float() - eps).square().mean()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0, foreach=True)

@@ -3,6 +3,7 @@
 from memlib.lab.claims import HIGH, LOW, WIDTHS
 from memlib.viz.explore.live import draw_live, live_trainer, train_points
 from memlib.viz.explore.noise import draw_interval, draw_snr, interval_explorer, snr_explorer
+from memlib.viz.explore.playground import playground
 from memlib.viz.explore.samples import denoising_explorer, draw_denoising, follow
 
 # isort: split
@@ -15,6 +16,6 @@ FAMILIES = {
 }
 __all__ = [
     "FAMILIES", "denoising_explorer", "draw_denoising", "draw_interval", "draw_live", "draw_neighbours", "draw_snr",
-    "find_neighbours", "follow", "interval_explorer", "live_trainer", "neighbour_explorer", "snr_explorer",
-    "train_points",
+    "find_neighbours", "follow", "interval_explorer", "live_trainer", "neighbour_explorer", "playground",
+    "snr_explorer", "train_points",
 ]  # fmt: skip

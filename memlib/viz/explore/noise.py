@@ -76,9 +76,14 @@ class Panel(widgets.VBox):
         self.picture.value, self.reading.value = file.getvalue(), f"<p>{html.escape(text)}</p>"
 
     def _ipython_display_(self) -> None:
-        display({"text/html": STYLE, "text/plain": ""}, raw=True)
-        view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
-        display({VIEW: view, "text/html": f'<p class="explorer">{STILL}</p>', "text/plain": STILL}, raw=True)
+        display_widget(self)
+
+
+def display_widget(widget: widgets.Widget) -> None:
+    """Show a widget, with a line of text where it cannot be shown: without a kernel, or in a notebook opened again."""
+    display({"text/html": STYLE, "text/plain": ""}, raw=True)
+    view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
+    display({VIEW: view, "text/html": f'<p class="explorer">{STILL}</p>', "text/plain": STILL}, raw=True)
 
 
 def snr_explorer() -> widgets.Widget:

@@ -1,0 +1,247 @@
+"""The audit: samples of any generator, judged against the training set that they may repeat."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from memlib.checks import Items, as_tensor
+from memlib.metrics.alignment import energy_rows, finest_scale
+from memlib.metrics.copying import NEAR, ratio_of, share_below, share_closer
+from memlib.metrics.estimates import Estimate, bootstrap, wilson
+from memlib.metrics.evaluation import other_scale, problems_of
+from memlib.metrics.generalisation import generalisation_gap, kid
+from memlib.metrics.neighbours import COLUMNS, measure, nearest, scan, scan_wide
+from memlib.metrics.nulls import model_nulls
+
+LIMIT = 1000  # items of a set, fewer of wide ones, that enter all measures but near-copies and closer to train
+COARSE = 16  # pixels or points across, at which twins and candidates for the best match are searched
+MATCHED = 4  # candidates for a sample's best match, as it is and again mirrored
+Features = Callable[[Tensor], Tensor] | Sequence[Items] | None
+Match = Callable[[Tensor, Tensor], Tensor]  # pairs of items (P, *D), (P, *D) to their distances (P,)
+Twin = tuple[int, int, float, bool]
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """What was found. A row of `table` is a set, "samples" first and then its nulls; a column is a measure."""
+
+    table: dict[str, dict[str, Estimate]]
+    distances: Tensor  # (B, 2) of each sample to the nearest and the second nearest training item
+    indices: Tensor  # (B, 2) which they are
+    copied: Tensor  # (N,) how many near-copies each training item has
+    twins: list[Twin]  # training items that are nearly equal: i, j, RMS difference, whether one is mirrored
+    notes: list[str]  # what hides copies, or makes a value mislead
+
+    @property
+    def worst(self) -> Tensor:
+        """(B,) the samples by d1 / d2, the likeliest copy first."""
+        return ratio_of(self.distances).argsort(stable=True)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, with the hundred likeliest copies."""
+        table = {row: {name: vars(value) for name, value in own.items()} for row, own in self.table.items()}
+        copied = {int(i): int(self.copied[i]) for i in self.copied.argsort(descending=True, stable=True)}
+        names, worst = ("sample", "train", "distances"), self.worst[:100]
+        rows = zip(worst.tolist(), self.indices[worst].tolist(), self.distances[worst].tolist(), strict=True)
+        found = {"copied": {i: n for i, n in copied.items() if n}, "twins": self.twins, "notes": self.notes}
+        return {"table": table, "worst": [dict(zip(names, row, strict=True)) for row in rows], **found}
+
+
+def audit(
+    samples: Items, train: Items, held_out: Items | None = None, *, generator: torch.Generator,
+    features: Features = None, match: Match | None = None,
+) -> Audit:  # fmt: skip
+    """Judge samples (B, *D) of any generator against the whole training set (N, *D), both of one scale and type.
+
+    Nulls: `held_out`, else training items, each against the others; and models fitted to the training set, which copy
+    nothing. Distances are those of pixels, or of `features`: a function of a float batch to (b, F), or arrays for
+    samples, train and held_out. `match`: distances of pairs of signals at their best fit (images have `shifted`)."""
+    sets = _items({"samples": samples, "train": train} | ({} if held_out is None else {"held_out": held_out}))
+    flat = {name: x.flatten(1) for name, x in sets.items()} if features is None else _featured(sets, features)
+    kept, size = distinct(sets["train"]), len(sets["train"])
+    if len(kept) < 3:
+        raise ValueError(f"train has {len(kept)} item(s) that differ; need at least 3")
+    if len(kept) < size:
+        sets["train"], flat["train"] = sets["train"][kept], flat["train"][kept]
+    known, match = flat["train"], shifted if sets["train"].ndim == 4 else match
+    search = scan_wide if known.shape[1] > COLUMNS else scan
+
+    limit = max(200, min(LIMIT, *(2**22 // x[0].numel() for x in (known, sets["train"]))))
+    picks = {name: torch.randperm(len(x), generator=generator)[:limit] for name, x in sets.items()}
+    few = {name: sets[name][pick].float() for name, pick in picks.items()}
+    real = torch.cat([few["train"], few.get("held_out", few["train"][:0])])
+    if said := other_scale(few["samples"], real):
+        raise ValueError(said)
+    twins = [(int(kept[i]), int(kept[j]), rms, mirrored) for i, j, rms, mirrored in _twins(sets["train"], real)]
+
+    distances, indices = nearest(flat["samples"], known, 2, search)
+    fresh = "held-out" if held_out is not None else "train, each against the others"
+    rest = flat["held_out"][picks["held_out"]] if held_out is not None else known[picks["train"]]
+    skipped = int(held_out is None)  # the nearest to a training item is itself
+    ratios = {"samples": ratio_of(distances)}
+    ratios[fresh] = ratio_of(nearest(rest, known, 2 + skipped, search)[0][:, skipped:])
+    rows = {name: x[picks[name]].double() for name, x in flat.items()}
+    models = model_nulls(rows["train"], len(rows["samples"]), generator)
+    for name, made in models.items():
+        ratios[name] = ratio_of(nearest(made, known, 2, search)[0])
+    table = {name: {"near-copies": share_below(ratio)} for name, ratio in ratios.items()}
+    table["samples"] = {"near-copies": share_below(ratios["samples"], distinct=len(distinct(sets["samples"])))}
+    table["memorizing baseline"] = {"near-copies": wilson(len(distances), len(distances))}
+    if match is not None:
+        for name, part in {"samples": few["samples"], fresh: few.get("held_out")}.items():
+            if part is not None:
+                table[name]["near-copies at best match"] = share_below(_matched(part, sets["train"], match))
+
+    if held_out is not None:
+        n = min(len(known), len(flat["held_out"]))
+        equal = [torch.randperm(len(x), generator=generator)[:n].sort().values for x in (known, flat["held_out"])]
+        real_two = known if n == len(known) else known[equal[0]], flat["held_out"][equal[1]]
+        for name, x in {"samples": flat["samples"], **models}.items():
+            to_train, to_held = (nearest(x, own, 1, search)[0] for own in real_two)
+            table[name]["closer to train"] = share_closer(to_train, to_held)
+        scale = rows["train"].std() if features is None else 1.0  # KID's kernel has a unit, which features bring along
+        centre = rows["train"].mean() if features is None else 0.0
+        for name, x in {"samples": rows["samples"], "memorizing baseline": rows["train"], **models}.items():
+            own, held = x.double(), rows["held_out"]
+            numbers = torch.arange(len(own), dtype=torch.float64)[:, None]
+            energy, draw = energy_rows(own, held), torch.Generator().manual_seed(0)
+            table[name] |= {
+                "energy to held-out": bootstrap(lambda r, e=energy: e(r[:, 0].long()), numbers, generator=draw),
+                "KID to held-out": kid((own - centre) / scale, (held - centre) / scale),
+            }
+            if name != "memorizing baseline":  # where it is without bound
+                table[name]["generalisation gap"] = generalisation_gap(own, rows["train"], held)
+    copied = kept[indices[ratios["samples"] < 1 / 3, 0]].bincount(minlength=size)
+    notes = _notes(size - len(kept), twins, few["samples"], few["train"], real)
+    return Audit(table, distances, kept[indices], copied, twins, notes)
+
+
+def _items(given: dict[str, Any]) -> dict[str, Tensor]:
+    """Tensors of one shape and type of number; whole numbers stay as they are, for they take the least memory."""
+    sets = {name: as_tensor(values).detach().contiguous() for name, values in given.items()}
+    for name, x in sets.items():
+        if x.ndim < 2 or not x.numel() or x.is_complex() or x.dtype == torch.bool or not x.isfinite().all():
+            raise ValueError(f"{name} is {x.dtype} of shape {(*x.shape,)}; need finite numbers (N, *D), N >= 1")
+    if len({x.shape[1:] for x in sets.values()}) > 1:
+        shapes = ", ".join(f"{name} {(*x.shape,)}" for name, x in sets.items())
+        layout = len({tuple(sorted(x.shape[1:])) for x in sets.values()}) == 1
+        cure = "bring all to one layout, images to (N, C, H, W)" if layout else "bring all to one size"
+        raise ValueError(f"the shapes are {shapes}; {cure}")
+    return sets
+
+
+def _featured(sets: dict[str, Tensor], features: Any) -> dict[str, Tensor]:
+    """The features of each set, (N, F)."""
+    if callable(features):
+        made = {}
+        with torch.no_grad():
+            for name, x in sets.items():
+                made[name] = torch.cat([features(part.float()).flatten(1).cpu() for part in x.split(256)])
+        return made
+    if len(features) != len(sets):
+        raise ValueError(f"features holds {len(features)} arrays; need one for each of {', '.join(sets)}")
+    made = _items({f"features of {name}": x for name, x in zip(sets, features, strict=True)})
+    for (name, x), own in zip(sets.items(), made.values(), strict=True):
+        if len(own) != len(x):
+            raise ValueError(f"features of {name} are {len(own)}; need one row for each of its {len(x)} items")
+    return {name: own.flatten(1) for name, own in zip(sets, made.values(), strict=True)}
+
+
+def distinct(x: Tensor) -> Tensor:
+    """The indices of the items of x (N, *D) that equal no earlier one, (n,)."""
+    first: dict[bytes, int] = {}
+    for i, item in enumerate(x):
+        first.setdefault(hashlib.blake2b(item.cpu().numpy().tobytes()).digest(), i)
+    return torch.tensor(list(first.values()))
+
+
+def _coarse(x: Tensor) -> Tensor:
+    """Means over blocks of items (N, C, *S), times the root of a block's size: an orthogonal projection, so that these
+    distances are never above the true ones; points (N, D) are as they are."""
+    if x.ndim == 2:
+        return x.double()
+    step = max(1, min(x.shape[2:]) // COARSE)
+    pool: Any = {3: F.avg_pool1d, 4: F.avg_pool2d}[x.ndim]
+    return torch.cat([pool(part.float(), step) for part in x.split(256)]).double() * step ** ((x.ndim - 2) / 2)
+
+
+def _twins(train: Tensor, real: Tensor) -> list[Twin]:
+    """Training items that are nearly equal (`NEAR`), as they are or mirrored, but for coincidences of many items in few
+    dimensions, where about as many pairs again lie a little farther apart."""
+    found: list[Twin] = []
+    limit = NEAR**2 * float((real - real.mean(0)).flatten(1).square().sum(1).mean())
+    coarse = _coarse(train)
+    for mirrored in (False, True)[: 1 + (train.ndim == 4)]:
+        other, close, around = coarse.flip(-1) if mirrored else coarse, list[Tensor](), 0
+        for start, quick, slack in scan(coarse.flatten(1), other.flatten(1)):
+            quick = quick.masked_fill(torch.ones_like(quick, dtype=torch.bool).tril(start), torch.inf)
+            close.append((quick <= limit + slack).nonzero() + torch.tensor([start, 0]))
+            around += int((quick <= 9 * limit).sum())
+        pairs = torch.cat(close)
+        if 2 * len(pairs) > around:
+            i, j = pairs.unbind(1)
+            second = train[j].flip(-1) if mirrored else train[j]
+            rms = measure(train[i].flatten(1), second.flatten(1), *[torch.arange(len(i))] * 2)
+            near = zip(*(x[rms <= limit**0.5].tolist() for x in (i, j, rms / train[0].numel() ** 0.5)), strict=True)
+            found += [(*pair, mirrored) for pair in near]
+    return found
+
+
+def shifted(a: Tensor, b: Tensor) -> Tensor:
+    """(P,) RMS difference of pairs of images (P, C, H, W), each less the mean of its channels, at the best shift of up
+    to 1/32 of the size (a pixel at least) and mirrored or not, over the part in which both are seen."""
+    (height, width), best = a.shape[2:], torch.full((len(a),), math.inf)
+    reach = range(-max(1, min(height, width) // 32), max(1, min(height, width) // 32) + 1)
+    a, b = (x - x.mean((2, 3), keepdim=True) for x in (a.float(), b.float()))
+    for other in (b, b.flip(-1)):
+        for down in reach if height > 2 else [0]:
+            for right in reach if width > 2 else [0]:
+                one = a[..., max(0, down) : height + min(0, down), max(0, right) : width + min(0, right)]
+                two = other[..., max(0, -down) : height + min(0, -down), max(0, -right) : width + min(0, -right)]
+                best = torch.minimum(best, (one - two).square().mean((1, 2, 3)))
+    return best.sqrt()
+
+
+def _matched(samples: Tensor, train: Tensor, match: Match) -> Tensor:
+    """d1 / d2 (B,) at the best match, among the training items that are nearest on a coarse scale."""
+    axes, k = tuple(range(2, train.ndim)), min(MATCHED, len(train))
+    a, b = (x - x.mean(axes, keepdim=True) for x in (_coarse(samples), _coarse(train)))
+    others = [b, b.flip(-1)] if train.ndim == 4 else [b]
+    candidates = torch.cat([nearest(a.flatten(1), other.flatten(1), k)[1] for other in others], 1)
+    pairs = zip(
+        torch.arange(len(a)).repeat_interleave(candidates.shape[1]).split(256),
+        candidates.flatten().split(256),
+        strict=True,
+    )
+    found = torch.cat([match(samples[i], train[j].float()) for i, j in pairs]).double().reshape(candidates.shape)
+    two = []
+    for items, own in zip(candidates.tolist(), found.tolist(), strict=True):
+        best: dict[int, float] = {}
+        for item, value in zip(items, own, strict=True):
+            best[item] = min(value, best.get(item, math.inf))
+        two.append(sorted(best.values())[:2])
+    return ratio_of(torch.tensor(two, dtype=torch.float64))
+
+
+def _notes(repeats: int, twins: list[Twin], samples: Tensor, train: Tensor, real: Tensor) -> list[str]:
+    residual = None
+    if (real.ndim == 4 and min(real.shape[2:]) > 2) or (real.ndim == 3 and real.shape[2] > 1):
+        noise, level = (float(finest_scale(x).square().mean()) for x in (samples, real))
+        residual = Estimate(noise / max(level, 1e-30), 0.0, math.inf)
+    mirrored = sum(twin[3] for twin in twins)
+    counts = [repeats, len(twins) - mirrored, mirrored]
+    words = [
+        "{} training items repeat others, and each counts once",
+        "{} pairs of training items are nearly equal: no copy of either is counted",
+    ]
+    words += ["{} pairs of training items are mirror images of each other"]
+    said = [text.format(count) for text, count in zip(words, counts, strict=True) if count]
+    return said + problems_of(samples, train, real, residual)

@@ -1,0 +1,77 @@
+"""What `python -m memlib audit` is given: items in files, features by name, and how signals are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def read_items(path: Path) -> Tensor:
+    """The items (N, *D) of an .npy or .npz file, or the pictures of a folder as uint8 (N, 3, H, W), by name."""
+    if path.is_dir():
+        from PIL import Image
+
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURES)
+        pictures: list[np.ndarray] = []
+        for file in files:
+            try:
+                with Image.open(file) as opened:
+                    picture = opened.convert("RGBA")
+            except OSError as error:
+                raise ValueError(f"{file} cannot be read as a picture ({error}); mend or remove it") from error
+            pictures.append(
+                np.asarray(Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture))[..., :3]
+            )
+            if pictures[-1].shape != pictures[0].shape:
+                sizes = f"{pictures[-1].shape[:2]}, but {files[0]} {pictures[0].shape[:2]}"
+                raise ValueError(f"{file} has {sizes} pixels; bring all pictures to one size")
+        if not pictures:
+            raise ValueError(f"{path} holds no picture ({', '.join(PICTURES)})")
+        return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; need a folder of pictures, an .npy or an .npz file")
+    try:
+        found: Any = np.load(path, allow_pickle=False)
+        if not isinstance(found, np.ndarray):
+            if len(found.files) != 1:
+                raise ValueError(f"it holds the arrays {', '.join(found.files)}; need exactly one")
+            found = found[found.files[0]]
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    items = torch.from_numpy(np.ascontiguousarray(found))
+    return items[:, None] if items.ndim == 2 and items.shape[1] > 3 else items  # a signal a row, else points
+
+
+def features_of(name: str) -> Callable[[Tensor], Tensor]:
+    """The features that a network of `timm` gives for pictures in [0, 255], [0, 1] or [-1, 1], resized to its input."""
+    try:
+        timm: Any = import_module("timm")
+    except ImportError as error:
+        cure = "pip install timm, or give `memlib.audit.audit` a function or arrays"
+        raise ValueError(f"features {name!r} need timm, which is not installed; {cure}") from error
+    network = timm.create_model(name, pretrained=True, num_classes=0).eval()
+    config: dict[str, Any] = timm.data.resolve_model_data_config(network)
+    mean, std = (torch.tensor(config[key])[:, None, None] for key in ("mean", "std"))
+
+    def features(x: Tensor) -> Tensor:
+        x = x / 255 if x.max() > 1.5 else (x + 1) / 2 if x.min() < 0 else x
+        x = F.interpolate(x.expand(-1, 3, -1, -1), config["input_size"][1:], mode="bilinear", antialias=True)
+        return network((x - mean) / std)
+
+    return features
+
+
+def warped(a: Tensor, b: Tensor) -> Tensor:
+    """(P,) distances of pairs of signals (P, C, L) under dynamic time warping, within a tenth of their length."""
+    dtw, window = import_module("dtaidistance.dtw_ndim"), max(1, a.shape[2] // 10)
+    pairs = zip(*(x.double().transpose(1, 2).contiguous().numpy() for x in (a, b)), strict=True)
+    return torch.tensor([dtw.distance_fast(*pair, window=window) for pair in pairs], dtype=torch.float64)

@@ -1,0 +1,55 @@
+"""Two measures of the field for samples beside training and held-out items, in pixels or in features of a network."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from memlib.checks import Items, checked
+from memlib.metrics.estimates import Estimate, normal_mean
+
+BLOCKS = 10  # of disjoint items, over which KID is averaged
+FLOOR = 1e-6  # smallest variance of a kernel, in units of that of the data: an exact copy would have none
+ROUNDS = 50  # of expectation maximisation
+
+
+def kid(samples: Items, real: Items) -> Estimate:
+    """Kernel Inception Distance (Binkowski et al. 1801.01401) of features (B, F) and (N, F): the unbiased squared MMD
+    under (x.y / F + 1)^3, the mean over up to ten blocks of disjoint items, with its 95 % interval."""
+    x, y = (part.flatten(1).double() for part in checked(samples=samples, real=real))
+    blocks = min(BLOCKS, len(x) // 2, len(y) // 2)
+    if blocks < 2:
+        raise ValueError(f"samples has {len(x)} item(s), real {len(y)}; need at least 4 of each")
+    pairs = zip(x.tensor_split(blocks), y.tensor_split(blocks), strict=True)
+    return normal_mean(torch.stack([_mmd(*pair) for pair in pairs]))
+
+
+def _mmd(x: Tensor, y: Tensor) -> Tensor:
+    within = []
+    for part in (x, y):
+        kernel = (part @ part.T / x.shape[1] + 1) ** 3
+        within.append((kernel.sum() - kernel.trace()) / (len(part) * (len(part) - 1)))
+    return within[0] + within[1] - 2 * ((x @ y.T / x.shape[1] + 1) ** 3).mean()
+
+
+def generalisation_gap(samples: Items, train: Items, held_out: Items) -> Estimate:
+    """FLD's generalisation gap (Jiralerspong et al. 2302.04440): 100 times the mean negative log-likelihood of train
+    less that of held_out, by dimension, under Gaussians at the samples whose variances are fitted to train. Below 0,
+    the samples lie nearer to the training items than to new ones. Fitted by expectation maximisation, with a floor."""
+    x, a, b = (part.flatten(1).double() for part in checked(samples=samples, train=train, new=held_out))
+    std = b.std(0)
+    x, a, b = ((part[:, std > 0] - b[:, std > 0].mean(0)) / std[std > 0] for part in (x, a, b))
+    known, new, dim = torch.cdist(a, x).square(), torch.cdist(b, x).square(), x.shape[1]
+    variance = (known.min(0).values / dim).clamp(min=FLOOR)
+    for _ in range(ROUNDS):
+        weight = (-known / (2 * variance) - dim / 2 * variance.log()).softmax(1)
+        fitted = (weight * known).sum(0) / (dim * weight.sum(0).clamp(min=1e-12))
+        variance = torch.where(
+            weight.sum(0) > 1e-12, fitted.clamp(min=FLOOR), variance
+        )  # of one that explains some item
+    score = [torch.logsumexp(-d / (2 * variance) - dim / 2 * variance.log(), 1) * 100 / dim for d in (known, new)]
+    gap = float(score[1].mean() - score[0].mean())
+    half = 1.96 * math.sqrt(sum(float(s.var()) / len(s) for s in score))
+    return Estimate(gap, gap - half, gap + half)

@@ -1,0 +1,195 @@
+// memlib.MLP and one step of memlib.train, by hand, in float64: no allocation in a step.
+// Weights lie in one array, in the order of torch's model.parameters().
+
+// out (rows, columns) = a (rows, inner) times b (columns, inner) transposed, plus a bias for each column.
+// Four rows and two columns at once keep the processor's registers full; rows % 4 = columns % 2 = 0.
+function product(out, a, b, rows, columns, inner, bias) {
+  for (let i = 0; i < rows; i += 4) {
+    const [a0, a1, a2, a3] = [i * inner, (i + 1) * inner, (i + 2) * inner, (i + 3) * inner];
+    for (let j = 0; j < columns; j += 2) {
+      const [b0, b1] = [j * inner, (j + 1) * inner];
+      const c0 = bias ? bias[j] : 0;
+      const c1 = bias ? bias[j + 1] : 0;
+      let [s00, s10, s20, s30, s01, s11, s21, s31] = [c0, c0, c0, c0, c1, c1, c1, c1];
+      for (let k = 0; k < inner; k++) {
+        const y0 = b[b0 + k];
+        const y1 = b[b1 + k];
+        s00 += a[a0 + k] * y0;
+        s01 += a[a0 + k] * y1;
+        s10 += a[a1 + k] * y0;
+        s11 += a[a1 + k] * y1;
+        s20 += a[a2 + k] * y0;
+        s21 += a[a2 + k] * y1;
+        s30 += a[a3 + k] * y0;
+        s31 += a[a3 + k] * y1;
+      }
+      const o = i * columns + j;
+      out[o] = s00;
+      out[o + 1] = s01;
+      out[o + columns] = s10;
+      out[o + columns + 1] = s11;
+      out[o + 2 * columns] = s20;
+      out[o + 2 * columns + 1] = s21;
+      out[o + 3 * columns] = s30;
+      out[o + 3 * columns + 1] = s31;
+    }
+  }
+}
+
+function transpose(out, a, rows, columns) {
+  for (let i = 0; i < rows; i++) for (let j = 0; j < columns; j++) out[j * rows + i] = a[i * columns + j];
+  return out;
+}
+
+function columnSums(out, a, rows) {
+  const columns = out.length;
+  out.fill(0);
+  for (let i = 0; i < rows; i++) for (let j = 0; j < columns; j++) out[j] += a[i * columns + j];
+}
+
+class Network {
+  constructor(settings, room = settings.batch) {
+    const { T, width, depth, frequencies, batch } = settings;
+    const inner = 2 + 4 * frequencies;
+    const sizes = [[width, width], [width, inner], ...Array(depth).fill([width, width]), [2, width]];
+    const total = sizes.reduce((sum, [rows, columns]) => sum + rows * (columns + 1), 0);
+    Object.assign(this, { ...settings, inner, sizes, step: 0 });
+    for (const name of ["weights", "gradient", "average", "first", "second"]) this[name] = new Float64Array(total);
+    for (const name of ["weights", "gradient", "average"]) this[`${name}Of`] = this.layers(this[name]);
+    const array = (columns = width) => new Float64Array(Math.max(batch, 4 * Math.ceil(room / 4), width) * columns);
+    for (const name of ["hidden", "timed", "times", "work", "flipped", "flipped2"]) this[name] = array();
+    for (const name of ["out", "noisy", "error"]) this[name] = array(2);
+    this.features = array(inner);
+    [this.active, this.slopes] = [0, 1].map(() => Array.from({ length: depth + 1 }, () => array())); // seen; derivative
+    // float32 as in torch: a sine of some hundred radians shows the rounding
+    const [half, round] = [width / 2, Math.fround];
+    const angle = (t, i) => round(t * round(Math.exp(round(round(-Math.log(10000) / half) * (i % half)))));
+    this.table = Float64Array.from({ length: T * width }, (_, k) => {
+      const [t, i] = [Math.floor(k / width), k % width];
+      return i < half ? Math.sin(angle(t, i)) : Math.cos(angle(t, i));
+    });
+  }
+
+  // Each layer's matrix and bias, as views of one array.
+  layers(array) {
+    let start = 0;
+    const take = (n) => array.subarray(start, (start += n));
+    return this.sizes.map(([rows, columns]) => ({ matrix: take(rows * columns), bias: take(rows) }));
+  }
+
+  // Uniform within 1 / sqrt(inputs), as torch.nn.Linear begins.
+  initialise(random) {
+    this.weightsOf.forEach(({ matrix, bias }, i) => {
+      const bound = 1 / Math.sqrt(this.sizes[i][1]);
+      for (const array of [matrix, bias]) array.forEach((_, k) => (array[k] = bound * (2 * random.uniform() - 1)));
+    });
+    this.average.set(this.weights);
+  }
+
+  // The predicted noise of the first n points of x, in this.out; t is one timestep, or one for each.
+  forward(x, t, n, layers = this.averageOf) {
+    const { width, depth, frequencies, inner, features, times, hidden, timed, active, slopes, out } = this;
+    const rows = 4 * Math.ceil(n / 4);
+    const one = typeof t === "number";
+    for (let i = 0; i < n; i++) {
+      const row = i * inner;
+      for (let k = 0; k < 2; k++) {
+        const value = x[2 * i + k];
+        features[row + k] = value;
+        for (let f = 0; f < frequencies; f++) {
+          const angle = value * (Math.PI / 2) * (1 << f);
+          const place = row + 2 + k * frequencies + f;
+          features[place] = Math.sin(angle);
+          features[place + 2 * frequencies] = Math.cos(angle);
+        }
+      }
+    }
+    for (let k = 0; k < (one ? width : n * width); k++) {
+      times[k] = this.table[(one ? t : t[Math.floor(k / width)]) * width + (k % width)];
+    }
+    product(timed, times, layers[0].matrix, one ? 4 : rows, width, width, layers[0].bias);
+    product(hidden, features, layers[1].matrix, rows, width, inner, layers[1].bias);
+    for (let layer = 0; layer <= depth; layer++) {
+      const [seen, slope, last] = [active[layer], slopes[layer], layer === depth];
+      for (let row = 0; row < n * width; row += width) {
+        const time = one ? 0 : row;
+        for (let j = 0; j < width; j++) {
+          const u = last ? hidden[row + j] : hidden[row + j] + timed[time + j];
+          const s = 1 / (1 + Math.exp(-u));
+          seen[row + j] = u * s; // SiLU
+          slope[row + j] = s * (1 + u * (1 - s));
+        }
+      }
+      const { matrix, bias } = layers[2 + layer];
+      product(last ? out : this.work, seen, matrix, rows, last ? 2 : width, width, bias);
+      if (!last) for (let i = 0; i < n * width; i++) hidden[i] += this.work[i];
+    }
+    return out;
+  }
+
+  // The gradient of the mean squared error, from this.error = d loss / d out, into this.gradient.
+  backward(n) {
+    const { width, depth, active, slopes, error, work, flipped, hidden, timed, weightsOf, gradientOf } = this;
+    const [last, end] = [weightsOf[depth + 2].matrix, gradientOf[depth + 2]];
+    end.matrix.fill(0);
+    columnSums(end.bias, error, n);
+    for (let i = 0; i < n; i++) {
+      for (let j = 0; j < width; j++) {
+        const k = i * width + j;
+        end.matrix[j] += error[2 * i] * active[depth][k];
+        end.matrix[width + j] += error[2 * i + 1] * active[depth][k];
+        hidden[k] = (error[2 * i] * last[j] + error[2 * i + 1] * last[width + j]) * slopes[depth][k]; // its derivative now
+      }
+    }
+    timed.fill(0); // now d loss / d timed
+    const weigh = (layer, delta, seen, columns) => {
+      columnSums(gradientOf[layer].bias, delta, n);
+      transpose(this.flipped2, delta, n, width);
+      product(gradientOf[layer].matrix, this.flipped2, transpose(flipped, seen, n, columns), width, columns, n);
+    };
+    for (let layer = depth - 1; layer >= 0; layer--) {
+      weigh(2 + layer, hidden, active[layer], width);
+      product(work, hidden, transpose(flipped, weightsOf[2 + layer].matrix, width, width), n, width, width);
+      for (let i = 0; i < n * width; i++) {
+        const delta = work[i] * slopes[layer][i];
+        hidden[i] += delta;
+        timed[i] += delta;
+      }
+    }
+    weigh(1, hidden, this.features, this.inner);
+    weigh(0, timed, this.times, width);
+  }
+
+  // One step of training on a batch: which points, which timesteps, which noise. Returns the loss.
+  learn(points, alphaBar, index, t, eps) {
+    const { batch, noisy, error } = this;
+    for (let i = 0; i < 2 * batch; i++) {
+      const a = alphaBar[t[i >> 1]];
+      noisy[i] = Math.sqrt(a) * points[2 * index[i >> 1] + (i & 1)] + Math.sqrt(1 - a) * eps[i];
+    }
+    const out = this.forward(noisy, t, batch, this.weightsOf);
+    for (let i = 0; i < 2 * batch; i++) error[i] = (out[i] - eps[i]) / batch;
+    this.backward(batch);
+    this.adam();
+    return (batch / 2) * error.reduce((sum, e) => sum + e * e, 0);
+  }
+
+  // Clip the gradient, Adam with a warm-up, and the averaged weights from which samples are made.
+  adam() {
+    const { weights, gradient, average, first, second } = this;
+    const step = ++this.step;
+    let norm = 0;
+    for (let i = 0; i < gradient.length; i++) norm += gradient[i] ** 2;
+    const clip = Math.min(1, this.gradClip / (Math.sqrt(norm) + 1e-6));
+    const rate = this.learningRate * Math.min(1, step / (this.warmup + 1));
+    const [b1, b2] = [1 - 0.9 ** step, Math.sqrt(1 - 0.999 ** step)];
+    const keep = Math.min(this.emaDecay, step / (9 + step));
+    for (let i = 0; i < weights.length; i++) {
+      const g = gradient[i] * clip;
+      first[i] += 0.1 * (g - first[i]);
+      second[i] += 0.001 * (g * g - second[i]);
+      weights[i] -= ((rate / b1) * first[i]) / (Math.sqrt(second[i]) / b2 + 1e-8);
+      average[i] += (1 - keep) * (weights[i] - average[i]);
+    }
+  }
+}

@@ -1,0 +1,275 @@
+// The playground: its state, two workers in lockstep, and what the reader sees of them.
+
+const { defaults, shapes, bells } = SETTINGS;
+const MAKE = { uniform, notch, "u-shape": uShape, "min-snr": minSnr, paper: (s) => gaussianInterval(s, 0, 500) };
+const LANES = ["a", "b"];
+const percent = (share) => `${Math.round(100 * share)} %`;
+const two = (x) => x.toFixed(2);
+
+// --- the state is text, as in a link. A p(t) is the name of a shape, or the ends of a bell over log-SNR, "-2.3..7.1".
+
+const bell = (spec) => (/^-?[\d.]+\.\.-?[\d.]+$/.test(spec) ? spec.split("..").map(Number) : null);
+const probabilities = (spec, schedule) => MAKE[spec]?.(schedule) ?? logSnrBell(schedule, ...bell(spec));
+
+// Strokes "x,y;x,y|x,y" as training points, held-out points and a curve; `wrong` says why not.
+function readDrawn(words) {
+  const read = (stroke) => stroke.split(";").filter(Boolean).map((pair) => pair.split(",").map(Number));
+  const strokes = words.split("|").map(read);
+  const all = strokes.flat();
+  const between = ([x, y], [x1, y1]) => [0, 1, 2, 3, 4, 5].map((i) => [x + ((x1 - x) * i) / 6, y + ((y1 - y) * i) / 6]);
+  const curve = strokes.flatMap((s) => s.flatMap((point, i) => between(point, s[i + 1] ?? point)));
+  const part = (k) => Float64Array.from(all.filter((_, i) => i % 2 === k).flat());
+  let wrong = "";
+  if (all.length < 4 || all.length > 200) wrong = `${all.length} points; need 4 to 200 (every second is held out)`;
+  else if (!all.every((p) => p.length === 2 && p.every((x) => Math.abs(x) <= 2.5))) wrong = "a point outside the plane";
+  return { all, train: part(0), heldOut: part(1), curve, wrong };
+}
+
+function readLink(words) {
+  const given = Object.fromEntries(new URLSearchParams(words.replace(/^.*#/, "")));
+  const timesteps = (v) => v in shapes || (bell(v) !== null && !limited(bell(v)).changed);
+  const right = {
+    data: (v) => v in CURVES || (v === "drawn" && !readDrawn(given.drawn ?? "").wrong),
+    drawn: (v) => !readDrawn(v).wrong,
+    seed: (v) => /^\d{1,4}$/.test(v),
+    a: timesteps,
+    b: timesteps,
+    speed: (v) => /^(full|60|10)$/.test(v),
+    steps: (v) => /^[1-9]\d{0,4}$/.test(v),
+  };
+  const [state, wrong] = [{ ...defaults }, []];
+  for (const key of Object.keys(right).filter((key) => key in given)) {
+    if (right[key](given[key])) state[key] = given[key];
+    else wrong.push(`${key} = ${given[key]}`);
+  }
+  return { state, wrong };
+}
+
+function writeLink(state) {
+  const told = Object.keys(state).filter((key) => state[key] !== defaults[key]);
+  return told.map((key) => `${key}=${state[key]}`).join("&");
+}
+
+function python(state, train, steps) {
+  const points = Array.from(train, (x, i) => (i % 2 ? `${x.toFixed(3)}]` : `[${x.toFixed(3)}`)).join(", ");
+  const made = LANES.map((lane) => {
+    const [mean, std] = bellOf(...(bell(state[lane]) ?? [0, 0])).map((x) => x.toFixed(3));
+    const gaussian = `from_log_snr(schedule, lambda s: (-0.5 * ((s - ${mean}) / ${std}) ** 2).exp())`;
+    return shapes[state[lane]]?.python ?? gaussian;
+  });
+  const values = { ...SETTINGS, points, made: made.join(", "), steps: steps || 1000, seed: state.seed };
+  return SETTINGS.python.join("\n").replace(/<(\w+)>/g, (_, name) => values[name]);
+}
+
+// A worker with one network: a message, then its answer.
+function startWorker() {
+  const url = URL.createObjectURL(new Blob([WORKER], { type: "text/javascript" }));
+  const worker = new Worker(url);
+  const ask = (message) =>
+    new Promise((resolve, reject) => {
+      Object.assign(worker, { onmessage: ({ data }) => resolve(data), onerror: reject });
+      worker.postMessage(message);
+    });
+  return { ask, end: () => worker.terminate() };
+}
+
+function render({ model, el }) {
+  el.insertAdjacentHTML("beforeend", TEMPLATE);
+  const root = el.lastElementChild;
+  const $ = (selector) => root.querySelector(selector);
+  const schedule = linearSchedule(SETTINGS.T);
+  const times = timestepList(SETTINGS.T, SETTINGS.samplerSteps);
+  const { state, wrong } = readLink(model.get("link"));
+  const view = { frame: times.length - 1, pick: -1, exact: false, playing: true, renew: true, alive: true, step: 0 };
+  let [course, latest, first, data, chunk, wake] = [[], null, null, null, 4, () => {}];
+  const say = (words) => ($(".word").textContent = words);
+
+  const planes = LANES.map((lane) => plane($(`[data-plane=${lane}] canvas`), schedule, times, picked, drawn));
+  const curves = LANES.map((lane) =>
+    curveEditor($(`[data-lane=${lane}] .curve`), schedule, (moved, done) => {
+      const { ends, changed } = limited(moved);
+      say(changed ? "An interval is 3 to 18 wide, and its centre lies between log-SNR \u22128 and 8." : "");
+      state[lane] = ends.map((x) => x.toFixed(1)).join("..");
+      showCurves();
+      if (done) renew();
+    }),
+  );
+
+  function showCurves() {
+    LANES.forEach((lane, k) => {
+      const p = probabilities(state[lane], schedule);
+      const ends = bell(state[lane]) ?? limited(interval(p, schedule)).ends;
+      curves[k]({ p, ends, even: uniform(schedule), zone: first?.zone });
+      $(`[data-set=${lane}]`).value = state[lane] in shapes || state[lane] in bells ? state[lane] : "own";
+    });
+  }
+
+  function show() {
+    const told = [];
+    LANES.forEach((lane, k) => {
+      const [frames, size] = [view.exact ? first?.exact : latest?.[k].frames, 2 * SETTINGS.samples];
+      const samples = frames?.subarray(view.frame * size, (view.frame + 1) * size);
+      const drawable = state.data === "drawn" && k === 0;
+      planes[k]({ data, frame: view.frame, pick: view.pick, drawable, samples: data?.wrong ? null : samples });
+      if (!latest) return;
+      const measured = `near-copies ${percent(latest[k].copies)}, ${two(latest[k].off)} off the curve`;
+      $(`[data-plane=${lane}] output`).textContent = view.exact ? "the exact denoiser" : measured;
+      if (view.pick >= 0) told.push(tell("AB"[k], samples[2 * view.pick], samples[2 * view.pick + 1]));
+    });
+    if (told.length) $(".told").textContent = told.join(" ");
+    $("[data-set=frame]").value = view.frame;
+    $(".time output").textContent = times[view.frame] < 0 ? "finished" : `t = ${times[view.frame]}`;
+    $("[data-do=clear]").style.display = state.data === "drawn" ? "" : "none";
+    $("[data-do=play]").textContent = view.playing ? "Pause" : "Play";
+    $(".count").textContent = `step ${view.step}`;
+  }
+
+  function tell(name, x, y) {
+    const found = nearest(data.train, x, y);
+    const t = Math.max(times[view.frame], times[times.length - 2]);
+    const weight = percent(posterior(data.train, x, y, schedule.alphaBar[t])[found.first]);
+    const points = `point ${found.first + 1} at ${two(found.d1)}, then point ${found.second + 1} at ${two(found.d2)}`;
+    return `${name}: nearest is ${points}; the first has posterior weight ${weight} at t = ${t}.`;
+  }
+
+  function picked(pick) {
+    if (pick === view.pick) return;
+    view.pick = pick;
+    show();
+  }
+
+  // A point is drawn in plane A, the first of a stroke or another; without a point the stroke ends.
+  function drawn(point, begins) {
+    if (!point) return renew();
+    const place = point.map((x) => two(Math.min(Math.max(x, -2.4), 2.4))).join(",");
+    const last = data.all[data.all.length - 1];
+    if (!begins && Math.hypot(point[0] - last[0], point[1] - last[1]) < 0.22) return;
+    state.drawn += (begins && state.drawn && "|") + (begins ? place : `;${place}`);
+    data = readDrawn(state.drawn);
+    show();
+  }
+
+  // Both networks begin anew.
+  function renew() {
+    view.renew = true;
+    model.set("link", writeLink({ ...state, steps: "" }));
+    model.save_changes();
+    wake();
+  }
+
+  function record(replies) {
+    latest = replies;
+    const [copies, off, loss] = ["copies", "off", "loss"].map((key) => replies.map((reply) => reply[key]));
+    course.push({ step: view.step, copies, off, loss });
+    if (course.length > 240) course = course.filter((_, i) => i % 2 === 0 || i === course.length - 1);
+    const draw = (key, ...axis) => chart($(`[data-chart=${key}]`), course, key, first.nulls[key], ...axis);
+    draw("copies", 1, true, percent);
+    draw("off", 1, false, two);
+    draw("loss", 1.5, false, two);
+  }
+
+  // The one place that talks to the workers: a message to each, then an answer from each, so they stay in lockstep.
+  async function train() {
+    const workers = LANES.map(startWorker);
+    const ask = (message) => Promise.all(workers.map((worker, k) => worker.ask(message(LANES[k]))));
+    let [looked, pause, stop] = [0, 0, +state.steps || SETTINGS.pause];
+    while (view.alive) {
+      if (view.renew) {
+        const { points, noise } = SETTINGS;
+        Object.assign(view, { renew: false, step: 0, pick: -1 });
+        data = state.data === "drawn" ? readDrawn(state.drawn) : makePoints(state.data, +state.seed, points, noise);
+        if (data.wrong) say(`Draw in plane A, with the mouse or a finger: ${data.wrong}.`);
+        if (data.wrong) latest = null;
+        if (data.wrong) continue;
+        const start = (lane) => ({ ...data, seed: +state.seed, p: probabilities(state[lane], schedule) });
+        const replies = await ask((lane) => ({ start: start(lane), steps: 0, look: true }));
+        [course, first] = [[], replies[0]];
+        record(replies);
+        showCurves();
+        show();
+      } else if (data.wrong || !(view.playing || view.once)) {
+        show();
+        await new Promise((resolve) => (wake = resolve));
+      } else {
+        const [begun, rate] = [performance.now(), +state.speed || Infinity];
+        const steps = view.once ? 1 : Math.min(chunk, Math.ceil(rate / 10), stop - view.step);
+        const look = view.once || begun - looked > pause || view.step + steps >= stop;
+        view.once = false;
+        const replies = await ask(() => ({ steps, look }));
+        view.step += steps;
+        const slower = (what) => Math.max(...replies.map((reply) => reply[what]));
+        chunk = Math.min(Math.max(Math.round((100 * steps) / slower("training")), 1), 2 * chunk); // 0.1 s of training
+        if (look) [looked, pause] = [performance.now(), Math.max(250, 4 * slower("looking"))];
+        if (look && !view.renew) record(replies);
+        if (view.step >= stop) [view.playing, stop] = [false, view.step + SETTINGS.pause];
+        show();
+        await new Promise((resolve) => setTimeout(resolve, (1000 * steps) / rate - performance.now() + begun));
+      }
+    }
+    workers.forEach((worker) => worker.end());
+  }
+
+  function hand(words) {
+    Object.assign($(".text"), { value: words, style: "" }).select();
+    navigator.clipboard?.writeText(words).then(() => say("Copied."), () => {});
+  }
+
+  const actions = {
+    play: () => (view.playing = !view.playing),
+    step: () => Object.assign(view, { playing: false, once: true }),
+    restart: renew,
+    reverse: () => {
+      view.frame = 0;
+      const timer = setInterval(() => {
+        view.frame = Math.min(view.frame + 1, times.length - 1);
+        if (view.frame === times.length - 1 || !view.alive) clearInterval(timer);
+        show();
+      }, 70);
+    },
+    clear: () => choose("drawn", ""),
+    link: () => {
+      const link = writeLink({ ...state, steps: view.playing ? "" : String(view.step || "") });
+      hand(model.get("standalone") ? `${location.href.replace(/#.*/, "")}#${link}` : `explore.playground("${link}")`);
+    },
+    python: () => hand(python(state, data.train, view.step)),
+  };
+
+  function choose(key, value) {
+    if (key === "seed" && !/^\d{1,4}$/.test(value)) return say("A seed is a whole number from 0 to 9999.");
+    say("");
+    state[key] = value;
+    showCurves();
+    if (key !== "speed") renew();
+  }
+
+  root.addEventListener("click", ({ target }) => {
+    if (!(target.dataset.do in actions)) return;
+    actions[target.dataset.do]();
+    wake();
+    show();
+  });
+  root.addEventListener("input", ({ target }) => {
+    const { set } = target.dataset;
+    if (set === "frame") view.frame = +target.value;
+    if (set === "exact") view.exact = target.value === "1";
+    if (set in state && target.value !== "own") choose(set, target.value);
+    show();
+  });
+  for (const name in SETTINGS.colours) root.style.setProperty(`--${name.replace(" ", "-")}`, SETTINGS.colours[name]);
+  for (const lane of LANES) {
+    const named = [...Object.entries(shapes), ...Object.entries(bells), ["own", "an interval"]];
+    $(`[data-set=${lane}]`).append(...named.map(([spec, it]) => new Option(it.name ?? it, spec)));
+  }
+  for (const key of ["data", "seed", "speed"]) $(`[data-set=${key}]`).value = state[key];
+  $("[data-set=frame]").max = times.length - 1;
+  if (wrong.length) say(`The link has wrong values, which are left out: ${wrong.join(", ")}.`);
+  showCurves();
+  show();
+  train().catch((error) => say(`Nothing is trained here: the page can start no web worker (${error.message ?? "refused"}).`));
+  return () => {
+    view.alive = false;
+    wake();
+  };
+}
+
+export default { render };

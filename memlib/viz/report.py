@@ -1,0 +1,87 @@
+"""The page of an audit: one HTML file with its pictures inside."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from matplotlib import pyplot as plt
+from torch import Tensor
+
+from memlib.audit import Audit, audit
+from memlib.lab.files import write_atomically
+from memlib.lab.foreign import features_of, read_items, warped
+from memlib.viz.curves import compare
+from memlib.viz.items import grid, neighbour_panels, points
+from memlib.viz.style import as_png, use_style
+
+STYLE = "body{font:16px/1.5 sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}img{max-width:100%}"
+STYLE += "td,th{padding:.2rem .7rem;text-align:left}.note{border-left:4px solid #D55E00;padding-left:.7rem}"
+SHOWN = 8  # samples, and training items
+
+
+def audit_files(
+    samples: Path, train: Path, held_out: Path | None = None, *, features: str | None = None, out: Path = Path("audit")
+) -> Audit:
+    """The audit of items in files (`read_items`), written to `out` as audit.html and audit.json."""
+    sets = [read_items(path) for path in (samples, train, held_out) if path]
+    match = warped if sets[0].ndim == 3 and find_spec("dtaidistance") else None
+    extract = features_of(features) if features else None
+    made = audit(*sets, generator=torch.Generator().manual_seed(0), features=extract, match=match)
+    if sets[0].ndim == 3 and match is None:
+        made.notes.append("signals were not compared over time warps, for which pip install dtaidistance")
+    use_style()
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "audit.json", json.dumps(made.to_json(), indent=1))
+    write_atomically(out / "audit.html", audit_page(made, *sets[:2]))
+    return made
+
+
+def audit_page(made: Audit, samples: Tensor, train: Tensor) -> str:
+    """The HTML page of an audit of samples (B, *D) against train (N, *D)."""
+    worst, near = made.worst[:SHOWN], made.table["samples"]["near-copies"]
+    nulls = [f"{name} {own['near-copies'].value:.1%}" for name, own in made.table.items() if name != "samples"]
+    parts = [f"<p><b>{near:.1%} of {len(samples)} samples are near-copies</b> (d1/d2 &lt; 1/3). By the same rule, "]
+    parts[0] += html.escape(f"of {', of '.join(nulls)}.") + "</p>"
+    parts += [f'<p class="note">{html.escape(note)}.</p>' for note in made.notes]
+    measures = list(dict.fromkeys(name for row in made.table.values() for name in row))
+    null = next(name for name in ("held-out", *made.table) if name in made.table)
+    figures = {"Samples beside their nulls": compare(made.table, measures, null=null)}
+    chosen, items = _shown(samples[worst], train), _shown(train[made.indices[worst].flatten()], train)
+    if samples.ndim > 2:
+        order = torch.arange(2 * len(worst)).reshape(-1, 2)
+        panels = neighbour_panels(chosen, items, made.distances[worst], order, count=SHOWN)
+        figures["The likeliest copies beside their nearest and second-nearest training items"] = panels
+    elif samples.shape[1] == 2:
+        figures["The likeliest copies"] = points(items, chosen).figure
+    most = made.copied.argsort(descending=True, stable=True)[:SHOWN]
+    most = most[made.copied[most] > 0]
+    if len(most) and train.ndim > 2:
+        title = "The most copied training items (how often): " + ", ".join(
+            f"{i} ({made.copied[i]})" for i in most.tolist()
+        )
+        figures[title] = grid(_shown(train[most], train), label="train").figure
+    for title, figure in figures.items():
+        image = base64.b64encode(as_png(figure)[0]).decode()
+        parts.append(f'<h2>{html.escape(title)}</h2><img src="data:image/png;base64,{image}" alt="">')
+        plt.close(figure)
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in ["", *measures])
+    rows = [
+        "".join(f"<td>{own[name]:.3g}</td>" if name in own else "<td></td>" for name in measures)
+        for own in made.table.values()
+    ]
+    body = "".join(f"<tr><th>{html.escape(name)}</th>{row}</tr>" for name, row in zip(made.table, rows, strict=True))
+    parts.append(f"<h2>The numbers, with intervals of 95 %</h2><table><tr>{head}</tr>{body}</table>")
+    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>memlib: audit</title><style>{STYLE}</style>'
+    return f"{head}<h1>Does this generator copy its training set?</h1>{''.join(parts)}</html>"
+
+
+def _shown(x: Tensor, train: Tensor) -> Tensor:
+    """Items as figures take them: images in [-1, 1], from [0, 255], [0, 1] or [-1, 1] as `train` has it."""
+    if x.ndim != 4 or train[:100].min() < 0:
+        return x.float()
+    return x / (127.5 if train[:100].max() > 1.5 else 0.5) - 1

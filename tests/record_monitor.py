@@ -1,0 +1,73 @@
+"""Record what the monitor counted in runs that copy and in runs that never do: python -m tests.record_monitor SEED.
+
+Ten seeds from SEED on, each with 16 points of the spiral, which are copied, and with 1,024, which are not. `copying` is
+where the near-copies of 1,024 samples by DDIM-50, every 80 steps, pass 5 % beyond those of 2,048 fresh points.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from scipy.optimize import isotonic_regression
+from torch.nn.utils import vector_to_parameters
+
+from memlib import MLP, Schedule, TrainConfig, sample, uniform
+from memlib.lab import data
+from memlib.lab.experiment import Network
+from memlib.lab.fleet import train_fleet
+from memlib.metrics import neighbour_ratio
+from memlib.monitor import COPYING, Monitor
+
+FILE = Path(__file__).parent / "golden" / "monitor.json"
+CONFIG = TrainConfig(steps=3000, batch_size=256)
+SCHEDULE = Schedule.linear()
+
+
+def passes(steps: list[int], beyond: list[float]) -> float | None:
+    rising = isotonic_regression(beyond).x
+    if rising[-1] < COPYING:
+        return None
+    j = int((rising >= COPYING).argmax())
+    way = (COPYING - rising[j - 1]) / (rising[j] - rising[j - 1])
+    return steps[j - 1] + way * (steps[j] - steps[j - 1])
+
+
+def record(n_train: int, seeds: range, until: int) -> list[dict]:
+    sets = [data.load("spiral", n_train, n_held_out=512, n_fresh=2048, seed=seed) for seed in seeds]
+    models = [Network(width=128).build((2,), seed) for seed in seeds]
+    monitors = [Monitor(x.train, x.held_out, SCHEDULE) for x in sets]
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    weights: dict[int, torch.Tensor] = {}
+    x0s, controls = [x.train for x in sets], [uniform()] * len(seeds)
+    for step in train_fleet(models, x0s, SCHEDULE, controls, CONFIG, generators=generators):
+        for monitor, t, losses, ema in zip(monitors, step.t, step.losses, step.emas, strict=True):
+            monitor.update(t, losses)
+            if monitor.due():
+                monitor.read(ema)
+        if step.step % 80 == 0 and step.step <= until:
+            weights[step.step] = step.averages.clone()
+    torch.save(weights, f"/tmp/x/runs/rec{n_train}_{seeds[0]}.pt")
+    rows, network = [], MLP()
+    for k, (x, monitor) in enumerate(zip(sets, monitors, strict=True)):
+        beyond, null = [], float((neighbour_ratio(x.fresh, x.train) < 1 / 3).double().mean())
+        for averages in weights.values():
+            vector_to_parameters(averages[k], network.parameters())
+            drawn = sample(network, SCHEDULE, (2,), 1024, seed=7, batch_size=1024)
+            share = float((neighbour_ratio(drawn, x.train) < 1 / 3).double().mean())
+            beyond.append((share - null) / (1 - null))
+        truth = passes([*weights], beyond) if weights else None
+        steps = [reading.step for reading in monitor.readings]
+        row = {"n_train": n_train, "seed": seeds[k], "copying": truth and round(truth), "steps": steps}
+        rows.append(row | {"near": monitor.near, "null": vars(monitor.null), "samples": monitor.samples})
+        print(rows[-1], [round(x, 3) for x in beyond], flush=True)
+    return rows
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    seeds = range(int(sys.argv[1]), int(sys.argv[1]) + 10)
+    rows = record(16, seeds, 2400) + record(1024, seeds, 0)
+    FILE.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")

@@ -1,0 +1,283 @@
+"""The method in other people's loops: their schedulers' noise, levels drawn by p in their units, their predictions."""
+
+from __future__ import annotations
+
+import io
+import math
+from types import SimpleNamespace
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor, distributed
+
+from memlib import (
+    Denoiser,
+    ExactDenoiser,
+    Levels,
+    Schedule,
+    TimestepDistribution,
+    ddim,
+    from_weights,
+    gaussian_interval,
+    initial_noise,
+    min_snr_weight,
+    p2_weight,
+    sample_generators,
+    train,
+    uniform,
+)
+
+
+def g(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+X = torch.randn(6, 2, 3, 3, generator=g(1))
+EPS = torch.randn(X.shape, generator=g(2))
+ZERO = Schedule.linear(200).zero_terminal_snr()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("DDPM", {}), ("DDPM", {"beta_schedule": "squaredcos_cap_v2"}), ("DDPM", {"rescale_betas_zero_snr": True}),
+     ("DDIM", {"num_train_timesteps": 100, "beta_start": 0.001, "beta_end": 0.2})],
+)  # fmt: skip
+def test_a_scheduler_of_the_ddpm_kind_noises_as_its_schedule_does(name: str, options: dict) -> None:
+    scheduler = getattr(diffusers, f"{name}Scheduler")(**options)
+    scheduler.set_timesteps(10)
+    schedule = Schedule.from_diffusers(scheduler)
+    t = torch.tensor([0, 1, 20, 50, schedule.T - 2, schedule.T - 1])
+    fresh = diffusers.DDPMScheduler.from_config(scheduler.config)
+    np.testing.assert_allclose(schedule.noise(X, t, EPS), fresh.add_noise(X, EPS, t), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("EDMEuler", {}), ("EDMEuler", {"sigma_schedule": "exponential"}), ("EDMDPMSolverMultistep", {}),
+     ("FlowMatchEulerDiscrete", {}), ("FlowMatchEulerDiscrete", {"shift": 3.0})],
+)  # fmt: skip
+def test_a_scheduler_of_edm_or_flow_noises_as_its_schedule_does_up_to_scale(name: str, options: dict) -> None:
+    scheduler = getattr(diffusers, f"{name}Scheduler")(**options)
+    places = [len(scheduler.timesteps) - 1 - i for i in (0, 1, 300, 900, len(scheduler.timesteps) - 1)]
+    schedule, t = Schedule.from_diffusers(scheduler), torch.tensor([0, 1, 300, 900, len(scheduler.timesteps) - 1])
+    assert len(scheduler.timesteps) == schedule.T
+    noise = scheduler.scale_noise if "Flow" in name else lambda x, t, eps: scheduler.add_noise(x, eps, t)
+    theirs = noise(X[:5], scheduler.timesteps[places], EPS[:5])
+    scale = (1 if "Flow" in name else 0) * (1 - schedule.alpha_bar[t]).sqrt() + schedule.alpha_bar[t].sqrt()
+    ours = schedule.noise(X[:5], t, EPS[:5]) / scale.float()[:, None, None, None]
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+    if "EDMEuler" in name:
+        scheduler.set_timesteps(7)
+        assert Schedule.from_diffusers(scheduler) == schedule, "whatever number of sampling steps it is set to"
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [diffusers.SCMScheduler(), diffusers.IPNDMScheduler(), object(),
+     diffusers.DPMSolverMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction")],
+)  # fmt: skip
+def test_a_scheduler_of_unknown_kind_is_named(scheduler) -> None:
+    with pytest.raises(TypeError, match=f"scheduler is a {type(scheduler).__name__}; .* Schedule.from_sigmas"):
+        Schedule.from_diffusers(scheduler)
+
+
+def test_sigmas_may_rise_or_fall_and_are_noise_to_signal_ratios() -> None:
+    sigmas = torch.logspace(-2, 2, 50, dtype=torch.float64)
+    schedule = Schedule.from_sigmas(sigmas)
+    np.testing.assert_allclose(schedule.sigma, sigmas, rtol=1e-9)
+    assert Schedule.from_sigmas(sigmas.flip(0)) == schedule
+    for wrong in (torch.tensor([80.0, 1.0, 0.0]), torch.tensor([1.0, 3.0, 2.0, 90.0])):
+        with pytest.raises(ValueError, match=r"sigmas go down to 0|alpha_bar"):
+            Schedule.from_sigmas(wrong)
+
+
+@pytest.mark.parametrize("schedule", [Schedule.cosine(200), ZERO], ids=["cosine", "zero terminal SNR"])
+def test_levels_at_real_timesteps_and_back_are_the_same_for_tensors_and_numbers(schedule: Schedule) -> None:
+    t = torch.cat([torch.rand(50, generator=g()).double() * 199, torch.tensor([0.0, 198.0, 198.4, 199.0])])
+    snr, sigma = schedule.snr_at(t), schedule.sigma_at(t)
+    np.testing.assert_array_equal(snr, [schedule.snr_at(each) for each in t.tolist()])
+    np.testing.assert_allclose(sigma, [schedule.sigma_at(each) for each in t.tolist()], rtol=1e-15)
+    np.testing.assert_allclose(schedule.snr_at(torch.arange(200)), schedule.snr, rtol=1e-12)
+    for back in (schedule.t_at_snr(snr), schedule.t_at_sigma(sigma)):
+        np.testing.assert_allclose(back, t, atol=1e-8)
+    assert schedule.t_at_sigma(sigma[:50].view(5, 10)).shape == (5, 10)
+    with pytest.raises(ValueError, match="snr = "):
+        schedule.t_at_sigma(torch.tensor([1.0, -1.0]))
+    with pytest.raises(ValueError, match=r"0\.\.199"):
+        schedule.snr_at(torch.tensor([3.0, 199.1]))
+
+
+P = {"gaussian": gaussian_interval(100, 20, 60), "with holes": from_weights([0, 0, 1, 0, 3, 6, 0]), "even": uniform(64)}
+
+
+@pytest.mark.parametrize("p", P.values(), ids=P)
+def test_a_stratified_draw_has_one_timestep_in_each_nth_of_the_probability(p: TimestepDistribution) -> None:
+    n = 64
+    draws = torch.stack([p.sample(n, g(seed), stratified=True) for seed in range(2000)])
+    counts = torch.stack([(draws <= k).sum(1) for k in range(p.T)], 1)
+    assert ((counts - n * p.pmf.cumsum(0)).abs() < 1 + 1e-9).all()
+    seen = np.bincount(draws[:, 0].numpy(), minlength=p.T)  # each place of the batch has the whole distribution
+    common = p.pmf.numpy() * 2000 >= 5
+    expected = p.pmf.numpy()[common]
+    assert seen[p.pmf.numpy() == 0].sum() == 0
+    assert stats.chisquare(seen[common], expected / expected.sum() * seen[common].sum()).pvalue > 1e-3
+    assert draws[0].unique_consecutive().numel() > 2, "shuffled"
+
+
+def test_no_rounding_of_a_stratified_draw_leaves_the_distribution(monkeypatch) -> None:
+    monkeypatch.setattr(torch, "rand", lambda n, **_: torch.full((n,), 1 - 2**-53, dtype=torch.float64))
+    draws = from_weights([0, 0, 0.1, 0.1, 0.1, 0.7, 0]).sample(1000, g(), stratified=True)
+    assert draws.min() >= 2 and draws.max() == 5
+
+
+@pytest.mark.parametrize("stratified", [False, True])
+@pytest.mark.parametrize("schedule", [Schedule.linear(64), ZERO], ids=["linear", "zero terminal SNR"])
+def test_continuous_levels_lie_about_the_timesteps_that_p_draws(schedule: Schedule, stratified: bool) -> None:
+    p = from_weights(torch.linspace(2, 0, schedule.T))
+    levels = Levels(p, schedule, g(7), stratified)
+    sigma = levels.sigma((100, 200))
+    assert sigma.shape == (100, 200) and sigma.dtype == torch.float32
+    t = schedule.t_at_sigma(sigma.double().clamp(*schedule.sigma[[0, -1]].tolist())).flatten()
+    counts = np.bincount(t.round().long(), minlength=p.T)[:-1]  # the last has probability zero
+    assert stats.chisquare(counts, 20_000 * p.pmf[:-1].numpy()).pvalue > 1e-3
+    within = t[(t > 0.5) & (t < 1.5)] % 1
+    assert stats.kstest(within[:400], "uniform").pvalue > 1e-3
+    same = Levels(p, schedule, g(7), stratified).u((100, 200))
+    np.testing.assert_allclose(same, sigma / (1 + sigma), rtol=1e-5)
+
+
+def test_levels_go_on_from_their_state_alone_or_as_a_part_of_a_model() -> None:
+    levels = Levels(uniform(), Schedule.linear(), g(3))
+    model = torch.nn.ModuleDict({"levels": levels, "net": torch.nn.Linear(2, 2)})
+    levels.t(5), levels.sigma(3)
+    torch.save(model.state_dict(), file := io.BytesIO())
+    expected = levels.t(8), levels.u(4)
+    file.seek(0)
+    again = torch.nn.ModuleDict({"levels": Levels(uniform(), Schedule.linear()), "net": torch.nn.Linear(2, 2)})
+    again.load_state_dict(torch.load(file, weights_only=True))
+    assert torch.equal(again["levels"].t(8), expected[0]) and torch.equal(again["levels"].u(4), expected[1])
+    with pytest.raises(ValueError, match="p has T = 1000, the schedule T = 200"):
+        Levels(uniform(), ZERO)
+
+
+def test_without_a_generator_levels_follow_torchs_seed() -> None:
+    with torch.random.fork_rng():
+        drawn = [(torch.manual_seed(seed), Levels(uniform(), Schedule.linear()).t(9))[1] for seed in (4, 4, 5)]
+    assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
+
+
+def test_ranks_share_one_draw(monkeypatch) -> None:
+    whole = Levels(uniform(), Schedule.linear(), g(), stratified=True).sigma(12)
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 3)
+    parts = []
+    for rank in range(3):
+        monkeypatch.setattr(distributed, "get_rank", lambda rank=rank: rank)
+        parts.append(Levels(uniform(), Schedule.linear(), g(), stratified=True).sigma(4))
+    assert torch.equal(torch.cat(parts), whole)
+
+
+def foreign(exact: ExactDenoiser, schedule: Schedule, predicts: str, takes: str):
+    """The exact denoiser, written by hand in another convention: the oracle of `Denoiser`."""
+
+    def net(x: Tensor, level: Tensor) -> object:
+        if takes == "t":
+            t = level
+        else:
+            sigma = level if takes == "sigma" else level / (1 - level)
+            t = schedule.t_at_sigma(sigma).round().long()
+        at = schedule.alpha_bar[t].reshape(-1, 1).to(x)
+        signal = {"t": 1 + 0 * at, "sigma": at.sqrt(), "u": at.sqrt() + (1 - at).sqrt()}[takes]
+        x_t = x * signal
+        eps, x0 = exact(x_t, t), exact.denoise(x_t, t)
+        v = at.sqrt() * eps - (1 - at).sqrt() * x0
+        out = {"eps": eps, "x0": x0, "v": v, "flow": eps - x0}[predicts]
+        return SimpleNamespace(sample=out) if takes == "t" else out
+
+    return net
+
+
+@pytest.mark.parametrize("takes", ["t", "sigma", "u"])
+@pytest.mark.parametrize("predicts", ["eps", "x0", "v", "flow"])
+def test_a_network_of_any_convention_gives_the_noise_and_the_samples(predicts: str, takes: str) -> None:
+    schedule = Schedule.cosine(100)
+    exact = ExactDenoiser(torch.randn(7, 4, generator=g(), dtype=torch.float64), schedule)
+    ours = Denoiser(foreign(exact, schedule, predicts, takes), schedule, predicts, takes)
+    t, x_T = torch.tensor([0, 1, 50, 98, 99]), initial_noise((4,), sample_generators(5, 0)).double()
+    np.testing.assert_allclose(ours(x_T, t), exact(x_T, t), atol=1e-9)
+    samples = [[*ddim(model, schedule, x_T, steps=20)][-1].x for model in (ours, exact)]
+    np.testing.assert_allclose(*samples, atol=1e-7)
+
+
+def test_a_foreign_network_is_trained_where_it_is_and_unknown_conventions_are_named() -> None:
+    net = torch.nn.Linear(2, 2)
+    model, before = Denoiser(lambda x, t: net(x), Schedule.linear(), "v"), net.weight.clone()
+    model.part = net
+    [*train(model, torch.randn(8, 2, generator=g()), Schedule.linear(), uniform(), generator=g())][-1].loss.item()
+    assert not torch.equal(net.weight, before)
+    for wrong in ({"predicts": "score"}, {"takes": "log sigma"}):
+        with pytest.raises(ValueError, match=next(iter(wrong.values()))):
+            Denoiser(net, Schedule.linear(), **wrong)
+    with pytest.raises(TypeError, match=r"function.*returns a tuple"):
+        Denoiser(lambda x, t: (x, t), Schedule.linear())(X, torch.zeros(6, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("objective", ["eps", "x0", "v", "flow"])
+def test_the_effective_weight_is_the_ratio_of_the_losses_at_one_x_t(objective: str) -> None:
+    """A wrong eps implies an x0 through x_t; the losses of all that follows are compared with that of eps."""
+    schedule, p, t = Schedule.cosine(200), gaussian_interval(200, 20, 90), torch.tensor([0, 3, 70, 150, 198, 199])
+    a = schedule.alpha_bar[t].reshape(-1, 1, 1, 1)
+    x0, eps, wrong = X.double(), EPS.double(), EPS.double() + 0.1 * X.double()
+    x_t = a.sqrt() * x0 + (1 - a).sqrt() * eps
+    losses = []
+    for guess in ((x_t - (1 - a).sqrt() * wrong) / a.sqrt(), wrong), (x0, eps):
+        x, e = guess
+        losses.append({"eps": e, "x0": x, "v": a.sqrt() * e - (1 - a).sqrt() * x, "flow": e - x}[objective])
+    loss = (losses[0] - losses[1]).square().flatten(1).mean(1)
+    weight = p.effective_weight(objective, None if objective == "eps" else schedule)
+    np.testing.assert_allclose(weight[t], 200 * p.pmf[t] * loss / (eps - wrong).square().flatten(1).mean(1), rtol=1e-6)
+
+
+def test_published_weightings_amount_to_what_their_papers_say() -> None:
+    schedule, even = Schedule.linear(), uniform()
+    snr, sigma = schedule.snr, schedule.sigma
+    np.testing.assert_allclose(even.effective_weight("v", schedule, snr / (snr + 1)), np.ones(1000), rtol=1e-9)
+    for objective, weight in (("x0", snr.clamp(max=5)), ("v", snr.clamp(max=5) / (snr + 1))):  # Min-SNR
+        np.testing.assert_allclose(even.effective_weight(objective, schedule, weight), min_snr_weight(schedule))
+    edm = (sigma**2 + 0.25) / (0.5 * sigma) ** 2
+    np.testing.assert_allclose(even.effective_weight("x0", schedule, edm), (sigma**2 + 0.25) / 0.25, rtol=1e-9)
+    np.testing.assert_array_equal(even.effective_weight(weight=min_snr_weight(schedule)), min_snr_weight(schedule))
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [(lambda: uniform().effective_weight("v"), "need a schedule"),
+     (lambda: uniform().effective_weight("score", ZERO), "score"),
+     (lambda: uniform().effective_weight("v", ZERO), "200 values"),
+     (lambda: min_snr_weight(ZERO, 0.0), "gamma = 0"), (lambda: min_snr_weight(ZERO, math.nan), "gamma = nan"),
+     (lambda: p2_weight(ZERO, k=0), "k = 0"), (lambda: p2_weight(ZERO, gamma=-1), "gamma = -1"),
+     (lambda: train(torch.nn.Linear(2, 2), torch.zeros(1, 2), ZERO, uniform(200), generator=g()), "x0 holds one")],
+)  # fmt: skip
+def test_what_would_be_silently_wrong_is_refused(call, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        call()
+
+
+def test_schedules_and_distributions_are_read_without_pickles() -> None:
+    kept = {"schedule": Schedule.cosine(50), "p": gaussian_interval(50, 3, 20), "own": from_weights([1, 2, 3])}
+    torch.save(kept, file := io.BytesIO())
+    file.seek(0)
+    again = torch.load(file, weights_only=True)
+    assert again == kept and again["p"].recipe == kept["p"].recipe
+    assert not any("\n" in repr(each) for each in again.values())
+
+
+def test_the_exact_denoiser_of_a_large_set_works_in_chunks() -> None:
+    items = torch.randn(50, 2, 3, generator=g())
+    whole, chunks = (ExactDenoiser(items, ZERO, chunk=chunk) for chunk in (50, 7))
+    x, t = torch.randn(9, 2, 3, generator=g(1)), torch.arange(0, 189, 21)
+    np.testing.assert_allclose(chunks.denoise(x.double(), t), whole.denoise(x.double(), t), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(chunks.weights(x, t), whole.weights(x, t), rtol=1e-12, atol=1e-300)

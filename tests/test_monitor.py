@@ -1,0 +1,215 @@
+"""The monitor: its step is where near-copies begin, it does not cry, it costs little and disturbs nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from memlib import MLP, ExactDenoiser, Schedule, TrainConfig, loss_at, train, uniform
+from memlib.lab import data
+from memlib.lab.experiment import Network
+from memlib.metrics import membership, memorized_fraction, wilson
+from memlib.metrics.copying import excess
+from memlib.metrics.estimates import Estimate
+from memlib.monitor import Monitor
+from memlib.viz import monitor_curves, watch
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORDED = json.loads((ROOT / "tests" / "golden" / "monitor.json").read_text())
+SCHEDULE = Schedule.linear()
+
+
+def spiral(n: int, seed: int = 0) -> data.Dataset:
+    return data.load("spiral", n, n_held_out=512, seed=seed)
+
+
+def replayed(row: dict) -> list[Estimate | None]:
+    """What the monitor says at each reading of a recorded run, from the near-copies that it counted there."""
+    points = torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
+    monitor, said = Monitor(points[:8], points[8:], SCHEDULE, samples=row["samples"]), []
+    monitor.null = Estimate(**row["null"])
+    for near, step in zip(row["near"], row["steps"], strict=True):
+        monitor.near.append(near)
+        said.append(monitor.begin(row["steps"][: len(monitor.near)]))
+        assert said[-1] is None or said[-1].high <= step, "it speaks of what it has seen"
+    return said
+
+
+def test_the_step_said_is_where_near_copies_pass_five_percent_and_runs_that_never_copy_cause_no_alarm() -> None:
+    """Ten unseen seeds each, recorded by tests/record_monitor.py; RATES."""
+    copying, never = ([row for row in RECORDED if row["n_train"] == n] for n in (16, 1024))
+    last = [replayed(row)[-1] for row in copying]
+    near = [said and abs(said.value / row["copying"] - 1) <= 0.2 for said, row in zip(last, copying, strict=True)]
+    held = [said and said.low <= row["copying"] <= said.high for said, row in zip(last, copying, strict=True)]
+    assert len(copying) == len(never) == 10
+    assert sum(map(bool, near)) >= 8
+    assert sum(map(bool, held)) >= 8
+    assert not any(said for row in never for said in replayed(row))
+
+
+def test_a_run_that_copies_is_seen_live_and_training_is_not_disturbed() -> None:
+    x, config = spiral(16), TrainConfig(steps=700, batch_size=256, learning_rate=0.002, ema_decay=0.99)
+
+    def run(monitor: Monitor | None) -> Tensor:
+        network, last = Network(width=128).build((2,), 0), None
+        generator = torch.Generator().manual_seed(0)
+        for last in train(network, x.train, SCHEDULE, uniform(), config, generator=generator):
+            if monitor is not None:
+                monitor.update(last.t, last.losses)
+                if monitor.due():
+                    monitor.read(last.ema)
+        return torch.cat([p.flatten() for p in last.ema.parameters()])
+
+    monitor = Monitor(x.train, x.held_out, SCHEDULE)
+    assert torch.equal(run(monitor), run(None))
+    reading = monitor.readings[-1]
+    assert reading.begin is not None and 100 < reading.begin.value < 600
+    assert reading.begin.low <= reading.begin.value <= reading.begin.high <= reading.step
+    assert reading.auc[0].low > 0.5 and reading.gap[0].value > 0, "the lowest noise is learnt by heart"
+    assert f"copying begins about step {reading.begin.value:.0f}" in str(reading)
+    assert reading.scalars()["copying begins"] == reading.begin.value
+    torch.testing.assert_close(reading.dose.sum(), torch.tensor(reading.step * 256 / 16.0))
+    handle = SimpleNamespace(update=lambda figure: None)
+    assert watch(monitor.readings, handle) is handle
+    assert len(monitor_curves(monitor.readings).axes) == 3
+
+
+def test_readings_cost_less_than_three_percent_of_training() -> None:
+    """In processor time, which a busy machine does not stretch; the best of three, after one for imports."""
+    x, shares = spiral(16), []
+    for _ in range(4):
+        monitor, spent, start = Monitor(x.train, x.held_out, SCHEDULE), 0.0, time.process_time()
+        config = TrainConfig(steps=300, batch_size=256)
+        for step in train(MLP(2), x.train, SCHEDULE, uniform(), config, generator=torch.Generator().manual_seed(0)):
+            before = time.process_time()
+            monitor.update(step.t, step.losses)
+            if monitor.due():
+                monitor.read(step.ema)
+            spent += time.process_time() - before
+        shares.append(spent / (time.process_time() - start - spent))
+        assert len(monitor.readings) == 2
+    assert min(shares[1:]) < 0.03, shares
+
+
+def test_a_reading_is_made_of_the_public_measures() -> None:
+    x = spiral(48)
+    model = ExactDenoiser(x.train, SCHEDULE)  # it has learnt the training set by heart
+    monitor = Monitor(x.train, x.held_out, SCHEDULE, bands=5, items=48)
+    t, losses = torch.tensor([0, 199, 200, 999]), torch.tensor([1.0, 3.0, 5.0, 7.0])
+    monitor.update(t, losses, torch.tensor([3, 3, 4, 47]))
+    monitor.update(t, losses, torch.tensor([3, 5, 4, 47]))
+    reading = monitor.read(model)
+    assert reading.running.isnan().tolist() == [False, False, True, True, False]
+    assert reading.running[[0, 1, 4]].tolist() == [2, 5, 7]
+    assert monitor.seen[[3, 5, 4, 47]].tolist() == [[3, 0, 0, 0, 0], [1, 0, 0, 0, 0], [0, 2, 0, 0, 0], [0, 0, 0, 0, 2]]
+    assert reading.copies.value > 0.9 and reading.null == memorized_fraction(x.held_out, x.train)
+    own = [loss_at(model, part, SCHEDULE, [100], generator=torch.Generator().manual_seed(1), repeats=8) for part in
+           (x.train, x.held_out[:48])]  # fmt: skip
+    assert reading.auc[0].value == pytest.approx(membership(*own).value, abs=0.15)
+    assert reading.losses[0, 0].mean() == pytest.approx(float(own[0].mean()), rel=0.3)
+    again = monitor.read(model)
+    assert torch.equal(again.losses, reading.losses) and again.quality == "level", "under the same noise"
+    assert monitor.near[0] != monitor.near[1] or reading.copies.value == 1, "from new samples"
+
+
+def test_quality_follows_the_held_out_loss() -> None:
+    x = spiral(64)
+
+    class Share(torch.nn.Module):
+        share = 0.0
+
+        def forward(self, noisy: Tensor, t: Tensor) -> Tensor:
+            return self.share * ExactDenoiser(x.held_out, SCHEDULE)(noisy, t)
+
+    model, monitor = Share(), Monitor(x.train, x.held_out, SCHEDULE, steps=4)
+    words = []
+    for share in (0.0, 0.5, 0.9, 0.9, 0.2):
+        model.share = share
+        monitor.steps += 10
+        words.append(monitor.read(model).quality)
+    assert words == ["level", "improves", "improves", "level", "worsens"]
+    assert monitor.readings[-1].best == 30
+
+
+def test_excess_is_newcombes_interval_over_what_is_left() -> None:
+    found = excess(wilson(56, 70), wilson(48, 80))  # Newcombe (1998), table II: 0.2000 [0.0524, 0.3339]
+    assert (0.4 * found.value, 0.4 * found.low, 0.4 * found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+    with pytest.raises(ValueError, match="null"):
+        excess(wilson(1, 2), wilson(2, 2))
+
+
+def test_bad_input_is_named() -> None:
+    x = spiral(16)
+    for given, named in (
+        ((x.train, x.train), "held_out"),
+        ((x.train, x.held_out[:, :1]), "shape"),
+        ((x.train[:1], x.held_out), "train has 1"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            Monitor(*given, SCHEDULE)
+    for t, losses, named in (
+        (torch.tensor([1, 2]), torch.tensor(0.5), "losses"), (torch.tensor([1, 1000]), torch.ones(2), "t spans"),
+        (torch.tensor([0.2, 0.9]), torch.ones(2), "t_at_sigma"),
+    ):  # fmt: skip
+        monitor = Monitor(x.train, x.held_out, SCHEDULE)
+        with pytest.raises(ValueError, match=named):
+            monitor.update(t, losses)
+            monitor.read(MLP(2))
+    with pytest.raises(TypeError, match="returns a tuple"):
+        Monitor(x.train, x.held_out, SCHEDULE).read(lambda x, t: (x, t))
+
+
+def recipes() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "monitor.md").read_text(), re.S)
+
+
+def test_the_recipes_run(tmp_path: Path) -> None:
+    x, network = spiral(16), MLP(2, 16)
+    loop, *trackers = recipes()
+    batches = [(torch.arange(16), torch.arange(0, 800, 50), torch.randn(16, 2)) for _ in range(3)]
+    names = {"train": x.train, "held_out": x.held_out, "schedule": SCHEDULE, "model": network, "batches": batches}
+    exec(loop, names | {"optimizer": torch.optim.SGD(network.parameters(), 0.1)}, names)
+    assert names["monitor"].steps == 3 and names["monitor"].seen.sum() == 0  # counted when it reads
+    kept: dict = {}
+    reading, note = names["monitor"].read(network), lambda *args, **options: kept.update(args=args)
+    tools = {"writer": SimpleNamespace(add_scalar=note), "wandb": SimpleNamespace(log=note)}
+    tools["mlflow"] = SimpleNamespace(log_metrics=note)
+    for code in trackers[:3]:
+        kept.clear()
+        exec(code, {"reading": reading, **tools})
+        assert kept
+    lightning = pytest.importorskip("pytorch_lightning")
+    exec(trackers[3], names)
+
+    class Module(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def training_step(self, batch, batch_idx):
+            t, eps = torch.randint(1000, (len(batch[0]),)), torch.randn_like(batch[0])
+            losses = (self.network(SCHEDULE.noise(batch[0], t, eps), t) - eps).square().mean(1)
+            return {"loss": losses.mean(), "t": t, "losses": losses}
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), 1e-3)
+
+    monitor = Monitor(x.train, x.held_out, SCHEDULE, cost=1.0)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x.train.repeat(40, 1)), 64)
+    quiet = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_checkpointing": False,
+        "enable_model_summary": False,
+    }
+    trainer = lightning.Trainer(max_epochs=4, accelerator="cpu", callbacks=[names["Watch"](monitor)], **quiet)
+    trainer.fit(Module(), loader)
+    assert monitor.steps == 40 and len(monitor.readings) >= 1
+    assert "near-copies" in trainer.logged_metrics

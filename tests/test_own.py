@@ -1,0 +1,204 @@
+"""A reader's own data: what is understood, what is said about it, what is refused, and that runs know it by content."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from memlib import TrainConfig, uniform
+from memlib.__main__ import main
+from memlib.lab import Experiment, Network, data, plans, records, runs
+
+RNG = np.random.default_rng(0)
+COLOURS = RNG.integers(0, 256, (12, 20, 20, 3), dtype=np.uint8)
+SHOTS = [Image.fromarray(x) for x in COLOURS]
+WAVES = np.sin(RNG.uniform(0, 6, (12, 1)) + np.linspace(0, 6, 16)).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def downloads(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(data, "DOWNLOADS", tmp_path / "downloads")
+    monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path / "runs"))
+
+
+def everything(found: data.Dataset) -> torch.Tensor:
+    items = torch.cat([found.train, found.held_out, found.fresh])
+    return items[items.flatten(1).double().sum(1).argsort()]
+
+
+def folder(path: Path, shots=SHOTS, kind: str = "png", **options) -> Path:
+    path.mkdir(exist_ok=True)
+    for i, shot in enumerate(shots):
+        shot.save(path / f"{i:02}.{kind}", **options)
+    return path
+
+
+class Torch(torch.utils.data.Dataset):
+    """As torchvision gives it: channels first, floats in [0, 1], and a label."""
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
+        return torch.from_numpy(COLOURS[i]).permute(2, 0, 1) / 255, i
+
+
+class Column(list):
+    """As Hugging Face gives it: dicts of a picture and a label."""
+
+
+HANDED_OVER = {
+    "array": COLOURS,
+    "tensor, channels first": torch.from_numpy(COLOURS).permute(0, 3, 1, 2),
+    "pictures": SHOTS,
+    "torch": Torch(),
+    "Hugging Face": Column({"image": shot, "label": i} for i, shot in enumerate(SHOTS)),
+    "floats": COLOURS / 255,
+    "pixels as floats": COLOURS.astype(np.float32),
+}
+
+
+@pytest.mark.parametrize("given", HANDED_OVER.values(), ids=HANDED_OVER)
+def test_pictures_in_any_form_are_the_pictures_of_the_folder(tmp_path, given) -> None:
+    expected = data.from_folder(folder(tmp_path / "shots"))
+    found = data.from_items(given, name="mine")
+    torch.testing.assert_close(everything(found), everything(expected), atol=1e-6, rtol=0)
+    assert [len(part) for part in (found.train, found.held_out, found.fresh)] == [4, 4, 4]
+    assert found.kind == "image" and found.clip == (-1, 1) and found.licence == "the reader's own"
+    assert Path(found.name).stem == "mine"
+    assert found.sha256 == data.load(found.name, image_size=20, n_train=3).sha256
+
+
+def test_modes_and_sizes_of_pictures(tmp_path) -> None:
+    """Grey stays grey; transparency lies on white; the middle square is shrunk; JPEG and WebP are read."""
+    grey = data.from_folder(folder(tmp_path / "grey", [Image.fromarray(x[..., 0]) for x in COLOURS]))
+    assert grey.train.shape == (4, 1, 20, 20)
+    clear = [Image.fromarray(np.dstack([x, np.full((20, 20), 0, np.uint8)])) for x in COLOURS]
+    for i, shot in enumerate(clear):
+        shot.putpixel((i, 0), (255, 0, 0, 255))
+    shots = everything(data.from_folder(folder(tmp_path / "clear", clear)))
+    assert (shots == 1).float().mean() > 0.99 and (shots[:, 1:, 0] == -1).sum() == 24
+    palette = [Image.fromarray(x).quantize(200) for x in COLOURS]
+    assert data.from_folder(folder(tmp_path / "palette", palette)).train.shape[1] == 3
+    wide = [Image.fromarray(np.tile(x, (1, 2, 1))).resize((80, 40)) for x in COLOURS]
+    for kind in ("jpg", "webp"):
+        assert data.from_folder(folder(tmp_path / kind, wide, kind), image_size=16).train.shape == (4, 3, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [("a.csv", "{rows}", ()), ("a.csv", "t0,t1,t2,t3\n{rows}", ("line 1 is a header",)), ("a.txt", "{rows}", ()),
+     ("a_TRAIN.tsv", "{labelled}", ("the first column, whole numbers, was taken for labels and left out",)),
+     ("a.ts", "# about\n@problemName a\n@classLabel true 1 2\n@data\n{ts}", ())],
+)  # fmt: skip
+def test_signals_of_any_file_are_those_of_the_array(tmp_path, name: str, text: str, says) -> None:
+    mark = {".csv": ",", ".txt": "  ", ".tsv": "\t", ".ts": ","}[Path(name).suffix]
+    rows = [mark.join(f"{v:.9g}" for v in row) for row in WAVES]
+    labelled, ts = (
+        (f"{i % 3}{mark}{row}" for i, row in enumerate(rows)),
+        (f"{row}:{i % 2}" for i, row in enumerate(rows)),
+    )
+    written = text.format(rows="\n".join(rows), labelled="\n".join(labelled), ts="\n".join(ts))
+    (tmp_path / name).write_text(written)
+    found = data.from_file(tmp_path / name)
+    np.save(tmp_path / "a.npy", WAVES)
+    expected = data.from_file(tmp_path / "a.npy")
+    assert found.kind == "signal" and found.train.shape == (4, 1, 16) and found.notes == says
+    assert found.sha256 == expected.sha256 and torch.equal(found.train, expected.train)
+
+
+def test_duplicates_and_scale_are_said_where_data_enter(tmp_path) -> None:
+    with pytest.warns(UserWarning, match="3 of 15 items are duplicates"):
+        found = data.from_items(np.concatenate([WAVES, WAVES[:3]]))
+    assert len(everything(found)) == 12 and found.notes == ("3 of 15 items are duplicates and were left out",)
+    with pytest.warns(UserWarning, match=r"far from unit scale; pass \(x - 1e\+03\) / 7"):
+        data.from_items(1000 + 10 * WAVES)
+    fields = data.from_items(RNG.normal(size=(9, 4, 8, 8)))
+    assert fields.kind == "image" and fields.clip == pytest.approx(fields.value_range) and fields.clip[0] < -1
+
+
+def bad(path: Path, what: str) -> Path:
+    folder(path)
+    shot = Image.fromarray(COLOURS[0])
+    if what == "unreadable":
+        (path / "z.png").write_bytes((path / "00.png").read_bytes()[:200])
+    elif what == "mixed":
+        shot.resize((30, 30)).save(path / "z.png")
+    elif what == "16-bit":
+        Image.fromarray(np.zeros((20, 20), np.uint16)).save(path / "z.png")
+    elif what == "CMYK":
+        shot.convert("CMYK").save(path / "z.jpg")
+    elif what == "animated":
+        shot.save(path / "z.webp", save_all=True, append_images=[shot.rotate(90)])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [("unreadable", r"z\.png cannot be used"), ("mixed", r"z\.png is 30 x 30, those before it 20 wide"),
+     ("16-bit", r"z\.png .*I;16"), ("CMYK", r"z\.jpg .*CMYK"), ("animated", r"z\.webp .*animated")],
+)  # fmt: skip
+def test_a_picture_that_is_not_understood_is_named_with_what_would_be_right(tmp_path, what: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        data.from_folder(bad(tmp_path / "shots", what))
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "says"),
+    [(np.zeros((5, 0)), ValueError, "shape"), (WAVES[:2], ValueError, "fewer than five"), ([], ValueError, "shape"),
+     (COLOURS.astype(np.uint16) * 257, ValueError, r"8 bits.* x / 65535"), (np.array(["a"]), TypeError, "numbers"),
+     (np.where(WAVES > 0.9, np.nan, WAVES), ValueError, r"item \d+ holds NaN"), ("shots", TypeError, "from_file"),
+     ([WAVES[0], WAVES[1, :9]], ValueError, r"items\[1\] has shape \(9,\)"), (COLOURS[:, :10], ValueError, "squares"),
+     (WAVES[:, :, None], ValueError, "channels come first"), (iter(WAVES), TypeError, "items is a"),
+     ([{"image": WAVES[0], "mask": WAVES[0]}], ValueError, "image, mask")],
+)  # fmt: skip
+def test_items_that_are_not_understood_are_named(given, error, says: str) -> None:
+    with pytest.raises(error, match=says):
+        data.from_items(given)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [("a.csv", "1,2,3,4\n1,2,,4\n", "line 2"), ("a.csv", "1,2,3,4\n1,2,3\n", "line 2"),
+     ("a.txt", "1 2\n1 b\n", "line 2.*'b'"),
+     ("a.ts", "@data\n1,2,?:1\n", "line 2"), ("a.md", "", r"need a folder.*\.npy"), ("a.npy", "no array", "np.save"),
+     ("a.csv", "", "shape")],
+)  # fmt: skip
+def test_a_file_that_is_not_understood_is_named_by_line(tmp_path, name: str, text: str, says: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=f"(?s){name}.*{says}"):
+        data.from_file(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match=r"nowhere.*need a folder"):
+        data.from_file(tmp_path / "nowhere")
+
+
+def test_runs_plans_and_records_take_own_data_and_know_it_by_content(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder(tmp_path / "shots", [Image.fromarray(x).resize((8, 8)) for x in COLOURS])
+    small = {"n_train": 4, "n_samples": 4, "sampler_steps": 2, "network": Network(8, (1,)), "image_size": 8}
+    own = Experiment(uniform(), "shots", training=TrainConfig(steps=2, batch_size=2, precision="float32"), **small)
+    first = runs.run(own)
+    assert first.samples.shape == (4, 3, 8, 8) and Experiment.from_dict(own.to_dict()) == own
+    assert replace(own, dataset=data.from_folder("shots")) == own
+    shutil.move(tmp_path / "shots", tmp_path / "moved")
+    again = runs.run(replace(own, dataset="moved"))
+    assert again.path == first.path and torch.equal(again.samples, first.samples)
+    assert Experiment.from_dict(own.to_dict()) == own, "a record of data that are not here is read"
+    (tmp_path / "plan.toml").write_text(
+        'question = "?"\nseeds = { "moved" = 1 }\ncontrols = [{ timesteps = { name = "uniform" } }]\n'
+    )
+    (config,) = plans.read_plan(tmp_path / "plan.toml", "smoke")
+    assert config["dataset"] == str(tmp_path / "moved")
+    (line,) = records.record([replace(own, dataset="moved").to_dict()], out=tmp_path / "out", workers=1, progress=False)
+    assert line["content"] == data.from_folder("moved").sha256 and (tmp_path / "out" / "moved.jsonl").is_file()
+    assert records.table(records.read(tmp_path / "out")).dataset.tolist() == ["moved"]
+    assert main(["data", "moved"]) == 0 and (tmp_path / "memlib_data.png").stat().st_size > 1000
+    assert "kind: image" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"'elsewhere' is no data set.*path of your own"):
+        Experiment(uniform(), "elsewhere")

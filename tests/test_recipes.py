@@ -1,0 +1,122 @@
+"""Each recipe of the site runs as printed, draws its noise levels from p, and goes on where it stopped."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import UNet2DModel
+from torch import Tensor, nn
+
+from memlib import MLP, TimestepDistribution, loss_at, uniform
+from tests import standins
+
+PAGE = (Path(__file__).resolve().parents[1] / "docs" / "recipes.md").read_text(encoding="utf-8")
+SECTIONS = re.split(r"^#+ ", PAGE, flags=re.M)[1:]
+RECIPES = {text.partition("\n")[0]: "\n".join(re.findall(r"```python\n(.*?)```", text, re.S)) for text in SECTIONS}
+START = RECIPES.pop("Recipes: your own loop")
+
+
+class OfSigma(nn.Module):
+    """As smalldiffusion's networks: of x0 + sigma eps and sigma (B, 1)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = MLP(2, 8, 1)
+
+    def forward(self, x: Tensor, sigma: Tensor, cond: None = None) -> Tensor:
+        return self.inner(x, sigma.flatten())
+
+    def get_loss(self, x0: Tensor, sigma: Tensor, eps: Tensor, cond: None = None) -> Tensor:
+        return (eps - self(x0 + sigma * eps, sigma)).square().mean()
+
+
+class OfTheirs(nn.Module):
+    """With what denoising-diffusion-pytorch asks of a network."""
+
+    channels = out_dim = 1
+    self_condition = random_or_learned_sinusoidal_cond = False
+
+    def __init__(self, unet: nn.Module) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, x: Tensor, t: Tensor, x_self_cond: None = None) -> Tensor:
+        return self.unet(x, t).sample
+
+
+@pytest.fixture
+def names(monkeypatch) -> dict:
+    """A reader's networks and data, and the page's first lines, executed."""
+    standins.install(monkeypatch)
+    blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2, "layers_per_block": 1}
+    unet = UNet2DModel(8, 1, 1, block_out_channels=(8, 8), norm_num_groups=4, **blocks)
+    found = {"net": MLP(2, 8, 1), "x0": torch.randn(4, 2), "pictures": torch.rand(4, 1, 8, 8) * 2 - 1, "unet": unet}
+    found |= {"unet_of_theirs": OfTheirs(unet), "model_of_sigma": OfSigma()}
+    exec(compile(START, "recipes.md", "exec"), found)
+    return found
+
+
+def run(recipe: str, names: dict) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of other libraries
+        exec(compile(RECIPES[recipe], "recipes.md", "exec"), names)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_runs_as_printed_and_draws_from_p(recipe: str, names, monkeypatch) -> None:
+    drawn, draw = [], TimestepDistribution.sample
+    monkeypatch.setattr(TimestepDistribution, "sample", lambda *given: drawn.append(draw(*given)) or drawn[-1])
+    run(recipe, names)
+    if recipe == "Which p do I train now?":
+        weight = names["equal"].effective_weight() / names["drawn"].effective_weight()
+        sigma = names["schedule"].sigma
+        torch.testing.assert_close(weight / weight[0], (sigma**2 + 0.25) / (sigma[0] ** 2 + 0.25), rtol=1e-9, atol=0)
+        return
+    if recipe == "Lightning":
+        names["loss"] = names["module"].training_step(names["x0"], 0)
+    assert len(drawn) >= 1
+    assert names.get("loss", names.get("sigma")).isfinite().all()
+    if denoiser := names.get("denoiser"):
+        items = names["pictures"] if denoiser.net is names["unet"] or "pictures" in RECIPES[recipe] else names["x0"]
+        at, g = [0, 500, denoiser.schedule.T - 2], torch.Generator().manual_seed(0)
+        assert loss_at(denoiser, items, denoiser.schedule, at, generator=g).isfinite().all()
+
+
+def test_lightning_keeps_p_as_a_hyperparameter_and_resumes_the_draws(names, tmp_path) -> None:
+    run("Lightning", names)
+    import pytorch_lightning
+
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = pytorch_lightning.Trainer(max_steps=2, enable_checkpointing=False, **quiet)
+        trainer.fit(names["module"], torch.utils.data.DataLoader(torch.randn(8, 2), 4))
+        trainer.save_checkpoint(tmp_path / "a.ckpt")
+    kept = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    assert kept["hyper_parameters"] == {"p": names["p"], "schedule": names["schedule"]}
+    again = names["Diffusion"](MLP(2, 8, 1), uniform(), names["schedule"])
+    again.load_state_dict(kept["state_dict"])
+    torch.testing.assert_close(again.levels.generator.get_state(), names["module"].levels.generator.get_state())
+
+
+def test_accelerate_resumes_the_draws(names, tmp_path) -> None:
+    run("accelerate", names)
+    names["accelerator"].save_state(tmp_path)
+    expected = names["levels"].t(5)
+    names["levels"].t(7)
+    names["accelerator"].load_state(tmp_path)
+    assert torch.equal(names["levels"].t(5), expected)
+
+
+def test_the_state_of_a_models_levels_survives_its_own_checkpoint(names, tmp_path) -> None:
+    """As the Trainer of denoising-diffusion-pytorch saves it, by state_dict, and loads it, with weights_only."""
+    run("denoising-diffusion-pytorch, with its Trainer", names)
+    torch.save(names["diffusion"].state_dict(), tmp_path / "model.pt")
+    expected = names["diffusion"].random_times(6)
+    names["diffusion"].random_times(6)
+    names["diffusion"].load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
+    assert torch.equal(names["diffusion"].random_times(6), expected)
