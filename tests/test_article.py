@@ -72,7 +72,8 @@ def test_the_article_is_made_whole_and_says_what_the_records_say(built: Path) ->
     plans = [courses.read_plan(name) for name in ("mixture_random", "mixture_dose")]
     for finding in hypotheses.decide(courses.read(), plans):
         if finding.hypothesis in ("H0", "H3, middle") and finding.effect:
-            assert re.search(rf"{finding.effect.value:+.3f}.*?{finding.verdict}", text.replace("\N{MINUS SIGN}", "-"))
+            value = re.escape(f"{finding.effect.value:+.3f}")
+            assert re.search(rf"{value}.*?{finding.verdict}", text.replace("\N{MINUS SIGN}", "-"))
     for verdict in claims.judge_claims(records.read()):
         assert f"{verdict.statement}{verdict.verdict}" in text.replace("\N{HORIZONTAL ELLIPSIS}", "...")
 

@@ -1,4 +1,4 @@
-"""Build the article: `python docs/article/build.py [OUT]`. One source, article.typ; its {{ expressions }} ask `Evidence`,
+"""Build the article: `python docs/article/build.py [OUT]`. One source, article.typ; its {{ expressions }} ask Evidence,
 and so data/results; typst makes PDF and HTML of what comes out. letter.md is filled in likewise."""
 
 from __future__ import annotations

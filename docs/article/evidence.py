@@ -150,6 +150,26 @@ class Evidence:
         found = [(f.says.partition(":")[0], f.effect) for f in self.family("H6") if f.effect]
         return "; ".join(self.the(name) for name, e in found if (e.low if sign > 0 else -e.high) > 0) or "none"
 
+    def late(self, control: str, measure: str = "near-copies") -> tuple[Estimate, int]:
+        """A measure where a course first has the fidelity of uniform's last step, less (of energy: the log ratio to)
+        uniform's there; and the number of seeds whose courses meet."""
+        rows = self.courses[self.courses.control.isin([control, "uniform"])]
+        wide, found = rows.pivot_table(index=["control", "seed", "step"], columns="measure", values="value"), []
+        for seed in sorted(set(rows[rows.control == control].seed)):
+            own, end = wide.loc[control, seed], wide.loc["uniform", seed].iloc[-1]
+            best = np.minimum.accumulate(own.fidelity)
+            if best.iloc[-1] <= end.fidelity <= best.iloc[0]:
+                there = float(np.interp(-end.fidelity, -best, own[measure]))
+                found.append(np.log(there / end[measure]) if measure == "energy" else there - end[measure])
+        return (paired_difference(found)[0] if len(found) > 1 else Estimate(0.0, 0.0, 0.0)), len(found)
+
+    @cached_property
+    def leader(self) -> str:
+        """Of H6, the control with the fewest near-copies at the fidelity of uniform's last step."""
+        found = {f.says.partition(":")[0]: self.late(f.says.partition(":")[0]) for f in self.family("H6")}
+        half = self.seeds(self.dose.name) / 2
+        return min((name for name in found if found[name][1] > half), key=lambda name: found[name][0].value)
+
     @property
     def untestable(self) -> tuple[int, int]:
         """Of C4 and C5: comparisons that no number of seeds could test, and all that count."""
