@@ -1,5 +1,5 @@
 # Two commands: `make reproduce` (the notebooks under `quick`, and the site over them in results/) and `make test`.
-# All else: coverage, test-faults, lab, book, bench, gpu, mutants, notebooks, pins, lint, clean, distclean.
+# All else: coverage, test-faults, lab, book, bench, gpu, mutants, notebooks, article, archive, pins, lint, clean, distclean.
 PYTHON      ?= python3
 VENV        ?= .venv
 PY          := $(VENV)/bin/python
@@ -39,7 +39,7 @@ export PYTHONHASHSEED        = 0
 export JUPYTER_PREFER_ENV_PATH = 1
 unexport JUPYTER_PATH
 
-.PHONY: setup reproduce test coverage test-faults lab book page bench gpu mutants notebooks pins lint clean distclean
+.PHONY: setup reproduce test coverage test-faults lab book page article archive bench gpu mutants notebooks pins lint clean distclean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -93,6 +93,21 @@ book: $(STAMP)
 # the playground alone, as one HTML file
 page: $(STAMP)
 	$(PY) -m memlib page --out build/playground.html
+
+# build/article/article.pdf and .html: docs/article/article.typ, its numbers and figures from the records
+article: $(STAMP)
+	$(PY) docs/article/build.py
+
+# what Zenodo and Software Heritage take: the last commit with its records, the article, the environment and checksums
+archive: article
+	@git diff --quiet HEAD || { echo "uncommitted changes: commit them first, or the archive lacks them" >&2; exit 1; }
+	cp build/article/article.pdf build/article.pdf
+	$(PY) -m pip freeze --disable-pip-version-check --exclude-editable > build/environment.txt
+	git ls-files -z | xargs -0 sha256sum > build/SHA256SUMS
+	cd build && sha256sum article.pdf environment.txt >> SHA256SUMS
+	git archive --format=zip --prefix=memlib/ $(foreach name,article.pdf environment.txt SHA256SUMS,--add-file=build/$(name)) \
+	  -o build/memlib.zip HEAD
+	@echo build/memlib.zip
 
 bench: $(STAMP)
 	$(PY) -m tests.benchmarks $(ARGS)

@@ -33,7 +33,8 @@ def build(notebooks: Path, out: Path) -> int:
     read_in = {name: nbformat.read(path, as_version=4) for name, path in paths.items()}
     with TemporaryDirectory() as folder:
         source, site = Path(folder) / "source", Path(folder) / "site"
-        shutil.copytree(ROOT / "docs", source, ignore=shutil.ignore_patterns("*.py", "static", "lab", "__pycache__"))
+        left_out = shutil.ignore_patterns("*.py", "static", "lab", "article", "__pycache__")
+        shutil.copytree(ROOT / "docs", source, ignore=left_out)
         shutil.copy(NOTEBOOKS / "README.md", source / "terms.md")
         shutil.copy(ROOT / "data" / "readme_picture.png", source)
         pages = {f"{name}.ipynb" for name in paths} | {path.name for path in source.glob("*.md")}

@@ -1,0 +1,240 @@
+"""What an expression of the article may ask: words, numbers and tables, all from data/plans and data/results."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from memlib.lab import claims, courses, data, hypotheses, made, plans, records, spectrum
+from memlib.lab.statistics import paired_difference
+from memlib.metrics import Estimate
+
+
+class Evidence:
+    """Plans and records, read once. Each attribute and method is a name in an expression."""
+
+    whole, alpha, reference_size = hypotheses.WHOLE, hypotheses.ALPHA, data.REFERENCE
+
+    def __init__(self) -> None:
+        self.random, self.dose, self.clock = map(courses.read_plan, ("mixture_random", "mixture_dose", "mixture_clock"))
+        self.lines, self.old = courses.read(), records.read()
+        self.of = {p.name: [x for x in self.lines if x["plan"] == p.name] for p in (self.random, self.dose, self.clock)}
+        self.findings = hypotheses.decide(self.lines, [self.random, self.dose, self.clock])
+        self.verdicts = {v.claim: v for v in claims.judge_claims(self.old)}
+        self.courses, self.table = courses.tidy(self.of["mixture_dose"]), records.table(self.old)
+        self.budget: dict[str, Any] = self.dose.content["experiment"]
+        self.last: int = self.budget["training"]["steps"]
+        self.margin: float = self.dose.content["predictions"][0]["margin"]
+        self.low, self.high = self.dose.content["controls"]["zone x 2"]["edges"]
+        planned = self.table[self.table.control == "interval -1000 to 1000"]
+        self.usual_items = planned.groupby("dataset").n_train.min().tolist()
+        self.schedule = self.dose.controls["uniform"].build_schedule()
+        self.centres = made.mixture_centres(self.budget["dataset"])
+        design = [x for x in self.of["mixture_random"] if x["control"].startswith("random")]
+        self.spectrum = spectrum.memorization_spectrum(design)
+        low, high = np.quantile(self.spectrum.coefficients[1:, -1], [0.025, 0.975], axis=0)
+        self.upper = self.spectrum.edges[-3]  # of a band above the zone
+        self.bands = [*zip([0, *self.spectrum.edges], low, high, strict=True)]  # the first step, and the interval
+
+    def holds(self, condition: Any) -> str:
+        """Nothing, where the records bear out the sentences that follow; else the article cannot be built."""
+        if not condition:
+            raise ValueError("the records no longer say what is written here; rewrite the paragraph")
+        return ""
+
+    def the(self, name: str) -> str:
+        """The name of a control of the second plan, set in italics."""
+        if name not in self.dose.controls:
+            raise ValueError(f"name = {name!r} is no control of {self.dose.name}")
+        return f"_{name}_"
+
+    def family(self, hypothesis: str) -> list[hypotheses.Finding]:
+        return [f for f in self.findings if f.hypothesis == hypothesis]
+
+    def finding(self, hypothesis: str, says: str) -> hypotheses.Finding:
+        return next(f for f in self.family(hypothesis) if f.says.startswith(says))
+
+    def effect(self, hypothesis: str, says: str) -> str:
+        return number(self.finding(hypothesis, f"{says}:").effect)
+
+    def tally(self, hypothesis: str) -> str:
+        """What became of the predictions of a hypothesis."""
+        found = Counter(f.verdict for f in self.family(hypothesis))
+        total = sum(found.values())
+        if len(found) == 1:
+            return f"*{next(iter(found))}*" + ("" if total == 1 else " (both)" if total == 2 else f" (all {total})")
+        return f"of {total} predictions " + " and ".join(f"{n} *{verdict}*" for verdict, n in found.most_common())
+
+    def mean(self, control: str, measure: str = "near-copies", step: int | None = None) -> float:
+        """Over seeds, in the runs of the second plan; at the last step if none is named."""
+        rows = self.courses[(self.courses.control == control) & (self.courses.measure == measure)]
+        return float(rows[rows.step == (step or self.last)].value.mean())
+
+    def reference(self, name: str, measure: str) -> float:
+        """Over seeds, of a set that no network made."""
+        by_seed = {x["seed"]: x["references"][name][measure] for x in self.of["mixture_dose"]}
+        return float(np.mean([*by_seed.values()]))
+
+    def earlier(self, dataset: str, control: str, steps: int = 0, items: int = 0) -> float:
+        """Near-copies over seeds in the exploratory runs, at the plans' steps and items where none are named."""
+        rows = self.table[self.table.dataset == dataset]
+        usual = rows[rows.control == "interval -1000 to 1000"].iloc[0]
+        rows = rows[(rows.steps == (steps or usual.steps)) & (rows.n_train == (items or usual.n_train))]
+        return float(rows[rows.control == control].memorized.mean())
+
+    def pooled(self, control: str) -> tuple[Estimate, int]:
+        """Near-copies less uniform's in the exploratory runs: all data sets, paired by seed, none degenerate."""
+        rows = self.table[~self.table.broken & self.table.control.isin([control, "uniform"])]
+        same = ["dataset", "seed", "steps", "n_train"]
+        pairs = rows.pivot_table(index=same, columns="control", values="memorized").dropna()
+        return paired_difference((pairs[control] - pairs["uniform"]).tolist())[0], len(pairs)
+
+    def loss_trend(self, kind: str) -> float:
+        """Spearman's correlation of t with the loss of eps, x0 or v in the exploratory runs of uniform sampling."""
+        snr = self.schedule.snr[records.LOSS_AT,].numpy()
+        factor = {"eps": 1.0, "x0": 1 / snr, "v": (snr + 1) / snr}[kind]
+        keys = set(self.table[self.table.control == "uniform"].key)
+        loss = [np.array(x["loss"]["train"]) * factor for x in self.old if x["key"] in keys]
+        return float(np.mean([stats.spearmanr(records.LOSS_AT, each).statistic for each in loss]))
+
+    def band_correlation(self, dataset: str, low: int, high: int) -> float:
+        """Spearman's, over the drawn controls of the exploratory runs at the plans' budget, of near-copies with the
+        share of p(t) in a band; none degenerate."""
+        rows = self.table[(self.table.dataset == dataset) & ~self.table.broken & ~self.table.splice]
+        usual = rows[rows.control == "interval -1000 to 1000"].iloc[0]
+        rows = rows[(rows.steps == usual.steps) & (rows.n_train == usual.n_train)]
+        own = {x["key"]: plans.experiment(x["config"]) for x in self.old if x["key"] in set(rows.key)}
+        rows = rows[[own[key].loss_weight is None for key in rows.key]]
+        share = [float(own[key].timesteps.pmf[low:high].sum()) for key in rows.key]
+        means = rows.assign(share=share).groupby("control")[["share", "memorized"]].mean()
+        return float(stats.spearmanr(means.share, means.memorized).statistic)
+
+    def rank_correlation(self, measure: str) -> float:
+        """Over the controls of the second plan, of near-copies with another measure."""
+        pairs = [(self.mean(name), self.mean(name, measure)) for name in self.dose.controls]
+        return float(stats.spearmanr(pairs).statistic)
+
+    @property
+    def of_seeds(self) -> str:
+        """R2 of seeds that were left out of the spectrum's fit."""
+        return self.family("H0")[0].says.partition("seeds left out: ")[2].rstrip(")")
+
+    @cached_property
+    def predicted(self) -> dict[str, tuple[Estimate, float]]:
+        """For the drawn controls of the second plan: near-copies as the first plan's fit has them, and as they were."""
+        usual = self.dose.controls["uniform"].training
+        size = usual.steps, usual.batch_size, self.budget["n_train"]
+        drawn = {n: x for n, x in self.dose.controls.items() if x.loss_weight is None and x.training == usual}
+        return {name: (self.spectrum.predict(x.timesteps, *size), self.mean(name)) for name, x in drawn.items()}
+
+    @property
+    def agreement(self) -> float:
+        return float(np.corrcoef([(guess.value, was) for guess, was in self.predicted.values()], rowvar=False)[0, 1])
+
+    @property
+    def inside(self) -> int:
+        return sum(guess.low <= was <= guess.high for guess, was in self.predicted.values())
+
+    @property
+    def best(self) -> hypotheses.Finding:
+        """Of H6, the one with the largest effect in favour of a control."""
+        return min(self.family("H6"), key=lambda f: f.effect.value if f.effect else 0.0)
+
+    def beyond_zero(self, sign: int) -> str:
+        """Of H6, the controls whose interval lies on one side of zero."""
+        found = [(f.says.partition(":")[0], f.effect) for f in self.family("H6") if f.effect]
+        return "; ".join(self.the(name) for name, e in found if (e.low if sign > 0 else -e.high) > 0) or "none"
+
+    def late(self, control: str, measure: str = "near-copies") -> tuple[Estimate, int]:
+        """A measure where a course first has the fidelity of uniform's last step, less (of energy: the log ratio to)
+        uniform's there; and the number of seeds whose courses meet."""
+        rows = self.courses[self.courses.control.isin([control, "uniform"])]
+        wide, found = rows.pivot_table(index=["control", "seed", "step"], columns="measure", values="value"), []
+        for seed in sorted(set(rows[rows.control == control].seed)):
+            own, end = wide.loc[control, seed], wide.loc["uniform", seed].iloc[-1]
+            best = np.minimum.accumulate(own.fidelity)
+            if best.iloc[-1] <= end.fidelity <= best.iloc[0]:
+                there = float(np.interp(-end.fidelity, -best, own[measure]))
+                found.append(np.log(there / end[measure]) if measure == "energy" else there - end[measure])
+        return (paired_difference(found)[0] if len(found) > 1 else Estimate(0.0, 0.0, 0.0)), len(found)
+
+    @cached_property
+    def leader(self) -> str:
+        """Of H6, the control with the fewest near-copies at the fidelity of uniform's last step."""
+        found = {f.says.partition(":")[0]: self.late(f.says.partition(":")[0]) for f in self.family("H6")}
+        half = self.seeds(self.dose.name) / 2
+        return min((name for name in found if found[name][1] > half), key=lambda name: found[name][0].value)
+
+    @property
+    def untestable(self) -> tuple[int, int]:
+        """Of C4 and C5: comparisons that no number of seeds could test, and all that count."""
+        says = [f.says for name, v in self.verdicts.items() if name[:2] in ("C4", "C5") for f in v.findings]
+        return says.count("untestable"), len(says) - says.count("exploratory")
+
+    @property
+    def weighted(self) -> dict[str, bool]:
+        """For each loss weight that was drawn, too: whether it ends nearer to uniform than its drawn twin."""
+        pairs = [(n, n.replace(", as weight", "")) for n in self.dose.controls if ", as weight" in n]
+        distance = {n: abs(self.mean(n) - self.mean("uniform")) for n in self.dose.controls}
+        return {a: distance[a] < distance[b] for a, b in pairs if b in distance}
+
+    def share(self, control: str) -> float:
+        """Of p(t), or of the loss weight, in the zone."""
+        own = self.dose.controls[control]
+        return float((own.loss_weight or own.timesteps).pmf[self.low : self.high].sum())
+
+    def seeds(self, plan: str) -> int:
+        return len({x["seed"] for x in self.of[plan]})
+
+    def hours(self, lines: list[Any]) -> str:
+        return f"{sum(x['seconds'] for x in lines) / 3600:.1f}"
+
+    def unclean(self, plan: str) -> int:
+        """Runs made from a working tree with changes that no commit held."""
+        return sum(x["commit"].endswith("+") for x in self.of[plan])
+
+    def claim_table(self) -> str:
+        rows, new = [], {"C4": "H3, later = low noise", "C4, read as high noise": "H3, later = high noise"}
+        for v in self.verdicts.values():
+            said = self.tally(new[v.claim]) if v.claim in new else "not tested"
+            rows.append([v.claim.replace("read as ", ""), v.statement, f"*{v.verdict}*", said])
+        return table(["claim", "the abstract says", "exploratory", "new runs (H3)"], rows)
+
+    def prediction_table(self) -> str:
+        rows = []
+        for f in self.findings:
+            p = "" if f.p is None else "< .001" if f.p < 0.001 else f"{f.p:.3f}".removeprefix("0")
+            verdict = f.verdict + (f" ({f.needed})" if f.needed else "")
+            says = re.sub(r": R2.*|, at equal fidelity", "", f.says)
+            first = not rows or f.hypothesis not in [row[0] for row in rows]
+            rows.append([f.hypothesis if first else "", says, number(f.effect), p, f"{f.seeds}", verdict])
+        return table(["", "predicted", "effect", "$p$ (Holm)", "seeds", "verdict"], rows)
+
+    def control_table(self) -> str:
+        rows: list[list[str]] = []
+        measures = ("closer to train", "fidelity", "energy", "membership")
+        for name in [*self.dose.controls, *self.dose.splices]:
+            guess = f"{self.predicted[name][0]:.2f}" if name in self.predicted else ""
+            share = f"{self.share(name):.2f}" if name in self.dose.controls else ""
+            means = [f"{self.mean(name, m):.2f}" for m in measures]
+            rows.append([name, share, f"{self.mean(name):.3f}", guess, *means])
+        words = {"fresh": "fresh real items", "copies": "the training items", "gaussian": "a Gaussian fitted to them"}
+        for name, said in (words | {"mix": "mixes of two of them", "kernel": "a kernel density of them"}).items():
+            copies, *others = (self.reference(name, m) for m in ("near-copies", *measures[:3]))
+            rows.append([f"_{said}_", "", f"{copies:.3f}", "", *(f"{x:.2f}" for x in others), ""])
+        return table(["control", "zone", "near-copies", "predicted", *measures], rows)
+
+
+def number(e: Estimate | None) -> str:
+    return "not run" if e is None else f"{e:+.3f}".replace("-", "\N{MINUS SIGN}")
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """As typst's cells."""
+    cells = "".join(f"[{cell}], " for row in rows for cell in row)
+    return f"data-table({len(head)}, ({''.join(f'[{x}], ' for x in head)}), ({cells}))"

@@ -1,0 +1,108 @@
+"""The article is built from the records, no number in it is typed, and its references are whole."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from memlib.lab import claims, courses, hypotheses, records
+
+typst = pytest.importorskip("typst", reason="the article needs typst, of the dev extra")
+ROOT = Path(__file__).parents[1]
+ARTICLE = ROOT / "docs" / "article"
+SOURCES = [(ARTICLE / name).read_text(encoding="utf-8") for name in ("article.typ", "letter.md")]
+EXPRESSION = r"(?s)\{\{(.+?)\}\}"
+# comments, expressions, formulas, citations, labels, the width of a picture, numbers of a list; then names with a digit
+NO_TEXT = (r"(?m)^//.*", EXPRESSION, r"\$[^$]+\$", r"@\w+", r"<[\w-]+>", r'#picture\("\w+", \d+%', r"(?m)^\d\. ")
+NAMES = r"\b[CH]\d\b|\bP2\b|ECG5000|\b1-D\b|arXiv 2601\.21348"
+
+
+def typed_numbers(text: str) -> list[str]:
+    for pattern in (*NO_TEXT, NAMES):
+        text = re.sub(pattern, " ", text)
+    return re.findall(r"\S*\d\S*", text)
+
+
+def entries() -> dict[str, dict[str, str]]:
+    """The fields of each reference, by its key."""
+    text = (ROOT / "docs" / "references.bib").read_text(encoding="utf-8")
+    found = re.findall(r"^@\w+\{(\w+), (.*)\}$", text, re.M)
+    assert len(found) == len({key for key, _ in found}) == text.count("\n@"), "an entry is a line, and its key its own"
+    return {key: dict(re.findall(r"(\w+) = \{([^}]*)\}", fields)) for key, fields in found}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("article")
+    here = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, ARTICLE / "build.py", out]
+    done = subprocess.run(command, cwd=ROOT, env=here, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.mark.parametrize("text", SOURCES, ids=["article", "letter"])
+def test_no_number_is_typed(text: str) -> None:
+    assert typed_numbers(text) == []
+    for expression in re.findall(EXPRESSION, text):  # nor does an expression hold nothing but a number
+        assert any(isinstance(node, ast.Name) for node in ast.walk(ast.parse(expression.strip(), mode="eval")))
+
+
+@pytest.mark.parametrize("text", ["C4 fails in 3 of them", "by 12%", "a p of .03, $p$", "@ho2020 and {{ low }} to 5"])
+def test_a_typed_number_is_found(text: str) -> None:
+    assert len(typed_numbers(text)) == 1
+
+
+def test_the_article_is_made_whole_and_says_what_the_records_say(built: Path) -> None:
+    page, letter = (built / "article.html").read_text("utf-8"), (built / "letter.md").read_text("utf-8")
+    assert (built / "article.pdf").read_bytes().startswith(b"%PDF") and page.count("<img") == page.count("alt=") == 4
+    assert "{{" not in page + letter and not re.search(r'(src|href)="(?!data:|#|https:)', page)
+    pages = typst.query(built / "article.typ", "<end>", field="value", one=True, ignore_system_fonts=True)
+    assert json.loads(pages) <= 8
+    text = re.sub(r"<[^>]+>", "", page)
+    plans = [courses.read_plan(name) for name in ("mixture_random", "mixture_dose")]
+    for finding in hypotheses.decide(courses.read(), plans):
+        if finding.hypothesis in ("H0", "H3, middle") and finding.effect:
+            value = re.escape(f"{finding.effect.value:+.3f}")
+            assert re.search(rf"{value}.*?{finding.verdict}", text.replace("\N{MINUS SIGN}", "-"))
+    for verdict in claims.judge_claims(records.read()):
+        assert f"{verdict.statement}{verdict.verdict}" in text.replace("\N{HORIZONTAL ELLIPSIS}", "...")
+
+
+def test_a_sentence_that_the_records_no_longer_bear_out_stops_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ARTICLE))
+    from evidence import Evidence
+
+    import build
+
+    bare = Evidence.__new__(Evidence)
+    assert bare.holds(True) == ""
+    with pytest.raises(ValueError, match="rewrite the paragraph"):
+        bare.holds(False)
+    assert build.EXPRESSION.sub("?", "a {{ b }}, {{ c\nd }}") == "a ?, ?"
+
+
+def test_references_are_whole_and_all_that_is_cited_is_there() -> None:
+    found = entries()
+    assert len(found) >= 30
+    assert set(re.findall(r"@([a-z]+\d{4})", SOURCES[0])) == set(found), "each is cited, and none is missing"
+    for key, fields in found.items():
+        assert {"title", "author", "year"} <= fields.keys() and key.endswith(fields["year"]), key
+        assert {"url", "doi", "journal"} & fields.keys() and fields.get("eprint", "") in fields.get("url", ""), key
+
+
+def test_the_descriptions_of_the_software_agree() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    meta = json.loads((ROOT / "codemeta.json").read_text())
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert meta["version"] == project["version"] == citation["version"] and meta["license"].endswith(project["license"])
+    assert meta["referencePublication"] == citation["references"][0]["url"] == project["urls"]["Paper"]
