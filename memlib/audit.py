@@ -139,8 +139,13 @@ def _items(given: dict[str, Any]) -> dict[str, Tensor]:
 
 def _featured(sets: dict[str, Tensor], features: Any) -> dict[str, Tensor]:
     """The features of each set, (N, F)."""
+<<<<<<< HEAD
     if callable(features):
         made, network = {}, cast("Callable[[Tensor], Tensor]", features)
+=======
+    if not isinstance(features, Sequence):
+        made = {}
+>>>>>>> audit
         with torch.no_grad():
             for name, x in sets.items():
                 made[name] = torch.cat([network(part.float()).flatten(1).cpu() for part in x.split(256)])
