@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -139,16 +139,11 @@ def _items(given: dict[str, Any]) -> dict[str, Tensor]:
 
 def _featured(sets: dict[str, Tensor], features: Any) -> dict[str, Tensor]:
     """The features of each set, (N, F)."""
-<<<<<<< HEAD
-    if callable(features):
-        made, network = {}, cast("Callable[[Tensor], Tensor]", features)
-=======
     if not isinstance(features, Sequence):
         made = {}
->>>>>>> audit
         with torch.no_grad():
             for name, x in sets.items():
-                made[name] = torch.cat([network(part.float()).flatten(1).cpu() for part in x.split(256)])
+                made[name] = torch.cat([features(part.float()).flatten(1).cpu() for part in x.split(256)])
         return made
     if len(features) != len(sets):
         raise ValueError(f"features holds {len(features)} arrays; need one for each of {', '.join(sets)}")
