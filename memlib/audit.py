@@ -102,19 +102,18 @@ def audit(
 
     if held_out is not None:
         n = min(len(known), len(flat["held_out"]))
-        equal = [torch.randperm(len(x), generator=generator)[:n].sort().values for x in (known, flat["held_out"])]
-        real_two = known if n == len(known) else known[equal[0]], flat["held_out"][equal[1]]
+        equal = [
+            x if len(x) == n else x[torch.randperm(len(x), generator=generator)[:n]] for x in (known, flat["held_out"])
+        ]
         for name, x in {"samples": flat["samples"], **models}.items():
-            to_train, to_held = (nearest(x, own, 1, search)[0] for own in real_two)
+            to_train, to_held = (nearest(x, own, 1, search)[0] for own in equal)
             table[name]["closer to train"] = share_closer(to_train, to_held)
         scale = rows["train"].std() if features is None else 1.0  # KID's kernel has a unit, which features bring along
         centre = rows["train"].mean() if features is None else 0.0
         for name, x in {"samples": rows["samples"], "memorizing baseline": rows["train"], **models}.items():
             own, held = x.double(), rows["held_out"]
-            numbers = torch.arange(len(own), dtype=torch.float64)[:, None]
-            energy, draw = energy_rows(own, held), torch.Generator().manual_seed(0)
             table[name] |= {
-                "energy to held-out": bootstrap(lambda r, e=energy: e(r[:, 0].long()), numbers, generator=draw),
+                "energy to held-out": _energy(own, held),
                 "KID to held-out": kid((own - centre) / scale, (held - centre) / scale),
             }
             if name != "memorizing baseline":  # where it is without bound
@@ -153,6 +152,11 @@ def _featured(sets: dict[str, Tensor], features: Any) -> dict[str, Tensor]:
         if len(own) != len(x):
             raise ValueError(f"features of {name} are {len(own)}; need one row for each of its {len(x)} items")
     return {name: own.flatten(1) for name, own in zip(sets, made.values(), strict=True)}
+
+
+def _energy(samples: Tensor, held_out: Tensor) -> Estimate:
+    energy, numbers = energy_rows(samples, held_out), torch.arange(len(samples), dtype=torch.float64)[:, None]
+    return bootstrap(lambda rows: energy(rows[:, 0].long()), numbers, generator=torch.Generator().manual_seed(0))
 
 
 def distinct(x: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from memlib.schedules import Schedule
 
 COPYING = 0.05  # share of near-copies, beyond that of held-out items, from which a network is said to copy
 POOLED = 3  # readings whose samples are judged together: one alone has few
-PASSES = 2  # evaluations that a training example counts for: 3 by arithmetic, about 2.1 measured in a small network
+PASSES = 1.5  # evaluations that a training example counts for: 3 by arithmetic, 2 in small networks, less a margin
 FLUSH, BATCH = 64, 256  # updates counted at once; rows given to the model at once
 
 
@@ -79,11 +79,15 @@ class Monitor:
     *Copying begins* where the share of near-copies beyond that of held-out items passes 5 %: by isotonic regression
     over all readings, once three of them together lie above it with confidence. The interval runs from the last step
     at which they lay below to the one at which it was said. Copies of items that are not in `train` are not seen.
+
+    How sure that is, on 16 points of a spiral, at readings every 80 to 160 steps: the step lay within 20 % of the true
+    one, about step 300, in 6 to 7 of 8 runs, late by 9 % on average. These runs also served to choose the settings.
+    Six runs with 2,048 points, which copied nothing, caused no alarm.
     """
 
     def __init__(
         self, train: Items, held_out: Items, schedule: Schedule, *, bands: int = 10, items: int = 32,
-        samples: int = 128, steps: int = 12, cost: float = 0.03, clip: Clip = None, seed: int = 0,
+        samples: int = 96, steps: int = 16, cost: float = 0.03, clip: Clip = None, seed: int = 0,
     ) -> None:  # fmt: skip
         sets = [checked(train=train)[0].cpu(), checked(held_out=held_out)[0].cpu()]
         self.train, self.null = sets[0], memorized_fraction(sets[1], sets[0])

@@ -83,7 +83,7 @@ class Step:
         total = torch.zeros(bands).index_add_(0, band, self.losses.float().cpu())
         return total / band.bincount(minlength=bands)
 
-    def state(self) -> dict:
+    def state(self) -> dict[str, Any]:
         """A copy of all that `train(..., state=...)` needs to go on as if it had never stopped."""
         state: dict[str, Any] = {name: getattr(self, name).state_dict() for name in ("model", "ema", "optimizer")}
         return copy.deepcopy(state | {"generator": self.generator.get_state(), "step": self.step})
@@ -92,7 +92,7 @@ class Step:
 def train(
     model: nn.Module, x0: Tensor, schedule: Schedule, timesteps: TimestepDistribution,
     config: TrainConfig | None = None, *, generator: torch.Generator, device: str | torch.device | None = None,
-    state: dict | None = None, loss_weight: Tensor | None = None,
+    state: dict[str, Any] | None = None, loss_weight: Tensor | None = None,
 ) -> Iterator[Step]:  # fmt: skip
     """Minimise E |eps - model(x_t, t)|^2 with t drawn from `timesteps` (Ho et al. 2006.11239), one Step per iteration.
 

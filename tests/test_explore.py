@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import re
 import time
 from collections.abc import Callable, Coroutine
 from functools import lru_cache, wraps
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from memlib import ExactDenoiser, Schedule, gaussian_interval, sample, uniform
+from memlib.__main__ import main as command
 from memlib.lab import Experiment, Result, data, run
 from memlib.lab.experiment import Network
 from memlib.metrics import closer_to_train, memorized_fraction, neighbour_ratio
@@ -307,3 +309,11 @@ def test_neighbours_refuse_points_and_too_few_samples():
     for samples, given in ((dataset.fresh[:7], dataset), (spiral.train, spiral)):
         with pytest.raises(ValueError, match="samples"):
             explore.find_neighbours(samples, given)
+
+
+def test_the_playground_takes_a_link_and_asks_nothing_of_another_host(tmp_path):
+    assert explore.playground("https://example.org/page.html#a=notch&seed=3").link == "a=notch&seed=3"
+    assert command(["page", "--out", str(tmp_path / "new" / "page.html")]) == 0
+    html = (tmp_path / "new" / "page.html").read_text(encoding="utf-8")
+    assert len(html.encode()) < 300_000 and html.count("</script>") == 1
+    assert not re.search(r"https?://(?!www\.w3\.org)|@import|url\(", html)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from memlib import MLP, ExactDenoiser, Schedule, TrainConfig, loss_at, train, uniform
+from memlib import MLP, ExactDenoiser, Schedule, TrainConfig, train, uniform
 from memlib.lab import data
 from memlib.lab.experiment import Network
 from memlib.metrics import membership, memorized_fraction, wilson
@@ -22,7 +22,7 @@ from memlib.monitor import Monitor
 from memlib.viz import monitor_curves, watch
 
 ROOT = Path(__file__).resolve().parents[1]
-RECORDED = json.loads((ROOT / "tests" / "golden" / "monitor.json").read_text())
+RECORDED = ROOT / "tests" / "golden" / "monitor.json"
 SCHEDULE = Schedule.linear()
 
 
@@ -43,8 +43,8 @@ def replayed(row: dict) -> list[Estimate | None]:
 
 
 def test_the_step_said_is_where_near_copies_pass_five_percent_and_runs_that_never_copy_cause_no_alarm() -> None:
-    """Ten unseen seeds each, recorded by tests/record_monitor.py; RATES."""
-    copying, never = ([row for row in RECORDED if row["n_train"] == n] for n in (16, 1024))
+    """Ten unseen seeds each, recorded by tests/record_monitor.py."""
+    copying, never = ([row for row in json.loads(RECORDED.read_text()) if row["n_train"] == n] for n in (16, 1024))
     last = [replayed(row)[-1] for row in copying]
     near = [said and abs(said.value / row["copying"] - 1) <= 0.2 for said, row in zip(last, copying, strict=True)]
     held = [said and said.low <= row["copying"] <= said.high for said, row in zip(last, copying, strict=True)]
@@ -82,11 +82,11 @@ def test_a_run_that_copies_is_seen_live_and_training_is_not_disturbed() -> None:
 
 
 def test_readings_cost_less_than_three_percent_of_training() -> None:
-    """In processor time, which a busy machine does not stretch; the best of three, after one for imports."""
+    """In processor time, which a busy machine stretches least; the best of two, after one for imports."""
     x, shares = spiral(16), []
-    for _ in range(4):
+    for _ in range(3):
         monitor, spent, start = Monitor(x.train, x.held_out, SCHEDULE), 0.0, time.process_time()
-        config = TrainConfig(steps=300, batch_size=256)
+        config = TrainConfig(steps=200, batch_size=256)
         for step in train(MLP(2), x.train, SCHEDULE, uniform(), config, generator=torch.Generator().manual_seed(0)):
             before = time.process_time()
             monitor.update(step.t, step.losses)
@@ -94,29 +94,32 @@ def test_readings_cost_less_than_three_percent_of_training() -> None:
                 monitor.read(step.ema)
             spent += time.process_time() - before
         shares.append(spent / (time.process_time() - start - spent))
-        assert len(monitor.readings) == 2
+        assert len(monitor.readings) == 1
     assert min(shares[1:]) < 0.03, shares
 
 
 def test_a_reading_is_made_of_the_public_measures() -> None:
-    x = spiral(48)
+    x = spiral(16)
     model = ExactDenoiser(x.train, SCHEDULE)  # it has learnt the training set by heart
-    monitor = Monitor(x.train, x.held_out, SCHEDULE, bands=5, items=48)
+    monitor = Monitor(x.train, x.held_out, SCHEDULE, bands=5, items=16)
     t, losses = torch.tensor([0, 199, 200, 999]), torch.tensor([1.0, 3.0, 5.0, 7.0])
-    monitor.update(t, losses, torch.tensor([3, 3, 4, 47]))
-    monitor.update(t, losses, torch.tensor([3, 5, 4, 47]))
+    monitor.update(t, losses, torch.tensor([3, 3, 4, 15]))
+    monitor.update(t, losses, torch.tensor([3, 5, 4, 15]))
     reading = monitor.read(model)
     assert reading.running.isnan().tolist() == [False, False, True, True, False]
     assert reading.running[[0, 1, 4]].tolist() == [2, 5, 7]
-    assert monitor.seen[[3, 5, 4, 47]].tolist() == [[3, 0, 0, 0, 0], [1, 0, 0, 0, 0], [0, 2, 0, 0, 0], [0, 0, 0, 0, 2]]
-    assert reading.copies.value > 0.9 and reading.null == memorized_fraction(x.held_out, x.train)
-    own = [loss_at(model, part, SCHEDULE, [100], generator=torch.Generator().manual_seed(1), repeats=8) for part in
-           (x.train, x.held_out[:48])]  # fmt: skip
-    assert reading.auc[0].value == pytest.approx(membership(*own).value, abs=0.15)
-    assert reading.losses[0, 0].mean() == pytest.approx(float(own[0].mean()), rel=0.3)
+    assert monitor.seen[[3, 5, 4, 15]].tolist() == [[3, 0, 0, 0, 0], [1, 0, 0, 0, 0], [0, 2, 0, 0, 0], [0, 0, 0, 0, 2]]
+    assert reading.copies.low > 0.6 and reading.null == memorized_fraction(x.held_out, x.train)
+    noise = torch.randn(5, 1, 16, 2, generator=torch.Generator().manual_seed(0))  # one for both sets, in each band
+    for part in (0, 1):
+        for band, t in enumerate((100, 300, 500, 700, 900)):
+            times = torch.full((16,), t)
+            noisy = SCHEDULE.noise(monitor._items[part], times, noise[band, 0])
+            own = (model(noisy, times) - noise[band, 0]).square().mean(1)
+            torch.testing.assert_close(reading.losses[part, band].float(), own)
+    assert reading.auc[0] == membership(*reading.losses[:, 0])
     again = monitor.read(model)
     assert torch.equal(again.losses, reading.losses) and again.quality == "level", "under the same noise"
-    assert monitor.near[0] != monitor.near[1] or reading.copies.value == 1, "from new samples"
 
 
 def test_quality_follows_the_held_out_loss() -> None:
@@ -170,7 +173,7 @@ def recipes() -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "monitor.md").read_text(), re.S)
 
 
-def test_the_recipes_run(tmp_path: Path) -> None:
+def test_the_recipes_run() -> None:
     x, network = spiral(16), MLP(2, 16)
     loop, *trackers = recipes()
     batches = [(torch.arange(16), torch.arange(0, 800, 50), torch.randn(16, 2)) for _ in range(3)]
@@ -185,8 +188,13 @@ def test_the_recipes_run(tmp_path: Path) -> None:
         kept.clear()
         exec(code, {"reading": reading, **tools})
         assert kept
-    lightning = pytest.importorskip("pytorch_lightning")
-    exec(trackers[3], names)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+def test_the_lightning_callback_reads_as_the_network_trains() -> None:
+    lightning, x, network = pytest.importorskip("pytorch_lightning"), spiral(16), MLP(2, 16)
+    names: dict = {}
+    exec(recipes()[4], names)
 
     class Module(lightning.LightningModule):
         def __init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import base64
 import re
 from pathlib import Path
 
@@ -84,6 +85,15 @@ def test_is_small_folded_by_its_tags_and_names_no_place_on_a_machine(nb) -> None
         data["image/png"] = ""  # chance could write a path in base64
     found = MACHINE_PATH.search(nbformat.writes(nb))
     assert not found, found
+
+
+def test_the_readme_shows_a_figure_and_a_number_of_notebook_09() -> None:
+    nb = nbformat.read(next(path for path in PATHS if path.stem == "09_dose"), as_version=4)
+    shown = (Path(__file__).resolve().parents[1] / "data" / "dose.png").read_bytes()
+    assert shown in [base64.b64decode(data["image/png"]) for data in pictures(nb)]
+    printed = "".join(o.get("text", "") for cell in nb.cells for o in cell.get("outputs", []))
+    (rank,) = re.findall(r"rank correlation of predicted and recorded: (0\.\d+)", printed)
+    assert f"rank correlation {rank}" in (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 
 
 def test_runs_end_to_end_under_smoke_with_a_figure_each(tmp_path: Path, capfd) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import numpy as np
@@ -282,3 +283,143 @@ def test_the_curve_is_dragged_by_mouse_keys_and_touch(browser, path) -> None:
     assert phone.edges("b")[1] < 0, "a finger moves it"
     assert phone.page.evaluate("document.documentElement.scrollWidth") <= 360
     phone.end()
+
+
+def test_points_are_drawn_and_too_few_are_refused(browser, path) -> None:
+    reader = Reader(browser, path, "#speed=10")
+    page = reader.page
+    reader.until(2)
+    page.locator("[data-set=data]").select_option("drawn")
+    page.get_by_text("0 points; need 4 to 200", exact=False).wait_for()
+    assert "near-copies" not in page.locator("[data-plane=a] output").inner_text()
+    box = page.locator("[data-plane=a] canvas").bounding_box()
+    x, y = box["x"] + 60, box["y"] + box["height"] / 2
+    page.mouse.click(x, y - 60)
+    page.get_by_text("1 points; need 4 to 200", exact=False).wait_for()
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 250, y + 30, steps=40)
+    page.mouse.up()
+    reader.until(3)
+    link = reader.link()
+    strokes = link.split("drawn=")[1].split("&")[0].split("|")
+    assert len(strokes) == 2 and len(strokes[1].split(";")) > 6
+    reader.end()
+    other = Reader(browser, path, link)
+    other.until(3)
+    assert other.value("data") == "drawn" and strokes[1] in other.link()
+    other.end()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["a=middle", "b=3..2", "b=-50..50", "seed=-1", "data=cat", "data=drawn", "speed=9", "steps=0", "drawn=1,9;2"],
+)
+def test_a_wrong_value_in_a_link_is_left_out_and_said(browser, path, wrong) -> None:
+    reader = Reader(browser, path, f"#{wrong}")
+    reader.until(1)
+    assert f"left out: {wrong.replace('=', ' = ')}" in reader.page.locator(".word").inner_text()
+    assert reader.value("a") == "uniform" and reader.value("data") == "spiral"
+    reader.end()
+
+
+def test_the_reverse_process_of_network_and_exact_denoiser_and_the_two_nearest_points(browser, path) -> None:
+    reader = Reader(browser, path, "#steps=60")
+    page = reader.page
+    reader.until(60)
+    told, time = page.locator(".told"), page.locator(".time output")
+    page.locator("[data-set=exact]").select_option("1")
+    assert page.locator(".points output").all_inner_texts() == ["the exact denoiser"] * 2
+    page.locator("[data-plane=a] canvas").focus()
+    page.keyboard.press("ArrowRight")
+    a, b = re.findall(r"nearest is point (\d+) at ([\d.]+), then point (\d+) at ([\d.]+)", told.inner_text())
+    assert a == b and float(a[1]) < 0.1 < float(a[3]), "the exact denoiser makes copies, in both planes the same"
+    page.locator("[data-set=frame]").focus()
+    page.keyboard.press("Home")
+    assert time.inner_text() == "t = 999"
+    weight = int(re.search(r"weight (\d+) %", told.inner_text())[1])
+    assert weight < 40, "pure noise could be any point"
+    reader.press("From noise")
+    page.get_by_text("finished").wait_for(timeout=20_000)
+    reader.end()
+
+
+def test_the_lines_of_python_run_and_say_the_same(browser, path, capsys) -> None:
+    reader = Reader(browser, path, "#a=paper&b=-2.4..2.4&steps=4")
+    reader.until(4)
+    reader.press("The same in Python")
+    code = reader.page.locator(".text").input_value()
+    reader.end()
+    assert len(code.splitlines()) == 6 and "gaussian_interval(1000, 0, 500)" in code
+    found = {}
+    exec(code, found)
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    ends = [SCHEDULE.log_snr[t].item() for t in found["timesteps"].interval()]
+    assert ends == pytest.approx([2.4, -2.4], abs=0.05) and found["last"].step == 4
+
+
+def test_without_web_workers_the_page_says_so_and_the_curves_still_move(browser, path) -> None:
+    page = browser.new_page()
+    page.add_init_script("delete window.Worker")
+    page.goto(path.as_uri())
+    page.get_by_text("can start no web worker", exact=False).wait_for()
+    grip = page.locator("[data-lane=a] .grip").nth(1)
+    before = grip.get_attribute("aria-valuenow")
+    grip.press("ArrowLeft")
+    assert grip.get_attribute("aria-valuenow") != before
+    page.close()
+
+
+def processor(browser, page, work) -> dict[str, float]:
+    """Milliseconds of the processor in the longest task of each thread during `work()`, which other work on the
+    machine does not stretch."""
+    browser.start_tracing(page=page, categories=["toplevel"])
+    work()
+    events = json.loads(browser.stop_tracing())["traceEvents"]
+    threads = {(e["pid"], e["tid"]): e["args"]["name"] for e in events if e["name"] == "thread_name"}
+    longest: dict[str, float] = {}
+    for e in events:
+        if "RunTask" in e["name"] and "tdur" in e:
+            name = threads.get((e["pid"], e["tid"]), "")
+            longest[name] = max(longest.get(name, 0), e["tdur"] / 1e3)
+    return longest
+
+
+def test_training_leaks_no_memory_and_never_blocks_the_page(browser, path) -> None:
+    reader = Reader(browser, path)
+    page, mouse = reader.page, reader.page.mouse
+    reader.until(50)
+    tools = page.context.new_cdp_session(page)
+
+    def heap() -> float:
+        tools.send("HeapProfiler.collectGarbage")
+        return page.evaluate("performance.memory.usedJSHeapSize")
+
+    def watch_and_drag() -> None:
+        page.wait_for_timeout(10_000)
+        grip = page.locator("[data-lane=b] .grip.body circle").nth(1).bounding_box()
+        mouse.move(grip["x"] + 8, grip["y"] + 8)
+        mouse.down()
+        mouse.move(grip["x"] + 120, grip["y"] + 8, steps=60)
+        mouse.up()
+
+    first = heap()
+    longest = processor(browser, page, watch_and_drag)
+    assert longest["CrRendererMain"] < 33, "30 pictures a second"
+    assert heap() < 1.2 * first + 1e6
+    reader.end()
+
+
+def test_a_core_trains_200_steps_a_second(browser) -> None:
+    page = browser.new_page()
+    body = f"""{script("maths", "network")}
+        const [s, r, n] = [linearSchedule(1000), new Random(0), new Network(SETTINGS)];
+        const {{ train }} = makePoints("spiral", 0, 16, 0.05);
+        n.initialise(r);
+        const [index, t] = [16, 1000].map((m) => Int32Array.from({{ length: 128 }}, () => m * r.uniform()));
+        for (let i = 0; i < steps; i++) n.learn(train, s.alphaBar, index, t, r.normals(256));"""
+    page.evaluate("steps => {" + body + "}", 100)  # so that it is compiled
+    longest = processor(browser, page, lambda: page.evaluate("steps => {" + body + "}", 600))
+    rate = 600 / (longest["CrRendererMain"] / 1e3)
+    print(f"{rate:.0f} steps a second of the processor")
+    assert rate > 150, "over 200 where nothing else uses the caches"

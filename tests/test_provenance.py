@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
+from collections.abc import Iterable
+from importlib.metadata import distribution
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from memlib.lab import files
 from memlib.lab import provenance as module
@@ -19,6 +27,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def test_the_commit_is_the_clones_and_uncommitted_changes_are_marked(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(module, "distribution", lambda name: SimpleNamespace(read_text=lambda file: origin))
+    origin = None
     assert module._commit() == "unknown"
 
     def git(*command: str) -> str:
@@ -27,6 +37,8 @@ def test_the_commit_is_the_clones_and_uncommitted_changes_are_marked(tmp_path, m
     (tmp_path / "file").write_text("old")
     git("init", "--quiet")
     git("add", "file")
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "memlib"\n')
+    git("add", "pyproject.toml")
     git("-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "--message", "first")
     head = git("rev-parse", "HEAD")[:12]
     assert module._commit() == head
@@ -35,9 +47,14 @@ def test_the_commit_is_the_clones_and_uncommitted_changes_are_marked(tmp_path, m
     (tmp_path / "memlib").mkdir()  # an archive of memlib, unpacked in another project
     monkeypatch.setattr(module, "ROOT", tmp_path / "memlib")
     assert module._commit() == "unknown"
+    origin = json.dumps({"url": "ssh://host/memlib", "vcs_info": {"vcs": "git", "commit_id": "0123456789abcdef"}})
+    assert module._commit() == "0123456789ab", "what pip installed it from"
     monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setenv("PATH", "")
     assert module._commit() == "unknown", "without git"
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "another"\n')
+    origin = json.dumps({"dir_info": {"editable": True}, "url": "file:///elsewhere"})
+    assert module._commit() == "unknown", "vendored in another project, whose commit is not memlib's"
 
 
 def test_a_write_is_seen_complete_or_not_at_all(tmp_path, monkeypatch) -> None:
@@ -53,7 +70,7 @@ def test_a_write_is_seen_complete_or_not_at_all(tmp_path, monkeypatch) -> None:
 
 
 def test_the_wheel_has_its_data_and_writes_nothing_beside_itself(tmp_path) -> None:
-    """Built from a copy, unpacked and used from elsewhere, as an installed memlib is."""
+    """Built from a copy, unpacked and used from elsewhere, beside what it requires and nothing else."""
     source, unpacked, cache = tmp_path / "source", tmp_path / "site packages", tmp_path / "cache"
     shutil.copytree(ROOT / "memlib", source / "memlib", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "data", source / "data", ignore=shutil.ignore_patterns("downloads"))
@@ -74,15 +91,55 @@ def test_the_wheel_has_its_data_and_writes_nothing_beside_itself(tmp_path) -> No
         }
     assert modules | shipped <= names and not [name for name in names if "downloads" in name]
 
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    torch, core = closure(["torch"]), closure(project["dependencies"])
+    assert len(core - torch) < 25
+    lab = closure([*project["dependencies"], *project["optional-dependencies"]["lab"]])
+    environment = {"PYTHONPATH": f"{unpacked}{os.pathsep}{tmp_path / 'bare'}", "XDG_CACHE_HOME": str(cache)}
+    environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
+
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-S", *arguments]  # without the site-packages of this environment
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    link(core, tmp_path / "bare")
+    before = sorted(unpacked.rglob("*"))
+    (readme,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+    done = run("-c", readme.replace("steps=100", "steps=2") + "print(pictures.shape)")
+    assert done.stdout == "torch.Size([4, 3, 16, 16])\n", done.stderr
+    done = run("-m", "memlib", "claims")
+    assert done.returncode == 2 and "pip install 'memlib[lab]'" in done.stderr
+
+    link(lab - core, tmp_path / "bare")
     script = (
         "from memlib.lab import data, files, provenance; data.load('emoji')\n"
         "print(data.__file__, provenance.provenance()['commit'], data.DOWNLOADS, files.home(), sep='|')"
     )
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MEMLIB")}
-    environment |= {"PYTHONPATH": str(unpacked), "XDG_CACHE_HOME": str(cache), "PYTHONDONTWRITEBYTECODE": "1"}
-    before = sorted(unpacked.rglob("*"))
-    said = subprocess.check_output([sys.executable, "-c", script], cwd=tmp_path, env=environment, text=True).strip()
-    module_file, commit, downloads, home = said.split("|")
+    module_file, commit, downloads, home = run("-c", script).stdout.strip().split("|")
     assert Path(module_file).is_relative_to(unpacked) and commit == "unknown"
     assert not Path(downloads).is_relative_to(unpacked) and Path(downloads).parent == Path(home)
+    assert "| C1 |" in run("-m", "memlib", "claims").stdout
+    done = run("-m", "memlib", "reproduce")
+    assert done.returncode == 2 and "pip install 'memlib[site]'" in done.stderr
     assert sorted(unpacked.rglob("*")) == before
+
+
+def closure(required: Iterable[str]) -> set[str]:
+    """The distributions that these requirements bring."""
+    found, left = set(), [Requirement(line) for line in required]
+    while left:
+        one = left.pop()
+        if (one.marker is None or one.marker.evaluate({"extra": ""})) and canonicalize_name(one.name) not in found:
+            found.add(canonicalize_name(one.name))
+            left += map(Requirement, distribution(one.name).requires or [])
+    return found
+
+
+def link(names: Iterable[str], folder: Path) -> None:
+    """Make the packages of these distributions, and no others, importable from `folder`."""
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        files_ = distribution(name).files or []
+        for top in {file.parts[0] for file in files_} - {"..", "__pycache__"}:
+            if not (folder / top).exists():
+                (folder / top).symlink_to(Path(str(distribution(name).locate_file(top))))

@@ -67,7 +67,7 @@ class Dataset:
 
 
 def load(
-    name: str | Path,
+    name: str | Path | Dataset,
     n_train: int = 64,
     *,
     n_held_out: int | None = None,
@@ -160,7 +160,7 @@ def named(name: str | Path | Dataset) -> str:
     return name if name in NAMES else str(Path(name).resolve())
 
 
-def kind_of(name: str) -> str:
+def kind_of(name: str | Path | Dataset) -> str:
     """What the items of a data set are: "points", "signal" or "image"."""
     if (name := named(name)) not in NAMES:
         return "image" if Path(name).is_dir() else own.read(Path(name)).kind

@@ -55,8 +55,8 @@ class Experiment:
 
     timesteps: TimestepDistribution
     """From which training draws t."""
-    dataset: str
-    """A name, or the path of the reader's own; given a `Dataset`, its name (and for its pictures their size)."""
+    dataset: str | data.Dataset
+    """A name, or the path of the reader's own; of a `Dataset` its name is kept, and the size of its pictures."""
     n_train: int = 64
     image_size: int = 32
     seed: int = 0
@@ -84,9 +84,9 @@ class Experiment:
             object.__setattr__(self, name, int(getattr(self, name)))  # torch takes no NumPy integer as a seed
         if self.sampler not in SAMPLERS:
             raise ValueError(f"sampler = {self.sampler!r}; choose one of {', '.join(SAMPLERS)}")
-        if isinstance(given := self.dataset, data.Dataset) and given.kind == "image":
-            object.__setattr__(self, "image_size", given.train.shape[-1])
-        object.__setattr__(self, "dataset", data.named(given))
+        if isinstance(self.dataset, data.Dataset) and self.dataset.kind == "image":
+            object.__setattr__(self, "image_size", self.dataset.train.shape[-1])
+        object.__setattr__(self, "dataset", data.named(self.dataset))
         T = self.build_schedule().T
         if self.sampler_steps > T:
             raise ValueError(f"sampler_steps = {self.sampler_steps}; need at most T = {T}")
@@ -96,7 +96,7 @@ class Experiment:
         if list(course) != sorted(set(course)) or not all(0 < step <= last for step in course):
             raise ValueError(f"course = {course}; need rising steps in 1..{last}, the steps of training")
         object.__setattr__(self, "course", course)
-        if self.dataset in data.NAMES or Path(self.dataset).exists():  # else it is of another machine
+        if self.dataset in data.NAMES or Path(str(self.dataset)).exists():  # else it is of another machine
             _check_network(self.network, data.kind_of(self.dataset))
 
     def to_dict(self) -> dict[str, Any]:

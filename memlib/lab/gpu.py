@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
 from multiprocessing import get_context
@@ -30,7 +30,8 @@ from memlib.lab import plans, records
 from memlib.lab.experiment import VERSION
 from memlib.lab.files import ROOT, write_atomically
 from memlib.lab.provenance import provenance
-from memlib.lab.sweep import FLEET, sweep
+from memlib.lab.runs import Result
+from memlib.lab.sweep import FLEET, SweepError, sweep
 
 PLANS = (("size", "ecg5000"), ("other_images", "pokemon"), ("other_images", "flowers102"), ("size", "emoji"))
 SEEDS = 6  # of a line of PLANS before the next line's turn
@@ -81,10 +82,8 @@ def run(minutes: float, out: Path, device: str) -> int:
         for part, (_, _, needed) in PARTS.items():
             end += seconds[part]
             say(f"\n== {part}")
-            if lacking := [name for name in needed if not find_spec(name)]:
-                outcomes[part] = f"left out: this machine has no {', '.join(lacking)}"
-            else:
-                outcomes[part] = _attend(commands[part], end, say)
+            lacking = ", ".join(name for name in needed if not find_spec(name))
+            outcomes[part] = f"left out: no {lacking} here" if lacking else _attend(commands[part], end, say)
             say(f"== {part} {outcomes[part]}, {time.monotonic() - start:.0f} s after the start")
         parts = "; ".join(f"{part} {outcome}" for part, outcome in outcomes.items())
         say(f"\n{parts}\nin a clone: python -m memlib gpu --merge {out}")
@@ -119,22 +118,36 @@ def run_notebooks(out: str, device: str, profile: str) -> None:
 
 
 def run_records(out: str, device: str, profile: str) -> None:
-    """In a process of its own: what PLANS hold and nobody has recorded, by value; several fleets at a time, since a GPU
-    has nothing to do while a run is measured."""
-    path, failed = Path(out) / "records.jsonl", False
+    """In a process of its own: what PLANS hold and nobody has recorded, one fleet after the other, by value. Others
+    measure meanwhile what is trained."""
+    path, failed, measured = Path(out) / "records.jsonl", False, []
     path.touch()
     os.truncate(path, path.read_bytes().rfind(b"\n") + 1)  # without what a kill left half-written
     lines = [*records.read(), *(line for _, line, _ in unsealed(path))]
     have = {(plans.key(line["config"]), line["step"]) for line in lines if line["version"] == VERSION}
-    with ProcessPoolExecutor(max(1, (os.cpu_count() or 1) // 4), mp_context=get_context("spawn")) as pool:
-        fleets = [pool.submit(_record, fleet, have, path, device) for fleet in by_value(profile, have)]
-        for made in as_completed(fleets):
+    with ProcessPoolExecutor(max(1, (os.cpu_count() or 1) // 2), mp_context=get_context("spawn")) as pool:
+        for fleet in by_value(profile, have):
+            configs, start = {plans.key(config): config for config in fleet}, time.monotonic()
             try:
-                print(made.result())
-            except Exception as error:  # of data that are not here, or of a run; the other fleets go on
-                print(f"{type(error).__name__}: {error}")
+                todo = [replace(plans.experiment(config), label=key) for key, config in configs.items()]
+                for made in sweep(todo, device=device, workers=1, progress=False):
+                    measured.append(pool.submit(_measure, configs[made.experiment.label], made.path, have, path))
+            except (SweepError, FileNotFoundError) as error:  # runs that failed, or data that are not here
+                print(error)
                 failed = True
+            print(f"{fleet[0]['dataset']}: {len(fleet)} runs trained in {time.monotonic() - start:.0f} s")
+        for error in filter(None, (one.exception() for one in measured)):
+            print(f"{type(error).__name__}: {error}")
+            failed = True
     sys.exit(int(failed))
+
+
+def _measure(config: plans.Config, run: Path, have: set[tuple[str, int]], path: Path) -> None:
+    """In a worker: measure a run and seal its records; those of its course that are sealed already are not again."""
+    for line, samples in records.measure(config, Result.load(run)):
+        if (plans.key(config), line["step"]) not in have:
+            seal(path, line, samples)
+            print(f"{line['key']}  {config['dataset']:10}  step {line['step']}")
 
 
 def by_value(profile: str, have: set[tuple[str, int]]) -> list[list[plans.Config]]:
@@ -149,18 +162,6 @@ def by_value(profile: str, have: set[tuple[str, int]]) -> list[list[plans.Config
             if any((plans.key(config), step) not in have for step in records.steps(config)):
                 found.setdefault((turn, place, rank // together), []).append(config)
     return [found[order] for order in sorted(found)]
-
-
-def _record(fleet: list[plans.Config], have: set[tuple[str, int]], path: Path, device: str) -> str:
-    """In a worker: run, measure and seal; what was done, in words."""
-    start, configs = time.monotonic(), {plans.key(config): config for config in fleet}
-    todo = [replace(plans.experiment(config), label=key) for key, config in configs.items()]
-    for result in sweep(todo, device=device, workers=1, progress=False):
-        for line, samples in records.measure(configs[result.experiment.label], result):
-            if (result.experiment.label, line["step"]) not in have:
-                seal(path, line, samples)
-                print(f"{line['key']}  {result.experiment.dataset:10}  step {line['step']}")
-    return f"{fleet[0]['dataset']}: {len(fleet)} runs in {time.monotonic() - start:.0f} s"
 
 
 def seal(path: Path, line: records.Record, samples: Tensor) -> None:
@@ -178,11 +179,11 @@ def unsealed(path: Path) -> Iterator[tuple[str, records.Record, bytes]]:
         where = f"{path}, line {number}"
         try:
             found = json.loads(text)
-            seal, line, kept = found["seal"], found["record"], found["samples"]
-        except (KeyError, TypeError, ValueError):
-            seal, line, kept = "", {}, ""
-        if seal != _hash(line, kept):
-            raise ValueError(f"{where} is damaged: its seal does not fit; fetch the file again, or remove the line")
+            line, kept = found["record"], found["samples"]
+            if found["seal"] != _hash(line, kept):
+                raise ValueError("its seal does not fit")
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{where} is damaged ({error!r}); fetch the file again, or remove the line") from error
         yield where, line, base64.b64decode(kept)
 
 

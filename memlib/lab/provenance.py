@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import distribution, version
 from pathlib import Path
 
 import torch
@@ -28,14 +29,16 @@ def provenance() -> dict[str, str]:
 
 
 def _commit() -> str:
-    """The clone's commit; "unknown" without a clone or without git."""
+    """The commit of the clone, or the one that pip installed from (PEP 610); "unknown" where neither is told."""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+"]
-    if not (ROOT / ".git").exists():  # else git would name the project into which memlib was unpacked
-        return "unknown"
-    try:
-        return subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True).strip()
-    except (FileNotFoundError, subprocess.CalledProcessError):
-        return "unknown"
+    project = ROOT / "pyproject.toml"  # else the repository may be one into which memlib was copied or installed
+    if (ROOT / ".git").exists() and project.is_file() and 'name = "memlib"' in project.read_text(encoding="utf-8"):
+        try:
+            return subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True).strip()
+        except (FileNotFoundError, subprocess.CalledProcessError):
+            return "unknown"
+    origin = json.loads(distribution("memlib").read_text("direct_url.json") or "{}")
+    return origin.get("vcs_info", {}).get("commit_id", "unknown")[:12]
 
 
 def _processor() -> str:

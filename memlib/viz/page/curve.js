@@ -12,24 +12,18 @@ function limited([low, high]) {
   const half = Math.min(Math.max(high - low, 3), 18) / 2;
   const centre = Math.min(Math.max((low + high) / 2, -8), 8);
   const ends = [centre - half, centre + half].map((x) => Math.round(10 * x) / 10);
-  return { ends, changed: Math.abs(ends[0] - low) + Math.abs(ends[1] - high) > 0.2 };
+  return { ends, changed: !(Math.abs(ends[0] - low) + Math.abs(ends[1] - high) <= 0.2) };
 }
 
 // `moved(ends, done)` is called with the interval at each move, and with done = true when the hand lets go.
 function curveEditor(svg, schedule, moved) {
   const $ = (name) => svg.querySelector(name);
   const grips = [...svg.querySelectorAll(".grip")];
-  const shown = {};
-  let [width, grab] = [300, null];
+  let [shown, width, grab] = [{}, 300, null];
   const x = (s) => LEFT + ((SPAN[0] - s) / (SPAN[0] - SPAN[1])) * (width - LEFT - RIGHT);
   const y = (density) => BASE - (Math.min(density / TOP, 1.04) * (BASE - 14));
   const places = () => [shown.ends[1], (shown.ends[0] + shown.ends[1]) / 2, shown.ends[0]];
-
-  function trace(p) {
-    const points = Array.from(logSnrDensity(p, schedule), (density, t) => [x(schedule.logSnr[t]), y(density)]);
-    return path(points.filter((_, t) => t % 3 === 0));
-  }
-
+  const trace = (p) => path(Array.from(logSnrDensity(p, schedule), (share, t) => [x(schedule.logSnr[t]), y(share)]));
   function draw() {
     if (!shown.p) return;
     $(".line").setAttribute("d", trace(shown.p));
@@ -45,7 +39,6 @@ function curveEditor(svg, schedule, moved) {
     $(".zone").setAttribute("width", x(low) - x(high));
     $(".zone-text").setAttribute("x", shown.zone ? x((low + high) / 2) : -99);
   }
-
   const value = (event) => {
     const share = (event.clientX - svg.getBoundingClientRect().left - LEFT) / (width - LEFT - RIGHT);
     return SPAN[0] - share * (SPAN[0] - SPAN[1]);
@@ -65,12 +58,10 @@ function curveEditor(svg, schedule, moved) {
   svg.addEventListener("pointermove", (event) => {
     if (grab) moved(shift(grab.part, grab.ends, value(event) - grab.s), false);
   });
-  for (const name of ["pointerup", "pointercancel"]) {
-    svg.addEventListener(name, () => {
-      if (grab && grab.ends !== shown.ends) moved(shown.ends, true);
-      grab = null;
-    });
-  }
+  svg.addEventListener("lostpointercapture", () => {
+    if (grab.ends !== shown.ends) moved(shown.ends, true);
+    grab = null;
+  });
   grips.forEach((grip, part) =>
     grip.addEventListener("keydown", (event) => {
       const by = { ArrowLeft: 0.2, ArrowRight: -0.2, ArrowUp: 0.2, ArrowDown: -0.2, PageUp: 1, PageDown: -1 };

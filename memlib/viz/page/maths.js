@@ -23,7 +23,7 @@ function fromWeights(weights) {
 function gaussianInterval(schedule, low, high) {
   const [mean, std] = bellOf(low, high);
   const bell = (t) => Math.exp(-0.5 * ((t - mean) / std) ** 2);
-  return fromWeights(schedule.alphaBar.map((_, t) => bell(t - 0.5) + 4 * bell(t) + bell(t + 0.5))); // Simpson's rule
+  return fromWeights(schedule.alphaBar.map((_, t) => bell(t - 0.5) + 4 * bell(t) + bell(t + 0.5))); // Simpson
 }
 
 // A Gaussian over log-SNR, of which [low, high] holds the central 95 %.
@@ -42,13 +42,8 @@ const logSnrDensity = (p, schedule) => p.map((mass, t) => mass / schedule.spacin
 
 // The log-SNR between which the central 95 % of the draws lie, [low, high].
 function interval(p, schedule) {
-  let [sum, first, last] = [0, 0, 0];
-  p.forEach((mass, t) => {
-    if (sum < 0.025) first = t;
-    if (sum < 0.975) last = t;
-    sum += mass;
-  });
-  return [schedule.logSnr[last], schedule.logSnr[first]];
+  const at = (share, sum = 0) => schedule.logSnr[p.findIndex((mass) => (sum += mass) >= share)];
+  return [at(0.975), at(0.025)];
 }
 
 class Random {
@@ -68,7 +63,7 @@ class Random {
 const polar = (radius, angle) => [radius * Math.cos(angle), radius * Math.sin(angle)];
 const CURVES = {
   spiral: (u) => polar(3 * Math.PI * Math.sqrt(u), 3 * Math.PI * Math.sqrt(u)),
-  moons: (u) => (u < 0.5 ? polar(1, 2 * Math.PI * u) : polar(-1, (2 * Math.PI * u) % Math.PI).map((x, k) => x + 1 - k / 2)),
+  moons: (u) => polar(u < 0.5 ? 1 : -1, (2 * Math.PI * u) % Math.PI).map((x, k) => (u < 0.5 ? x : x + 1 - k / 2)),
   rings: (u) => (u < 1 / 3 ? polar(0.5, 6 * Math.PI * u) : polar(1, 3 * Math.PI * (u - 1 / 3))),
 };
 

@@ -69,14 +69,12 @@ class Network {
       return i < half ? Math.sin(angle(t, i)) : Math.cos(angle(t, i));
     });
   }
-
   // Each layer's matrix and bias, as views of one array.
   layers(array) {
     let start = 0;
     const take = (n) => array.subarray(start, (start += n));
     return this.sizes.map(([rows, columns]) => ({ matrix: take(rows * columns), bias: take(rows) }));
   }
-
   // Uniform within 1 / sqrt(inputs), as torch.nn.Linear begins.
   initialise(random) {
     this.weightsOf.forEach(({ matrix, bias }, i) => {
@@ -85,12 +83,10 @@ class Network {
     });
     this.average.set(this.weights);
   }
-
   // The predicted noise of the first n points of x, in this.out; t is one timestep, or one for each.
   forward(x, t, n, layers = this.averageOf) {
     const { width, depth, frequencies, inner, features, times, hidden, timed, active, slopes, out } = this;
-    const rows = 4 * Math.ceil(n / 4);
-    const one = typeof t === "number";
+    const [rows, one] = [4 * Math.ceil(n / 4), typeof t === "number"];
     for (let i = 0; i < n; i++) {
       const row = i * inner;
       for (let k = 0; k < 2; k++) {
@@ -126,7 +122,6 @@ class Network {
     }
     return out;
   }
-
   // The gradient of the mean squared error, from this.error = d loss / d out, into this.gradient.
   backward(n) {
     const { width, depth, active, slopes, error, work, flipped, hidden, timed, weightsOf, gradientOf } = this;
@@ -135,13 +130,13 @@ class Network {
     columnSums(end.bias, error, n);
     for (let i = 0; i < n; i++) {
       for (let j = 0; j < width; j++) {
-        const k = i * width + j;
+        const k = i * width + j; // hidden becomes d loss / d hidden, timed d loss / d timed
         end.matrix[j] += error[2 * i] * active[depth][k];
         end.matrix[width + j] += error[2 * i + 1] * active[depth][k];
-        hidden[k] = (error[2 * i] * last[j] + error[2 * i + 1] * last[width + j]) * slopes[depth][k]; // its derivative now
+        hidden[k] = (error[2 * i] * last[j] + error[2 * i + 1] * last[width + j]) * slopes[depth][k];
       }
     }
-    timed.fill(0); // now d loss / d timed
+    timed.fill(0);
     const weigh = (layer, delta, seen, columns) => {
       columnSums(gradientOf[layer].bias, delta, n);
       transpose(this.flipped2, delta, n, width);
@@ -159,7 +154,6 @@ class Network {
     weigh(1, hidden, this.features, this.inner);
     weigh(0, timed, this.times, width);
   }
-
   // One step of training on a batch: which points, which timesteps, which noise. Returns the loss.
   learn(points, alphaBar, index, t, eps) {
     const { batch, noisy, error } = this;
@@ -173,14 +167,12 @@ class Network {
     this.adam();
     return (batch / 2) * error.reduce((sum, e) => sum + e * e, 0);
   }
-
   // Clip the gradient, Adam with a warm-up, and the averaged weights from which samples are made.
   adam() {
     const { weights, gradient, average, first, second } = this;
     const step = ++this.step;
-    let norm = 0;
-    for (let i = 0; i < gradient.length; i++) norm += gradient[i] ** 2;
-    const clip = Math.min(1, this.gradClip / (Math.sqrt(norm) + 1e-6));
+    const norm = Math.sqrt(gradient.reduce((sum, g) => sum + g * g, 0));
+    const clip = Math.min(1, this.gradClip / (norm + 1e-6));
     const rate = this.learningRate * Math.min(1, step / (this.warmup + 1));
     const [b1, b2] = [1 - 0.9 ** step, Math.sqrt(1 - 0.999 ** step)];
     const keep = Math.min(this.emaDecay, step / (9 + step));

@@ -3,23 +3,20 @@
 const REACH = 2.35; // half the height of the plane, in the units of the data
 const { colours } = SETTINGS;
 
-// `picked(i)` is called when a sample is pointed at, `drawn([x, y], begins)` when a point is drawn, `drawn()` at the end.
+// `picked(i)` is called when a sample is pointed at, `drawn([x, y], begins)` at a drawn point, `drawn()` at the end.
 function plane(canvas, schedule, times, picked, drawn) {
   const pen = canvas.getContext("2d");
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const shown = { pick: -1 };
-  let [width, height, scale, drawing, waiting, at] = [300, 300, 60, false, false, null];
+  let [width, height, scale, drawing, waiting, at] = [300, 300, 60, false, 0, null];
   const px = (x) => width / 2 + scale * x;
   const py = (y) => height / 2 - scale * y;
-
   function dot(x, y, radius, fill, edge = fill) {
     pen.beginPath();
     pen.arc(px(x), py(y), radius * Math.min(1, 0.4 + scale / 110), 0, 2 * Math.PI);
-    [pen.fillStyle, pen.strokeStyle] = [fill, edge];
-    pen.fill();
+    Object.assign(pen, { fillStyle: fill, strokeStyle: edge }).fill();
     pen.stroke();
   }
-
   function line(x0, y0, x1, y1, colour, thick, dash = []) {
     pen.setLineDash(dash);
     [pen.lineWidth, pen.strokeStyle] = [thick, colour];
@@ -29,9 +26,8 @@ function plane(canvas, schedule, times, picked, drawn) {
     pen.stroke();
     pen.setLineDash([]);
   }
-
   function draw() {
-    waiting = false;
+    waiting = 0;
     pen.clearRect(0, 0, width, height);
     if (!shown.data) return;
     const { train, heldOut, curve } = shown.data;
@@ -64,7 +60,6 @@ function plane(canvas, schedule, times, picked, drawn) {
     });
     if (found.length && shown.pick >= 0) mark(train, at[2 * shown.pick], at[2 * shown.pick + 1]);
   }
-
   // The posterior weight of each training point as a disc's area, and the two nearest.
   function mark(train, x, y) {
     const t = Math.max(times[shown.frame], times[times.length - 2]);
@@ -75,7 +70,6 @@ function plane(canvas, schedule, times, picked, drawn) {
     line(x, y, train[2 * second], train[2 * second + 1], colours.train, 1.6, [4, 3]);
     dot(x, y, 6, colours.sample, colours.train);
   }
-
   // The samples move a part of the way to where they are now; the next picture goes on.
   function glide() {
     if (at?.length !== shown.samples.length) at = Float32Array.from(shown.samples);
@@ -85,12 +79,7 @@ function plane(canvas, schedule, times, picked, drawn) {
     else at.forEach((value, i) => (at[i] += 0.25 * (shown.samples[i] - value)));
     if (!still && far >= 0.004) request();
   }
-
-  function request() {
-    if (!waiting) requestAnimationFrame(draw);
-    waiting = true;
-  }
-
+  const request = () => (waiting ||= requestAnimationFrame(draw));
   const where = (event) => {
     const box = canvas.getBoundingClientRect();
     return [(event.clientX - box.left - width / 2) / scale, (box.top + height / 2 - event.clientY) / scale];
@@ -108,9 +97,9 @@ function plane(canvas, schedule, times, picked, drawn) {
     canvas.setPointerCapture(event.pointerId);
     drawn(where(event), true);
   });
-  canvas.addEventListener("pointerup", () => {
-    if (drawing) drawn();
+  canvas.addEventListener("lostpointercapture", () => {
     drawing = false;
+    drawn();
   });
   canvas.addEventListener("pointerleave", () => picked(-1));
   canvas.addEventListener("keydown", (event) => {

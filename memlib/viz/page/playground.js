@@ -45,10 +45,8 @@ function readLink(words) {
   return { state, wrong };
 }
 
-function writeLink(state) {
-  const told = Object.keys(state).filter((key) => state[key] !== defaults[key]);
-  return told.map((key) => `${key}=${state[key]}`).join("&");
-}
+const told = (state) => Object.keys(state).filter((key) => state[key] !== defaults[key]);
+const writeLink = (state) => told(state).map((key) => `${key}=${state[key]}`).join("&");
 
 function python(state, train, steps) {
   const points = Array.from(train, (x, i) => (i % 2 ? `${x.toFixed(3)}]` : `[${x.toFixed(3)}`)).join(", ");
@@ -63,8 +61,7 @@ function python(state, train, steps) {
 
 // A worker with one network: a message, then its answer.
 function startWorker() {
-  const url = URL.createObjectURL(new Blob([WORKER], { type: "text/javascript" }));
-  const worker = new Worker(url);
+  const worker = new Worker(URL.createObjectURL(new Blob([WORKER], { type: "text/javascript" })));
   const ask = (message) =>
     new Promise((resolve, reject) => {
       Object.assign(worker, { onmessage: ({ data }) => resolve(data), onerror: reject });
@@ -81,9 +78,9 @@ function render({ model, el }) {
   const times = timestepList(SETTINGS.T, SETTINGS.samplerSteps);
   const { state, wrong } = readLink(model.get("link"));
   const view = { frame: times.length - 1, pick: -1, exact: false, playing: true, renew: true, alive: true, step: 0 };
+  view.stop = +state.steps || SETTINGS.pause;
   let [course, latest, first, data, chunk, wake] = [[], null, null, null, 4, () => {}];
-  const say = (words) => ($(".word").textContent = words);
-
+  const say = (words) => void ($(".word").textContent = words);
   const planes = LANES.map((lane) => plane($(`[data-plane=${lane}] canvas`), schedule, times, picked, drawn));
   const curves = LANES.map((lane) =>
     curveEditor($(`[data-lane=${lane}] .curve`), schedule, (moved, done) => {
@@ -94,7 +91,6 @@ function render({ model, el }) {
       if (done) renew();
     }),
   );
-
   function showCurves() {
     LANES.forEach((lane, k) => {
       const p = probabilities(state[lane], schedule);
@@ -103,27 +99,25 @@ function render({ model, el }) {
       $(`[data-set=${lane}]`).value = state[lane] in shapes || state[lane] in bells ? state[lane] : "own";
     });
   }
-
   function show() {
-    const told = [];
+    const words = [];
     LANES.forEach((lane, k) => {
       const [frames, size] = [view.exact ? first?.exact : latest?.[k].frames, 2 * SETTINGS.samples];
       const samples = frames?.subarray(view.frame * size, (view.frame + 1) * size);
       const drawable = state.data === "drawn" && k === 0;
       planes[k]({ data, frame: view.frame, pick: view.pick, drawable, samples: data?.wrong ? null : samples });
-      if (!latest) return;
-      const measured = `near-copies ${percent(latest[k].copies)}, ${two(latest[k].off)} off the curve`;
-      $(`[data-plane=${lane}] output`).textContent = view.exact ? "the exact denoiser" : measured;
-      if (view.pick >= 0) told.push(tell("AB"[k], samples[2 * view.pick], samples[2 * view.pick + 1]));
+      const { copies = 0, off = 0 } = latest?.[k] ?? {};
+      const measured = `near-copies ${percent(copies)}, ${two(off)} off the curve`;
+      $(`[data-plane=${lane}] output`).textContent = !latest ? "" : view.exact ? "the exact denoiser" : measured;
+      if (view.pick >= 0 && samples) words.push(tell("AB"[k], samples[2 * view.pick], samples[2 * view.pick + 1]));
     });
-    if (told.length) $(".told").textContent = told.join(" ");
+    if (words.length) $(".told").textContent = words.join(" ");
     $("[data-set=frame]").value = view.frame;
     $(".time output").textContent = times[view.frame] < 0 ? "finished" : `t = ${times[view.frame]}`;
     $("[data-do=clear]").style.display = state.data === "drawn" ? "" : "none";
     $("[data-do=play]").textContent = view.playing ? "Pause" : "Play";
     $(".count").textContent = `step ${view.step}`;
   }
-
   function tell(name, x, y) {
     const found = nearest(data.train, x, y);
     const t = Math.max(times[view.frame], times[times.length - 2]);
@@ -131,55 +125,48 @@ function render({ model, el }) {
     const points = `point ${found.first + 1} at ${two(found.d1)}, then point ${found.second + 1} at ${two(found.d2)}`;
     return `${name}: nearest is ${points}; the first has posterior weight ${weight} at t = ${t}.`;
   }
-
   function picked(pick) {
-    if (pick === view.pick) return;
+    const changed = pick !== view.pick;
     view.pick = pick;
-    show();
+    if (changed) show();
   }
-
   // A point is drawn in plane A, the first of a stroke or another; without a point the stroke ends.
   function drawn(point, begins) {
     if (!point) return renew();
     const place = point.map((x) => two(Math.min(Math.max(x, -2.4), 2.4))).join(",");
     const last = data.all[data.all.length - 1];
     if (!begins && Math.hypot(point[0] - last[0], point[1] - last[1]) < 0.22) return;
-    state.drawn += (begins && state.drawn && "|") + (begins ? place : `;${place}`);
+    state.drawn += (!begins ? ";" : state.drawn && "|") + place;
     data = readDrawn(state.drawn);
     show();
   }
-
   // Both networks begin anew.
   function renew() {
-    view.renew = true;
+    Object.assign(view, { renew: true, playing: true, stop: SETTINGS.pause });
     model.set("link", writeLink({ ...state, steps: "" }));
     model.save_changes();
     wake();
   }
-
   function record(replies) {
     latest = replies;
     const [copies, off, loss] = ["copies", "off", "loss"].map((key) => replies.map((reply) => reply[key]));
     course.push({ step: view.step, copies, off, loss });
     if (course.length > 240) course = course.filter((_, i) => i % 2 === 0 || i === course.length - 1);
-    const draw = (key, ...axis) => chart($(`[data-chart=${key}]`), course, key, first.nulls[key], ...axis);
-    draw("copies", 1, true, percent);
-    draw("off", 1, false, two);
-    draw("loss", 1.5, false, two);
+    for (const [key, ...axis] of [["copies", 1, true, percent], ["off", 1, false, two], ["loss", 1.5, false, two]]) {
+      chart($(`[data-chart=${key}]`), course, key, first.nulls[key], ...axis);
+    }
   }
-
   // The one place that talks to the workers: a message to each, then an answer from each, so they stay in lockstep.
   async function train() {
     const workers = LANES.map(startWorker);
     const ask = (message) => Promise.all(workers.map((worker, k) => worker.ask(message(LANES[k]))));
-    let [looked, pause, stop] = [0, 0, +state.steps || SETTINGS.pause];
+    let [looked, pause] = [0, 0];
     while (view.alive) {
       if (view.renew) {
         const { points, noise } = SETTINGS;
         Object.assign(view, { renew: false, step: 0, pick: -1 });
         data = state.data === "drawn" ? readDrawn(state.drawn) : makePoints(state.data, +state.seed, points, noise);
-        if (data.wrong) say(`Draw in plane A, with the mouse or a finger: ${data.wrong}.`);
-        if (data.wrong) latest = null;
+        if (data.wrong) latest = say(`Draw in plane A, with the mouse or a finger: ${data.wrong}.`);
         if (data.wrong) continue;
         const start = (lane) => ({ ...data, seed: +state.seed, p: probabilities(state[lane], schedule) });
         const replies = await ask((lane) => ({ start: start(lane), steps: 0, look: true }));
@@ -192,8 +179,8 @@ function render({ model, el }) {
         await new Promise((resolve) => (wake = resolve));
       } else {
         const [begun, rate] = [performance.now(), +state.speed || Infinity];
-        const steps = view.once ? 1 : Math.min(chunk, Math.ceil(rate / 10), stop - view.step);
-        const look = view.once || begun - looked > pause || view.step + steps >= stop;
+        const steps = view.once ? 1 : Math.min(chunk, Math.ceil(rate / 10), view.stop - view.step);
+        const look = view.once || begun - looked > pause || view.step + steps >= view.stop;
         view.once = false;
         const replies = await ask(() => ({ steps, look }));
         view.step += steps;
@@ -201,19 +188,17 @@ function render({ model, el }) {
         chunk = Math.min(Math.max(Math.round((100 * steps) / slower("training")), 1), 2 * chunk); // 0.1 s of training
         if (look) [looked, pause] = [performance.now(), Math.max(250, 4 * slower("looking"))];
         if (look && !view.renew) record(replies);
-        if (view.step >= stop) [view.playing, stop] = [false, view.step + SETTINGS.pause];
+        if (view.step >= view.stop) Object.assign(view, { playing: false, stop: view.step + SETTINGS.pause });
         show();
         await new Promise((resolve) => setTimeout(resolve, (1000 * steps) / rate - performance.now() + begun));
       }
     }
     workers.forEach((worker) => worker.end());
   }
-
   function hand(words) {
     Object.assign($(".text"), { value: words, style: "" }).select();
     navigator.clipboard?.writeText(words).then(() => say("Copied."), () => {});
   }
-
   const actions = {
     play: () => (view.playing = !view.playing),
     step: () => Object.assign(view, { playing: false, once: true }),
@@ -233,7 +218,6 @@ function render({ model, el }) {
     },
     python: () => hand(python(state, data.train, view.step)),
   };
-
   function choose(key, value) {
     if (key === "seed" && !/^\d{1,4}$/.test(value)) return say("A seed is a whole number from 0 to 9999.");
     say("");
@@ -241,18 +225,15 @@ function render({ model, el }) {
     showCurves();
     if (key !== "speed") renew();
   }
-
   root.addEventListener("click", ({ target }) => {
-    if (!(target.dataset.do in actions)) return;
-    actions[target.dataset.do]();
+    actions[target.dataset.do]?.();
     wake();
     show();
   });
   root.addEventListener("input", ({ target }) => {
-    const { set } = target.dataset;
-    if (set === "frame") view.frame = +target.value;
-    if (set === "exact") view.exact = target.value === "1";
-    if (set in state && target.value !== "own") choose(set, target.value);
+    const [{ set }, { value }] = [target.dataset, target];
+    if (set in state && value !== "own") choose(set, value);
+    else if (set in view) view[set] = +value; // frame, exact
     show();
   });
   for (const name in SETTINGS.colours) root.style.setProperty(`--${name.replace(" ", "-")}`, SETTINGS.colours[name]);
@@ -265,7 +246,7 @@ function render({ model, el }) {
   if (wrong.length) say(`The link has wrong values, which are left out: ${wrong.join(", ")}.`);
   showCurves();
   show();
-  train().catch((error) => say(`Nothing is trained here: the page can start no web worker (${error.message ?? "refused"}).`));
+  train().catch(({ message }) => say(`Nothing is trained: the page can start no web worker (${message ?? ""}).`));
   return () => {
     view.alive = false;
     wake();

@@ -1,7 +1,6 @@
 // One network in a worker of its own. It answers each message once, so that two of them stay in lockstep.
 
 const schedule = linearSchedule(SETTINGS.T);
-const LEVELS = Array.from({ length: 20 }, (_, i) => 50 * i); // the timesteps at which the held-out loss is taken
 
 class Trainer {
   constructor({ train, heldOut, curve, p, seed }) {
@@ -14,38 +13,25 @@ class Trainer {
     this.batch = { index: new Int32Array(batch), t: new Int32Array(batch), eps: new Float64Array(2 * batch) };
     this.start = new Random(seed + 2000).normals(2 * samples); // x_T of the samples
     const fixed = new Random(7);
-    this.tests = LEVELS.map((t) => ({ t, eps: fixed.normals(heldOut.length) }));
+    this.tests = Array.from({ length: 20 }, (_, i) => ({ t: 50 * i, eps: fixed.normals(heldOut.length) }));
     const pick = () => curve[Math.floor(fixed.uniform() * curve.length)].map((x) => x + noise * fixed.normal());
     const fresh = Float64Array.from(Array.from({ length: 512 }, pick).flat()); // what copies nothing
     this.exact = flat(ddim(exactDenoiser(train, schedule), schedule, this.start, samplerSteps));
     this.zone = dangerZone(train, schedule);
     this.nulls = { copies: nearCopies(fresh, train, SETTINGS.threshold), off: offCurve(fresh, curve) };
   }
-
-  // A timestep by inversion of the cumulative sum.
-  timestep() {
-    const u = this.random.uniform() * this.cumulative[SETTINGS.T - 1];
-    let [low, high] = [0, SETTINGS.T - 1];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.cumulative[middle] > u) high = middle;
-      else low = middle + 1;
-    }
-    return low;
-  }
-
   advance(steps) {
     const { index, t, eps } = this.batch;
     for (let step = 0; step < steps; step++) {
       for (let i = 0; i < t.length; i++) {
         index[i] = Math.floor((this.random.uniform() * this.train.length) / 2);
-        t[i] = this.timestep();
+        const u = this.random.uniform() * this.cumulative[SETTINGS.T - 1];
+        t[i] = this.cumulative.findIndex((sum) => sum > u);
       }
       for (let i = 0; i < eps.length; i++) eps[i] = this.random.normal();
       this.network.learn(this.train, schedule.alphaBar, index, t, eps);
     }
   }
-
   // The reverse process of the averaged weights, and three measures.
   look() {
     const { network, heldOut } = this;
@@ -55,8 +41,9 @@ class Trainer {
     let loss = 0;
     for (const { t, eps } of this.tests) {
       const a = schedule.alphaBar[t];
-      const out = network.forward(eps.map((e, i) => Math.sqrt(a) * heldOut[i] + Math.sqrt(1 - a) * e), t, eps.length / 2);
-      loss += eps.reduce((sum, e, i) => sum + (out[i] - e) ** 2, 0) / eps.length / LEVELS.length;
+      const noisy = eps.map((e, i) => Math.sqrt(a) * heldOut[i] + Math.sqrt(1 - a) * e);
+      const out = network.forward(noisy, t, eps.length / 2);
+      loss += eps.reduce((sum, e, i) => sum + (out[i] - e) ** 2, 0) / eps.length / this.tests.length;
     }
     const copies = nearCopies(samples, this.train, SETTINGS.threshold);
     return { frames: flat(frames), copies, off: offCurve(samples, this.curve), loss };
@@ -64,7 +51,6 @@ class Trainer {
 }
 
 const flat = (frames) => Float32Array.from(frames.flatMap((frame) => [...frame]));
-
 let trainer;
 onmessage = ({ data }) => {
   if (data.start) trainer = new Trainer(data.start);
