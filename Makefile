@@ -100,9 +100,9 @@ article: $(STAMP)
 
 # what Zenodo and Software Heritage take: the last commit with its records, the article, the environment and checksums
 archive: article
-	@git diff --quiet HEAD || { echo "uncommitted changes: commit them first, or the archive lacks them" >&2; exit 1; }
+	@test -z "$$(git status --porcelain)" || { echo "commit first: the archive would lack what is not committed" >&2; exit 1; }
 	cp build/article/article.pdf build/article.pdf
-	$(PY) -m pip freeze --disable-pip-version-check --exclude-editable > build/environment.txt
+	$(PY) -m pip list --disable-pip-version-check --format=freeze --exclude-editable > build/environment.txt
 	git ls-files -z | xargs -0 sha256sum > build/SHA256SUMS
 	cd build && sha256sum article.pdf environment.txt >> SHA256SUMS
 	git archive --format=zip --prefix=memlib/ $(foreach name,article.pdf environment.txt SHA256SUMS,--add-file=build/$(name)) \
