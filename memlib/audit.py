@@ -139,7 +139,7 @@ def _items(given: dict[str, Any]) -> dict[str, Tensor]:
 
 def _featured(sets: dict[str, Tensor], features: Any) -> dict[str, Tensor]:
     """The features of each set, (N, F)."""
-    if callable(features):
+    if not isinstance(features, Sequence):
         made = {}
         with torch.no_grad():
             for name, x in sets.items():

@@ -18,6 +18,7 @@ PAGE = (Path(__file__).resolve().parents[1] / "docs" / "recipes.md").read_text(e
 SECTIONS = re.split(r"^#+ ", PAGE, flags=re.M)[1:]
 RECIPES = {text.partition("\n")[0]: "\n".join(re.findall(r"```python\n(.*?)```", text, re.S)) for text in SECTIONS}
 START = RECIPES.pop("Recipes: your own loop")
+RECIPES = {title: code for title, code in RECIPES.items() if code}
 
 
 class OfSigma(nn.Module):

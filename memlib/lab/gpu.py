@@ -136,8 +136,8 @@ def run_records(out: str, device: str, profile: str) -> None:
                 print(error)
                 failed = True
             print(f"{fleet[0]['dataset']}: {len(fleet)} runs trained in {time.monotonic() - start:.0f} s")
-        for error in filter(None, (one.exception() for one in measured)):
-            print(f"{type(error).__name__}: {error}")
+        for wrong in filter(None, (one.exception() for one in measured)):
+            print(f"{type(wrong).__name__}: {wrong}")
             failed = True
     sys.exit(int(failed))
 
@@ -214,7 +214,7 @@ def merge(folder: Path, results: Path = records.RESULTS, page: Path = PAGE) -> I
             raise ValueError(f"{where} holds run {run[0]}, step {run[1]}, again, or with other numbers")
         seen.add(run)
         if run not in there:
-            fresh.setdefault(own.dataset, []).append((line, samples))
+            fresh.setdefault(str(own.dataset), []).append((line, samples))
     (results / "samples").mkdir(parents=True, exist_ok=True)
     for dataset, own_lines in fresh.items():
         for line, samples in own_lines:

@@ -7,6 +7,7 @@ import html
 import json
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib import pyplot as plt
@@ -50,7 +51,7 @@ def audit_page(made: Audit, samples: Tensor, train: Tensor) -> str:
     parts += [f'<p class="note">{html.escape(note)}.</p>' for note in made.notes]
     measures = list(dict.fromkeys(name for row in made.table.values() for name in row))
     null = next(name for name in ("held-out", *made.table) if name in made.table)
-    figures = {"Samples beside their nulls": compare(made.table, measures, null=null)}
+    figures: dict[str, Any] = {"Samples beside their nulls": compare(made.table, measures, null=null)}
     chosen, items = _shown(samples[worst], train), _shown(train[made.indices[worst].flatten()], train)
     if samples.ndim > 2:
         order = torch.arange(2 * len(worst)).reshape(-1, 2)
