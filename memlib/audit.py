@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from memlib.metrics.copying import NEAR, ratio_of, share_below, share_closer
 from memlib.metrics.estimates import Estimate, bootstrap, wilson
 from memlib.metrics.evaluation import other_scale, problems_of
 from memlib.metrics.generalisation import generalisation_gap, kid
-from memlib.metrics.neighbours import COLUMNS, measure, nearest, scan, scan_wide
+from memlib.metrics.neighbours import COLUMNS, distinct, measure, nearest, scan, scan_wide
 from memlib.metrics.nulls import model_nulls
 
 LIMIT = 1000  # items of a set, fewer of wide ones, that enter all measures but near-copies and closer to train
@@ -102,9 +101,10 @@ def audit(
 
     if held_out is not None:
         n = min(len(known), len(flat["held_out"]))
-        equal = [
-            x if len(x) == n else x[torch.randperm(len(x), generator=generator)[:n]] for x in (known, flat["held_out"])
-        ]
+        equal = [known, flat["held_out"]]
+        for k, x in enumerate(equal):
+            if len(x) > n:
+                equal[k] = x[torch.randperm(len(x), generator=generator)[:n]]
         for name, x in {"samples": flat["samples"], **models}.items():
             to_train, to_held = (nearest(x, own, 1, search)[0] for own in equal)
             table[name]["closer to train"] = share_closer(to_train, to_held)
@@ -157,14 +157,6 @@ def _featured(sets: dict[str, Tensor], features: Any) -> dict[str, Tensor]:
 def _energy(samples: Tensor, held_out: Tensor) -> Estimate:
     energy, numbers = energy_rows(samples, held_out), torch.arange(len(samples), dtype=torch.float64)[:, None]
     return bootstrap(lambda rows: energy(rows[:, 0].long()), numbers, generator=torch.Generator().manual_seed(0))
-
-
-def distinct(x: Tensor) -> Tensor:
-    """The indices of the items of x (N, *D) that equal no earlier one, (n,)."""
-    first: dict[bytes, int] = {}
-    for i, item in enumerate(x):
-        first.setdefault(hashlib.blake2b(item.cpu().numpy().tobytes()).digest(), i)
-    return torch.tensor(list(first.values()))
 
 
 def _coarse(x: Tensor) -> Tensor:
@@ -241,11 +233,11 @@ def _notes(repeats: int, twins: list[Twin], samples: Tensor, train: Tensor, real
         noise, level = (float(finest_scale(x).square().mean()) for x in (samples, real))
         residual = Estimate(noise / max(level, 1e-30), 0.0, math.inf)
     mirrored = sum(twin[3] for twin in twins)
-    counts = [repeats, len(twins) - mirrored, mirrored]
+    counts, pairs = [repeats, len(twins) - mirrored, mirrored], "{} pairs of training items are "
     words = [
         "{} training items repeat others, and each counts once",
-        "{} pairs of training items are nearly equal: no copy of either is counted",
+        pairs + "nearly equal: no copy of either is counted",
     ]
-    words += ["{} pairs of training items are mirror images of each other"]
+    words += [pairs + "mirror images of each other"]
     said = [text.format(count) for text, count in zip(words, counts, strict=True) if count]
     return said + problems_of(samples, train, real, residual)

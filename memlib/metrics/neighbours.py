@@ -6,6 +6,7 @@ shortlist, with a proven bound on its error; the pairs on it are measured by dif
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 
 import torch
@@ -101,3 +102,11 @@ def find_duplicates(items: Items, threshold: float) -> list[tuple[int, int, floa
                 if distance <= threshold:
                     found[i, j] = min(distance, found.get((i, j), distance))
     return [(*pair, found[pair]) for pair in sorted(found)]
+
+
+def distinct(x: Tensor) -> Tensor:
+    """The indices of the items of x (N, *D) that equal no earlier one, (n,)."""
+    first: dict[bytes, int] = {}
+    for i, item in enumerate(x):
+        first.setdefault(hashlib.blake2b(item.cpu().numpy().tobytes()).digest(), i)
+    return torch.tensor(list(first.values()))
