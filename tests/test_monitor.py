@@ -42,6 +42,7 @@ def replayed(row: dict) -> list[Estimate | None]:
     return said
 
 
+@pytest.mark.skipif(not json.loads(RECORDED.read_text()), reason="not recorded: python -m tests.record_monitor 0")
 def test_the_step_said_is_where_near_copies_pass_five_percent_and_runs_that_never_copy_cause_no_alarm() -> None:
     """Ten unseen seeds each, recorded by tests/record_monitor.py."""
     copying, never = ([row for row in json.loads(RECORDED.read_text()) if row["n_train"] == n] for n in (16, 1024))
