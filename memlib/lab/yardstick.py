@@ -97,7 +97,7 @@ class Yardstick:
         return sum(errors) / len(errors)
 
     def _energy(self, samples: Tensor) -> float:
-        """The energy distance to the reference; what the reference alone gives is measured once."""
+        """The energy distance to the reference. It grows as samples get fewer: compare readings of equally many."""
         x, y = samples.double().flatten(1), self.dataset.reference.double().flatten(1)
         return float(2 * torch.cdist(x, y).mean() - torch.cdist(x, x).mean()) - self._own_energy
 
