@@ -167,7 +167,7 @@ def test_live_trainer_names_what_its_measures_lack(change):
 def test_live_trainer_refuses_images_and_sides_of_another_T():
     images = torch.zeros(4, 3, 8, 8)
     with pytest.raises(ValueError, match="2-D points"):
-        explore.live_trainer(data.Dataset("pictures", images, images, images, (-1, 1), "image", "", "", ""))
+        explore.live_trainer(data.Dataset("pictures", *[images] * 4, (-1, 1), "image", "", "", ""))
     for sides in ([], [uniform(50)]):
         with pytest.raises(ValueError, match="sides"):
             explore.draw_live(data.load("spiral", 16), Schedule.linear(100), sides)

@@ -85,7 +85,14 @@ def test_the_wheel_has_its_data_and_writes_nothing_beside_itself(tmp_path) -> No
         wheel.extractall(unpacked)
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "memlib").rglob("*.py")}
     shipped = {f"memlib/_data/{path}" for path in ("README.md", "emoji.json", "emoji.npz")}
-    for pattern in ("*.toml", "plans/*", "results/*.jsonl", "results/samples/*"):
+    for pattern in (
+        "*.toml",
+        "plans/*.toml",
+        "plans/*/*.toml",
+        "results/*.jsonl",
+        "results/*/*.jsonl",
+        "results/samples/*",
+    ):
         shipped |= {
             f"memlib/_data/{path.relative_to(ROOT / 'data').as_posix()}" for path in (ROOT / "data").glob(pattern)
         }
