@@ -45,7 +45,7 @@ unexport JUPYTER_PATH
 setup: $(STAMP)
 
 # remade only if pyproject.toml or the versions are newer; `python -m venv` repairs a half-made venv and keeps a good one.
-# With hashes nothing is built, memlib apart: a build would fetch its own tools, of any version.
+# With hashes nothing is built, memlib apart: a build would fetch its own tools, of any version. The list is complete (pip check).
 $(STAMP): pyproject.toml $(CONSTRAINTS) $(HASHES)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
