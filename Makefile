@@ -49,7 +49,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml $(CONSTRAINTS) $(HASHES)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(if $(HASHES),$(PIP) --require-hashes --only-binary :all: -r $(HASHES))
+	$(if $(HASHES),$(PIP) --no-deps --require-hashes --only-binary :all: -r $(HASHES))
 	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 	$(PIP) $(if $(HASHES),--no-deps --no-build-isolation) -e ".[dev]"
 	$(PY) -m pip check
