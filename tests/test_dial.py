@@ -27,14 +27,20 @@ def at(line: courses.Line, measure: str, step: int) -> float:
     return float(np.interp(np.log(step), steps, [reading["measures"][measure] for reading in line["course"]]))
 
 
-@pytest.mark.parametrize("asked", [0.01, 0.03, 0.06])
-def test_new_seeds_lie_in_the_interval_that_four_pilot_seeds_gave(asked) -> None:
-    best, even = dial(recorded(range(204, 208)), asked)
-    assert best.near_copies.value == pytest.approx(asked, abs=0.01) and best.fidelity.value < 1.2
-    assert even is None or even.fidelity.value >= best.fidelity.value
-    new = [x for x in recorded(range(208, 211)) if x["control"] == best.control]
-    inside = [best.near_copies.low <= at(x, "near-copies", best.step) <= best.near_copies.high for x in new]
-    assert len(new) == 3 and sum(inside) >= 2, (best, inside)
+def test_new_seeds_lie_in_the_interval_that_four_pilot_seeds_gave() -> None:
+    """Six pilots, four levels: in nine cases out of ten, two of three new seeds have near-copies in the interval."""
+    inside = []
+    for first in range(204, 228, 4):
+        for asked in (0.01, 0.02, 0.03, 0.06):
+            best, even = dial(recorded(range(first, first + 4)), asked)
+            assert best.near_copies.value <= asked + 1e-9 and best.fidelity.value < 1.2
+            assert even is None or even.fidelity.value >= best.fidelity.value
+            new = [x for x in recorded(range(204, 228)) if x["control"] == best.control]
+            new = [x for x in new if x["seed"] not in range(first, first + 4)]
+            held = [best.near_copies.low <= at(x, "near-copies", best.step) <= best.near_copies.high for x in new]
+            assert len(held) == 20
+            inside += [sum(held[k : k + 3]) >= 2 for k in range(0, 18, 3)]
+    assert sum(inside) >= 0.9 * len(inside)
 
 
 def test_more_copies_are_allowed_by_more_steps() -> None:
@@ -58,7 +64,7 @@ def test_a_pilot_is_a_fleet_of_courses(tmp_path, monkeypatch) -> None:
         uniform(), "mixture4", 16, network=Network(width=16), training=TrainConfig(steps=50, batch_size=16),
         n_samples=16, sampler="ddpm", sampler_steps=5,
     )  # fmt: skip
-    lines = pilot(own, seeds=(0, 1, 2), workers=1)
-    assert len(lines) == 12 and {len(x["course"]) for x in lines} == {10}
+    made = pilot(own, seeds=(0, 1, 2), workers=1)
+    assert len(made) == 12 and {len(x["course"]) for x in made} == {10}
     with pytest.raises(ValueError, match="nearest"):
-        dial(lines, 0.01, 1.01)
+        dial(made, 0.01, 1.01)

@@ -13,7 +13,7 @@ from test_browser import CHROMIUM, FLAGS
 import memlib
 from memlib import MLP, ExactDenoiser, Schedule, TrainConfig, ddim, metrics, train
 from memlib.__main__ import main as command
-from memlib.lab import data
+from memlib.lab import made
 from memlib.training import draw
 from memlib.viz.explore.playground import SETTINGS, script
 from memlib.viz.style import MEANINGS, looks
@@ -86,7 +86,7 @@ def test_the_schedule_and_each_p_t_are_those_of_memlib(compute) -> None:
 def test_curves_denoiser_sampler_and_measures_are_those_of_memlib(compute) -> None:
     for name in ("spiral", "moons", "rings"):
         u = (torch.arange(1024, dtype=torch.float64) + 0.5) / 1024
-        curve = data.CURVES[name](u)
+        curve = made.CURVES[name](u)
         curve = (curve - curve.mean(0)) / (curve - curve.mean(0)).square().mean().sqrt()
         close(compute("return makePoints(f, 0, 16, 0).curve", name), curve, 1e-9)
         train_points = (
@@ -148,7 +148,7 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def test_constants_have_one_source() -> None:
-    assert SETTINGS["noise"] == data.NOISE and SETTINGS["frequencies"] == MLP().frequencies.numel()
+    assert SETTINGS["noise"] == made.NOISE and SETTINGS["frequencies"] == MLP().frequencies.numel()
     colours = {name: MEANINGS[name].colour for name in ("train", "held out", "sample")}
     assert SETTINGS["colours"] == colours | {name: look.colour for name, look in looks("AB").items()}
 
