@@ -83,6 +83,15 @@ def test_a_plan_is_recorded_once_read_on_the_way_and_says_which_plan_it_was(plan
     assert views == [40 * 16 / 16] and set(frame.measure) >= {"near-copies", "membership", "fidelity", "score error"}
 
 
+def test_controls_of_other_sizes_are_recorded_once(tmp_path, monkeypatch) -> None:
+    """Points are drawn anew for each number of items, so that each control has content of its own."""
+    monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path / "runs"))
+    smaller = 'small = { timesteps = { name = "uniform" }, n_train = 8 }\n[[splices]]'
+    (path := tmp_path / "sizes.toml").write_text(PLAN.replace("[[splices]]", smaller))
+    assert len(list(courses.record(courses.read_plan(path), out=tmp_path, progress=False))) == 10
+    assert list(courses.record(courses.read_plan(path), out=tmp_path, progress=False)) == []
+
+
 def test_a_line_cut_short_is_dropped_and_a_damaged_one_is_named(plan, tmp_path) -> None:
     (path := tmp_path / "mini.jsonl").write_bytes(b'{"key": 1}\n{"key"')
     assert courses.read(tmp_path) == [{"key": 1}]

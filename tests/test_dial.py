@@ -52,6 +52,9 @@ def test_more_copies_are_allowed_by_more_steps() -> None:
 def test_what_cannot_be_reached_names_the_nearest_and_its_price() -> None:
     with pytest.raises(ValueError, match=r"the nearest is .* steps: near-copies .* fidelity"):
         dial(recorded(range(204, 208)), 0.001, 1.0001)
+    late = [{**x, "course": x["course"][-2:]} for x in recorded(range(204, 208)) if x["control"] == "-1000 to 1000"]
+    with pytest.raises(ValueError, match=r"near_copies = 0\.01 is not reached"):
+        dial(late, 0.01)  # its first reading copies more
     with pytest.raises(ValueError, match="3 of each control"):
         dial(recorded(range(204, 206)), 0.02)
     with pytest.raises(ValueError, match="near_copies"):

@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from torch import Tensor
 
 from memlib.lab import data, runs
 from memlib.lab.experiment import VERSION, Experiment
-from memlib.lab.files import CLONE, ROOT, append_line
+from memlib.lab.files import CLONE, ROOT, append_line, read_lines
+from memlib.lab.plans import find_plan
 from memlib.lab.provenance import provenance
 from memlib.lab.records import LOSS_AT
 from memlib.lab.sweep import sweep
@@ -80,10 +82,7 @@ class Plan:
 
 def read_plan(plan: str | Path) -> Plan:
     """A plan by its name in data/plans/dose, or by its path. What would silently be ignored or mistaken is refused."""
-    path = PLANS / f"{plan}.toml" if (PLANS / f"{plan}.toml").is_file() else Path(plan)
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in PLANS.glob("*.toml")))
-        raise FileNotFoundError(f"plan = {str(plan)!r} is neither a file nor one of {known}")
+    path = find_plan(plan, PLANS)
     made = Plan(path, tomllib.loads(path.read_text(encoding="utf-8")))
     try:
         if not len(made.seeds):
@@ -131,10 +130,9 @@ def record(
     for start in range(0, len(plan.seeds), size):
         seeds = plan.seeds[start : start + size]
         todo, made = [replace(own, seed=seed) for seed in seeds for own in plan.controls.values()], []
-        content = {own.seed: own.load_data().sha256 for own in todo}
-        missing = [own for own in todo if (own.key(content[own.seed]), content[own.seed]) not in have]
+        missing = [own for own in todo if (own.key(_content(own)), _content(own)) not in have]
         spliced = [(name, seed) for name in plan.splices for seed in seeds]
-        spliced = [(n, s) for n, s in spliced if (_spliced_key(plan, n, s, content[s]), content[s]) not in have]
+        spliced = [(name, seed) for name, seed in spliced if _spliced_key(plan, name, seed) not in have]
         for result in sweep(missing, device=device, workers=workers, fleet=fleet, progress=progress):
             made.append(result)
             yield _append(out, plan, result.experiment.label, measured(result), result)
@@ -142,8 +140,7 @@ def record(
             *sides, at = plan.splices[name]
             parts = [runs.run(replace(plan.controls[side], seed=seed), device=device) for side in sides]
             made += parts
-            line = measured(*parts, at=at)
-            yield _append(out, plan, name, line, parts[0], _spliced_key(plan, name, seed, content[seed]))
+            yield _append(out, plan, name, measured(*parts, at=at), parts[0], _spliced_key(plan, name, seed)[0])
         for result in made:
             if result.experiment.seed != plan.seeds[0]:
                 result.path.unlink(missing_ok=True)
@@ -159,14 +156,14 @@ def estimate(plan: Plan, out: Path = COURSES, device: str = "cpu") -> tuple[int,
         if own.alike() not in per_run:
             dataset, generator = own.load_data(), torch.Generator().manual_seed(own.seed)
             network = own.network.build(tuple(dataset.train.shape[1:]), own.seed)
-            schedule, stop = own.build_schedule(), iter(range(6))
+            schedule = own.build_schedule()
             steps = train(
                 network, dataset.train, schedule, own.timesteps, own.training, generator=generator, device=device
             )
             next(steps)
             start = time.monotonic()
-            count = sum(1 for _ in zip(stop, steps, strict=False))
-            per_run[own.alike()] = 1.5 * own.training.steps * (time.monotonic() - start) / count
+            count = sum(1 for _ in islice(steps, 5))
+            per_run[own.alike()] = 1.5 * own.training.steps * (time.monotonic() - start) / max(1, count)
         left = sum((name, seed) not in have for seed in plan.seeds)
         missing, seconds = missing + left, seconds + left * per_run[own.alike()]
     return missing, seconds
@@ -174,14 +171,7 @@ def estimate(plan: Plan, out: Path = COURSES, device: str = "cpu") -> tuple[int,
 
 def read(folder: Path = COURSES) -> list[Line]:
     """All lines, file by file; a last line cut short by a kill is left out, any other damaged one is named."""
-    found = []
-    for path in sorted(folder.glob("*.jsonl")):
-        for number, text in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
-            try:
-                found.append(json.loads(text))
-            except ValueError as error:
-                raise ValueError(f"{path}, line {number} is damaged: {error}; restore it with git") from error
-    return found
+    return [line for path in sorted(folder.glob("*.jsonl")) for line in read_lines(path)]
 
 
 def tidy(lines: list[Line]) -> pd.DataFrame:
@@ -219,7 +209,7 @@ def measured(*parts: runs.Result, at: int = 0) -> Line:
 
 def _append(out: Path, plan: Plan, control: str, measured: Line, result: runs.Result, key: str = "") -> Line:
     own, history = result.experiment, result.history
-    content = own.load_data().sha256
+    content = _content(own)
     line: Line = {"plan": plan.name, "plan_sha256": plan.sha256, "key": key or own.key(content), "control": control}
     line |= {"seed": own.seed, "config": own.to_dict(), "content": content, "version": VERSION, **measured}
     line |= {"seconds": round(history["seconds"], 1), **{k: history[k] for k in ("fleet", "device", "precision")}}
@@ -231,10 +221,17 @@ def _append(out: Path, plan: Plan, control: str, measured: Line, result: runs.Re
     return line
 
 
-def _spliced_key(plan: Plan, name: str, seed: int, content: str) -> str:
+def _content(own: Experiment) -> str:
+    """The hash of the run's data, which are loaded once for all controls that share them."""
+    return Yardstick.of(own).dataset.sha256
+
+
+def _spliced_key(plan: Plan, name: str, seed: int) -> tuple[str, str]:
+    """The key of a splice, and the content of its data."""
     above, below, at = plan.splices[name]
-    parts = [replace(plan.controls[side], seed=seed).key(content) for side in (above, below)]
-    return hashlib.sha256(json.dumps([*parts, at]).encode()).hexdigest()[:16]
+    parts = [replace(plan.controls[side], seed=seed) for side in (above, below)]
+    keys = [part.key(_content(part)) for part in parts]
+    return hashlib.sha256(json.dumps([*keys, at]).encode()).hexdigest()[:16], _content(parts[0])
 
 
 def _short(plain: Any) -> Any:

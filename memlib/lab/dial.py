@@ -72,7 +72,8 @@ def dial(courses: Iterable[Line], near_copies: float, fidelity: float = 1.2) -> 
             f"courses has { ({name: len(own) for name, own in by.items()}) } seeds; need 3 of each control"
         )
     found = [_stopped(name, own, near_copies) for name, own in by.items()]
-    good = sorted((x for x in found if x.fidelity.value <= fidelity), key=lambda x: x.fidelity.value)
+    good = [x for x in found if x.near_copies.value <= near_copies and x.fidelity.value <= fidelity]
+    good.sort(key=lambda x: x.fidelity.value)
     if not good:
         nearest = min(found, key=lambda x: x.fidelity.value)
         raise ValueError(f"near_copies = {near_copies} is not reached at fidelity {fidelity}; the nearest is {nearest}")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 CLONE = (ROOT / "data" / "emoji.json").is_file()  # else memlib is installed, with its data in the package
@@ -59,6 +61,16 @@ def naming(path: Path) -> Iterator[None]:
         if error.errno and not error.filename:
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def read_lines(path: Path) -> Iterator[Any]:
+    """The JSON value of each line. A last line cut short by a kill is left out; any other damaged line is named."""
+    for number, text in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            line = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number} is damaged: {error}; restore it with git") from error
+        yield line
 
 
 def append_line(path: Path, line: bytes) -> None:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+from memlib.lab.own import PICTURES
 
 
 def read_items(path: Path) -> Tensor:

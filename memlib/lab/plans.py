@@ -90,10 +90,7 @@ def read_plan(plan: str | Path, profile: str = "recorded", claim: str = "") -> l
 
     Raises FileNotFoundError, naming the plans, and ValueError, naming the file, for what a plan cannot hold.
     """
-    path = PLANS / f"{plan}.toml" if (PLANS / f"{plan}.toml").is_file() else Path(plan)
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in PLANS.glob("*.toml")))
-        raise FileNotFoundError(f"plan = {str(plan)!r} is neither a file nor one of {known}")
+    path = find_plan(plan, PLANS)
     budget = profiles.profile(profile)
     try:
         content, made = _read(path), []
@@ -104,6 +101,15 @@ def read_plan(plan: str | Path, profile: str = "recorded", claim: str = "") -> l
         return [_seeded(own, seed) for seed in range(max(content["seeds"].values())) for n, own in made if seed < n]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error!r}") from error
+
+
+def find_plan(plan: str | Path, folder: Path) -> Path:
+    """The file of a plan, given by its name in `folder` or by a path."""
+    path = named if (named := folder / f"{plan}.toml").is_file() else Path(plan)
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.toml")))
+        raise FileNotFoundError(f"plan = {str(plan)!r} is neither a file nor one of {known}")
+    return path
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from memlib.lab import data, plans, runs
 from memlib.lab.experiment import VERSION, Experiment
-from memlib.lab.files import append_line, write_atomically
+from memlib.lab.files import append_line, read_lines, write_atomically
 from memlib.lab.provenance import provenance
 from memlib.lab.sweep import sweep
 from memlib.metrics import evaluate
@@ -69,7 +69,7 @@ def record(
 
 def read(folder: Path = RESULTS) -> list[Record]:
     """All records, file by file. A last line cut short by a kill is left out; any other damaged line is named."""
-    return [line for path in sorted(folder.glob("*.jsonl")) for line in _lines(path)]
+    return [line for path in sorted(folder.glob("*.jsonl")) for line in read_lines(path)]
 
 
 def keeps_samples(line: Record) -> bool:
@@ -146,15 +146,6 @@ def summary(lines: Iterable[Record]) -> pd.DataFrame:
     return counts.join(averages.round(2)).sort_index().droplevel("equal")
 
 
-def _lines(path: Path) -> Iterator[Record]:
-    for number, text in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
-        try:
-            line = json.loads(text)
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number} is damaged: {error}; restore it with git") from error
-        yield line
-
-
 def steps(config: plans.Config) -> list[int]:
     """The training steps at which a run is recorded."""
     first, *others = plans.networks(config)
@@ -214,7 +205,7 @@ def _append(folder: Path, line: Record, samples: Tensor) -> Record:
     text = json.dumps(line, allow_nan=False).encode()
     (folder / "samples").mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{path.name}.lock"):
-        for there in _lines(path) if path.exists() else ():
+        for there in read_lines(path) if path.exists() else ():
             if (there["key"], there["step"]) == (line["key"], line["step"]):
                 return there
         if keeps_samples(line):
