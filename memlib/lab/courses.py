@@ -36,6 +36,7 @@ from memlib.training import train
 PLANS = data.DATA / "plans" / "dose"
 COURSES = data.DATA / "results" / "courses"
 Line = dict[str, Any]
+KNOWN = {"at": ("last", "fidelity", "views", "final fidelity"), "share": ("eps", "x0", "v")}  # of a prediction
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,11 @@ def read_plan(plan: str | Path) -> Plan:
             raise ValueError(f"unknown {', '.join(sorted(unknown))}; choose from {', '.join(sorted(fields))}")
         names = {*made.controls, *made.splices}
         for prediction in made.content["predictions"]:
-            asked = {"hypothesis", "margin"} | ({"control", "against", "sign"} if "control" in prediction else {"r2"})
+            form = {"share"} if "share" in prediction else {"against"}
+            asked = {"hypothesis", "margin"} | ({"control", "sign"} | form if "control" in prediction else {"r2"})
+            for name, known in KNOWN.items():
+                if prediction.get(name, known[0]) not in known:
+                    raise ValueError(f"{name} = {prediction[name]!r} in a prediction; choose from {', '.join(known)}")
             if missing := asked - prediction.keys():
                 raise ValueError(f"a prediction lacks {', '.join(sorted(missing))}: {prediction}")
             if strange := {prediction[k] for k in ("control", "against") if k in prediction} - names:

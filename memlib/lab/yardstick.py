@@ -67,10 +67,12 @@ class Yardstick:
         if samples.ndim > 2:
             found["residual noise"] = float(finest_scale(samples).square().mean()) / self._fine_level
         if full:
-            projected, real = self.pca.transform(samples), self.pca.transform(own.reference)
             found["L2 to nearest"] = float(to_train.mean())
-            found["PCA-W to reference"] = wasserstein_rows(projected, real, self.pca.std)(torch.arange(len(samples)))
-            found["PCA-JS to reference"] = jensen_shannon(projected, real)
+            projected, rows = self.pca.transform(samples), torch.arange(len(samples))
+            for name, items in (("reference", own.reference), ("train", own.train)):
+                real = self.pca.transform(items)
+                found[f"PCA-W to {name}"] = wasserstein_rows(projected, real, self.pca.std)(rows)
+                found[f"PCA-JS to {name}"] = jensen_shannon(projected, real)
         return found
 
     def of_network(self, denoiser: torch.nn.Module) -> tuple[dict[str, float], dict[str, list[float]]]:
