@@ -25,16 +25,15 @@ from torch import Tensor
 from memlib.lab import data, runs
 from memlib.lab.experiment import VERSION, Experiment
 from memlib.lab.files import CLONE, ROOT, append_line, read_lines
-from memlib.lab.plans import find_plan
 from memlib.lab.provenance import provenance
-from memlib.lab.records import LOSS_AT
 from memlib.lab.sweep import sweep
-from memlib.lab.yardstick import Yardstick
+from memlib.lab.yardstick import LOSS_AT, Yardstick
 from memlib.models import Spliced
 from memlib.training import train
 
 PLANS = data.DATA / "plans" / "dose"
 COURSES = data.DATA / "results" / "courses"
+EXPLORATORY = data.DATA / "results" / "exploratory"  # the runs of release 0.2, made before there were predictions
 Line = dict[str, Any]
 KNOWN = {"at": ("last", "fidelity", "views", "final fidelity"), "share": ("eps", "x0", "v")}  # of a prediction
 
@@ -83,7 +82,10 @@ class Plan:
 
 def read_plan(plan: str | Path) -> Plan:
     """A plan by its name in data/plans/dose, or by its path. What would silently be ignored or mistaken is refused."""
-    path = find_plan(plan, PLANS)
+    path = named if (named := PLANS / f"{plan}.toml").is_file() else Path(plan)
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in PLANS.glob("*.toml")))
+        raise FileNotFoundError(f"plan = {str(plan)!r} is neither a file nor one of {known}")
     made = Plan(path, tomllib.loads(path.read_text(encoding="utf-8")))
     try:
         if not len(made.seeds):
@@ -192,6 +194,17 @@ def tidy(lines: list[Line]) -> pd.DataFrame:
             rows += [[*head, step, step * views, name, value] for name, value in reading["measures"].items()]
     names = ["plan", "control", "seed", "dataset", "n_train", "step", "views", "measure", "value"]
     return pd.DataFrame(rows, columns=names)
+
+
+def summary(lines: list[Line]) -> pd.DataFrame:
+    """By plan, data set, size and control: the number of seeds, and the means over them at the last step."""
+    frame = tidy(lines)
+    last: Any = frame[frame.step == frame.groupby(["plan", "control", "seed"]).step.transform("max")]
+    names = ["near-copies", "fidelity", "energy", "closer to train", "membership", "residual noise"]
+    groups = ["plan", "dataset", "n_train", "control"]
+    seeds = last.groupby(groups, sort=False).seed.nunique().rename("seeds")
+    means = last[last.measure.isin(names)].pivot_table(index=groups, columns="measure", values="value", sort=False)
+    return pd.concat([seeds, means[[name for name in names if name in means]].round(3)], axis=1)
 
 
 def measured(*parts: runs.Result, at: int = 0) -> Line:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from memlib.lab.courses import Line, Plan
+from memlib.lab.courses import PLANS, Line, Plan, read_plan
 from memlib.lab.spectrum import explained
 from memlib.lab.statistics import holm, paired_difference
 from memlib.metrics import Estimate
@@ -38,14 +38,17 @@ class Finding:
     degenerate: int
     verdict: str
     needed: int | None = None
+    margin: float = 0.0
+    """The least effect that matters."""
     changed: bool = False
     """The plan's file is not the one that these records were made for."""
 
 
-def decide(lines: Iterable[Line], plans: Sequence[Plan], degenerate: bool = False) -> list[Finding]:
-    """The findings on all predictions; with `degenerate` also over runs that are degenerate (they are excluded)."""
+def decide(lines: Iterable[Line], plans: Sequence[Plan] | None = None, degenerate: bool = False) -> list[Finding]:
+    """The findings on all predictions, by default of all plans; with `degenerate` also over runs that are degenerate
+    (they are excluded)."""
     lines, asked = list(lines), []
-    for plan in plans:
+    for plan in [read_plan(path) for path in sorted(PLANS.glob("*.toml"))] if plans is None else plans:
         own = _lines_of(plan, lines)
         changed = any(x["plan_sha256"] != plan.sha256 for x in own if x["plan"] == plan.name)
         for prediction in plan.content["predictions"]:
@@ -59,7 +62,7 @@ def decide(lines: Iterable[Line], plans: Sequence[Plan], degenerate: bool = Fals
         adjusted = dict(zip(tested, zip(p, holm(p), ALPHA / (len(p) - ranks), strict=True), strict=True)) if p else {}
         for k, (finding, values, prediction, changed) in enumerate(family):
             made = _decide(finding, values, prediction, *adjusted[k][1:]) if k in adjusted else finding
-            found.append(replace(made, changed=changed))
+            found.append(replace(made, changed=changed, margin=prediction["margin"]))
     return found
 
 

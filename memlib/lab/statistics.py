@@ -1,10 +1,9 @@
-"""Statistics over paired seeds: differences with Student's t interval, permutation trends, Holm's correction."""
+"""Statistics over paired seeds: differences with Student's t interval, and Holm's correction."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -24,24 +23,6 @@ def paired_difference(values: Sequence[float] | np.ndarray) -> tuple[Estimate, f
     return Estimate(float(mean), float(mean - half), float(mean + half)), float(p)
 
 
-def trend(rows: Any, *, generator: np.random.Generator, draws: int = 20_000) -> tuple[Estimate, float]:
-    """Spearman's rank correlation with the order of the columns, the mean over `rows` (one per seed, of any lengths).
-
-    The interval is Student's over the rows. The two-sided p is a permutation test's: without a trend all orders within
-    a row are equally likely; `draws` of them are drawn.
-    """
-    rows = [np.asarray(row, dtype=float) for row in rows]
-    if len(rows) < 2 or min(map(len, rows)) < 3 or not all(np.isfinite(row).all() for row in rows):
-        raise ValueError(f"rows = {[row.tolist() for row in rows]}; need at least two rows of three finite values")
-    observed, null = [], np.zeros(draws)
-    for row in rows:
-        ranks, order = stats.rankdata(row), np.arange(len(row), dtype=float)
-        observed.append(float(_correlation(ranks, order)))
-        null += _correlation(generator.permuted(np.tile(ranks, (draws, 1)), axis=1), order)
-    extreme = (np.abs(null) >= abs(sum(observed)) - 1e-9).sum()
-    return paired_difference(observed)[0], float((extreme + 1) / (draws + 1))  # the observed order is one of them
-
-
 def holm(p: Sequence[float]) -> list[float]:
     """The p values adjusted by Holm's step-down method (1979), in the order given."""
     x = np.asarray(p, dtype=float)
@@ -50,10 +31,3 @@ def holm(p: Sequence[float]) -> list[float]:
     order = x.argsort(kind="stable")
     adjusted = np.maximum.accumulate((len(x) - np.arange(len(x))) * x[order]).clip(max=1)
     return adjusted[order.argsort()].tolist()
-
-
-def _correlation(ranks: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Of ranks (..., n) with order (n,); 0 where all ranks are equal."""
-    a, b = ranks - ranks.mean(-1, keepdims=True), order - order.mean()
-    scale = np.sqrt((a**2).sum(-1) * (b**2).sum())
-    return np.divide(a @ b, scale, out=np.zeros_like(scale), where=scale > 0)

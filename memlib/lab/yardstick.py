@@ -11,7 +11,6 @@ from torch import Tensor
 
 from memlib.lab import data, made
 from memlib.lab.experiment import Experiment
-from memlib.lab.records import LOSS_AT
 from memlib.metrics import PCA, copied_items, finest_scale, membership, memorized_fraction, model_nulls
 from memlib.metrics.alignment import jensen_shannon, wasserstein_rows
 from memlib.metrics.neighbours import nearest_neighbours
@@ -19,6 +18,7 @@ from memlib.models import ExactDenoiser
 from memlib.schedules import Schedule
 from memlib.training import loss_at
 
+LOSS_AT = (5, 15, *range(50, 1000, 100))  # timesteps at which the loss is measured
 STRANGERS = 128  # real items outside train whose loss is compared with that of train
 REPEATS = 4  # noises per item and timestep
 

@@ -80,19 +80,19 @@ def frontier(courses: pd.DataFrame, controls: Sequence[str], x: str = "fidelity"
     return figure
 
 
-def predictions(findings: Sequence[Finding], margin: float = 0.03) -> Figure:
-    """The effect of each prediction with its interval at Holm's level; grey between the margins. The colour of a mark
+def predictions(findings: Sequence[Finding], xlabel: str = "difference in near-copies") -> Figure:
+    """The effect of each prediction with its interval at Holm's level; grey within its margin. The colour of a mark
     is its verdict."""
     shown = given("findings with an effect", [f for f in findings if f.effect is not None])
     figure, ax = plt.subplots(figsize=(6.4, 0.7 + 0.24 * len(shown)), layout="constrained")
-    ax.axvspan(-margin, margin, color="0.93", linewidth=0)
     for row, f in enumerate(shown):
+        ax.fill_betweenx([row - 0.5, row + 0.5], -f.margin, f.margin, color="0.93", linewidth=0)
         if f.effect is not None:
             ax.plot([f.effect.low, f.effect.high], [row, row], color=VERDICTS[f.verdict], linewidth=1.4)
             ax.plot(f.effect.value, row, "o", color=VERDICTS[f.verdict], markersize=4.5)
     ax.axvline(0, color="0.5", linewidth=0.8)
     ax.set_yticks(range(len(shown)), [f"{f.hypothesis}   {f.says}" for f in shown], size=7.5)
-    ax.set(ylim=(len(shown) - 0.4, -0.6), xlabel="difference in near-copies")
+    ax.set(ylim=(len(shown) - 0.4, -0.6), xlabel=xlabel)
     ax.grid(False, axis="y")
     marks = [Line2D([], [], color=c, marker="o", label=verdict) for verdict, c in VERDICTS.items()]
     legend_above(figure, marks)
