@@ -173,13 +173,13 @@ def _results(options: argparse.Namespace) -> int:
 
 
 def _claims(options: argparse.Namespace) -> int:
-    from memlib.lab.claims import claim_table, write_verdicts
-    from memlib.lab.files import ROOT
+    from memlib.lab.claims import MARKS, claim_table
+    from memlib.lab.files import ROOT, write_between
     from memlib.lab.hypotheses import decide
 
     text = claim_table(decide(_recorded(options)))
     if options.write:
-        write_verdicts(text, ROOT / "README.md")
+        write_between(ROOT / "README.md", MARKS, text)
     print(text)
     return 0
 

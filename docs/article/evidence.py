@@ -78,7 +78,7 @@ class Evidence:
         rows = self.courses[(self.courses.control == control) & (self.courses.measure == measure)]
         return float(rows[rows.step == (step or self.last)].value.mean())
 
-    def beats(self, control: str, measure: str = "near-copies") -> float:
+    def on_heartbeats(self, control: str, measure: str = "near-copies") -> float:
         """Over seeds, in the runs of the claims on heartbeats, at the last step."""
         last = [x["course"][-1]["measures"] for x in self.of["heartbeats_claims"] if x["control"] == control]
         return float(np.mean([x[measure] for x in last]))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
-from memlib.lab.files import write_atomically
 from memlib.lab.hypotheses import Finding
 
+MARKS = "<!-- verdicts -->", "<!-- end of verdicts -->"  # in README.md, around the table
 CLAIMS = {  # of the paper, by the hypothesis of the predictions that decide it; "later" has two meanings
     "C1": "Uniform sampling makes the denoising steps contribute unequally, because of SNR",
     "C2": "This imbalance biases training toward memorization",
@@ -58,12 +57,3 @@ def claim_table(findings: Iterable[Finding]) -> str:
             cells.append("; ".join(f"{how.lstrip(', ')}: {v}" if how else f"**{v}**" for how, v in ways.items()) or "-")
         lines.append(f"| {claim} | {statement} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def write_verdicts(text: str, path: Path) -> None:
-    """Put the table between the two marks in this file."""
-    page, start, end = path.read_text(encoding="utf-8"), "<!-- verdicts -->", "<!-- end of verdicts -->"
-    if page.count(start) != 1 or page.count(end) != 1:
-        raise ValueError(f"{path} needs one line {start} and, below it, one line {end}")
-    head, rest = page.split(start)
-    write_atomically(path, f"{head}{start}\n{text}\n{end}{rest.split(end)[1]}".encode())

@@ -21,6 +21,7 @@ from memlib.lab.statistics import holm, paired_difference
 from memlib.metrics import Estimate
 
 ALPHA, MOST_SEEDS = 0.05, 9999
+DIFFERENCES = ("near-copies", "closer to train", "membership", "copied items", "copy entropy")  # others: log ratios
 WHOLE = {"fidelity": (0.0, 1.5), "residual noise": (0.5, 2.0)}  # a run outside is degenerate
 
 
@@ -118,7 +119,7 @@ def _effect(control: list[Any], against: list[Any], measure: str, at: str) -> fl
     fidelity", where the control had the fidelity with which the other course ends."""
 
     def change(a: float, b: float) -> float:
-        return a - b if measure in ("near-copies", "closer to train", "membership") else math.log(a / b)
+        return a - b if measure in DIFFERENCES else math.log(a / b)
 
     if at == "final fidelity":
         effect = _effect(against[-1:], control, measure, "fidelity")
@@ -159,20 +160,17 @@ def _p_value(values: list[float], prediction: dict[str, Any]) -> float:
 
 def _decide(finding: Finding, values: list[float], prediction: dict[str, Any], p: float, level: float) -> Finding:
     sign, margin = prediction["sign"], prediction["margin"]
-    x = np.asarray(values)
-    mean, error = float(x.mean()), float(x.std(ddof=1)) / math.sqrt(len(x))
-    half = float(stats.t.isf(level / 2 if sign else level, len(x) - 1)) * error
-    effect = Estimate(mean, mean - half, mean + half)
+    effect = paired_difference(values, level if sign else 2 * level)[0]
     if sign:
-        supported = p < ALPHA and mean * sign > margin
+        supported = p < ALPHA and effect.value * sign > margin
         refuted = max(effect.low * sign, effect.high * sign) < margin
     else:
         supported, refuted = p < ALPHA, effect.low > margin or effect.high < -margin
     verdict = "supported" if supported else "refuted" if refuted else "undecided"
     needed = None
     if verdict == "undecided":
-        gap = abs(abs(mean) - margin)
-        needed = math.ceil(min(MOST_SEEDS, (half * math.sqrt(len(x)) / gap) ** 2 if gap else MOST_SEEDS))
+        gap, half = abs(abs(effect.value) - margin), effect.high - effect.value
+        needed = math.ceil(min(MOST_SEEDS, len(values) * (half / gap) ** 2 if gap else MOST_SEEDS))
     return replace(finding, effect=effect, p=p, verdict=verdict, needed=needed)
 
 

@@ -11,13 +11,14 @@ from scipy import stats
 from memlib.metrics import Estimate
 
 
-def paired_difference(values: Sequence[float] | np.ndarray) -> tuple[Estimate, float]:
-    """The mean of per-seed differences (n,) with Student's 95 % interval, and the two-sided p of no difference."""
+def paired_difference(values: Sequence[float] | np.ndarray, level: float = 0.05) -> tuple[Estimate, float]:
+    """The mean of per-seed differences (n,) with Student's interval at this two-sided level (.05: of 95 %), and the p
+    of no difference."""
     x = np.asarray(values, dtype=float)
     if len(x) < 2 or not np.isfinite(x).all():
         raise ValueError(f"values = {x.tolist()}; need at least two finite numbers")
     mean, error = x.mean(), x.std(ddof=1) / math.sqrt(len(x))
-    half = stats.t.ppf(0.975, len(x) - 1) * error
+    half = stats.t.isf(level / 2, len(x) - 1) * error
     # equal differences have no error: they are certain, unless all are zero
     p = 2 * stats.t.sf(abs(mean) / error, len(x) - 1) if error > 0 else float(mean == 0)
     return Estimate(float(mean), float(mean - half), float(mean + half)), float(p)
