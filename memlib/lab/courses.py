@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -24,8 +23,8 @@ from torch import Tensor
 
 from memlib.lab import data, runs
 from memlib.lab.experiment import VERSION, Experiment
-from memlib.lab.files import CLONE, ROOT, append_line, read_lines
-from memlib.lab.provenance import provenance
+from memlib.lab.files import append_line, read_lines
+from memlib.lab.provenance import provenance, uncommitted
 from memlib.lab.sweep import sweep
 from memlib.lab.yardstick import LOSS_AT, Yardstick
 from memlib.models import Spliced
@@ -79,6 +78,24 @@ class Plan:
         """By name: the control above, the control below and the timestep between them."""
         return {x["name"]: (x["above"], x["below"], x["at"]) for x in self.content.get("splices", ())}
 
+    def parts(self, name: str, seed: int) -> list[Experiment]:
+        """What is trained for a control, or for a splice: its two sides."""
+        return [replace(self.controls[side], seed=seed) for side in self.splices.get(name, (name,))[:2]]
+
+    def identity(self, name: str, seed: int) -> tuple[str, str]:
+        """The key of a control's run, or of a splice, and the hash of its data, which are loaded once."""
+        made = [(part, Yardstick.of(part).dataset.sha256) for part in self.parts(name, seed)]
+        key, *below = (part.key(content) for part, content in made)
+        if below:
+            key = hashlib.sha256(json.dumps([key, *below, self.splices[name][2]]).encode()).hexdigest()[:16]
+        return key, made[0][1]
+
+    def missing(self, seeds: Iterable[int], have: set[tuple[str, str]]) -> tuple[list[Experiment], list[tuple]]:
+        """What is to be trained, and the splices (name, seed), whose `identity` is not in `have`."""
+        asked = [(n, s) for s in seeds for n in (*self.controls, *self.splices) if self.identity(n, s) not in have]
+        trained = [self.parts(*one)[0] for one in asked if one[0] in self.controls]
+        return trained, [one for one in asked if one[0] in self.splices]
+
 
 def read_plan(plan: str | Path) -> Plan:
     """A plan by its name in data/plans/dose, or by its path. What would silently be ignored or mistaken is refused."""
@@ -128,26 +145,19 @@ def record(
 
     The networks of a plan's first seed stay in the folder of runs; others are deleted when their lines are written. A
     plan inside the clone must be committed first: it says what is expected before it is known."""
-    if CLONE and ROOT in plan.path.resolve().parents and (ROOT / ".git").exists():
-        status = ["git", "-C", str(ROOT), "status", "--porcelain", "--", str(plan.path)]
-        if subprocess.run(status, capture_output=True, check=True).stdout:
-            raise ValueError(f"{plan.path} differs from what is committed; commit the plan before its runs")
+    if uncommitted(plan.path):
+        raise ValueError(f"{plan.path} differs from what is committed; commit the plan before its runs")
     have = {(x["key"], x["content"]) for x in read(out)}
     size = max(1, workers * fleet // len(plan.controls))
     for start in range(0, len(plan.seeds), size):
-        seeds = plan.seeds[start : start + size]
-        todo, made = [replace(own, seed=seed) for seed in seeds for own in plan.controls.values()], []
-        missing = [own for own in todo if (own.key(_content(own)), _content(own)) not in have]
-        spliced = [(name, seed) for name in plan.splices for seed in seeds]
-        spliced = [(name, seed) for name, seed in spliced if _spliced_key(plan, name, seed) not in have]
+        made, (missing, spliced) = [], plan.missing(plan.seeds[start : start + size], have)
         for result in sweep(missing, device=device, workers=workers, fleet=fleet, progress=progress):
             made.append(result)
-            yield _append(out, plan, result.experiment.label, measured(result), result)
+            yield _append(out, line_of(plan, result.experiment.label, result))
         for name, seed in spliced:
-            *sides, at = plan.splices[name]
-            parts = [runs.run(replace(plan.controls[side], seed=seed), device=device) for side in sides]
+            parts = [runs.run(part, device=device) for part in plan.parts(name, seed)]
             made += parts
-            yield _append(out, plan, name, measured(*parts, at=at), parts[0], _spliced_key(plan, name, seed)[0])
+            yield _append(out, line_of(plan, name, *parts))
         for result in made:
             if result.experiment.seed != plan.seeds[0]:
                 result.path.unlink(missing_ok=True)
@@ -225,31 +235,23 @@ def measured(*parts: runs.Result, at: int = 0) -> Line:
     return {"course": course, "references": yardstick.references}
 
 
-def _append(out: Path, plan: Plan, control: str, measured: Line, result: runs.Result, key: str = "") -> Line:
-    own, history = result.experiment, result.history
-    content = _content(own)
-    line: Line = {"plan": plan.name, "plan_sha256": plan.sha256, "key": key or own.key(content), "control": control}
-    line |= {"seed": own.seed, "config": own.to_dict(), "content": content, "version": VERSION, **measured}
+def line_of(plan: Plan, name: str, *parts: runs.Result) -> Line:
+    """The line of a control's run, or of a splice of two, read now."""
+    own, history = parts[0].experiment, parts[0].history
+    key, content = plan.identity(name, own.seed)
+    line: Line = {"plan": plan.name, "plan_sha256": plan.sha256, "key": key, "control": name, "seed": own.seed}
+    line |= {"config": own.to_dict(), "content": content, "version": VERSION}
+    line |= measured(*parts, at=plan.splices.get(name, (0,))[-1])
     line |= {"seconds": round(history["seconds"], 1), **{k: history[k] for k in ("fleet", "device", "precision")}}
-    line |= {"t": list(LOSS_AT), **provenance()}
+    return _short(line | {"t": list(LOSS_AT), **provenance()})
+
+
+def _append(out: Path, line: Line) -> Line:
     out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{plan.name}.jsonl"
+    path = out / f"{line['plan']}.jsonl"
     with FileLock(out / f".{path.name}.lock"):
-        append_line(path, json.dumps(_short(line), allow_nan=False).encode())
+        append_line(path, json.dumps(line, allow_nan=False).encode())
     return line
-
-
-def _content(own: Experiment) -> str:
-    """The hash of the run's data, which are loaded once for all controls that share them."""
-    return Yardstick.of(own).dataset.sha256
-
-
-def _spliced_key(plan: Plan, name: str, seed: int) -> tuple[str, str]:
-    """The key of a splice, and the content of its data."""
-    above, below, at = plan.splices[name]
-    parts = [replace(plan.controls[side], seed=seed) for side in (above, below)]
-    keys = [part.key(_content(part)) for part in parts]
-    return hashlib.sha256(json.dumps([*keys, at]).encode()).hexdigest()[:16], _content(parts[0])
 
 
 def _short(plain: Any) -> Any:
