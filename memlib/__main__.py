@@ -140,9 +140,10 @@ def _sweep(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from memlib.lab import courses
+    from memlib.lab.plans import read_plan
 
     out, workers = options.out or courses.COURSES, options.workers or os.cpu_count() or 1
-    for plan in map(courses.read_plan, options.plan):
+    for plan in map(read_plan, options.plan):
         missing, seconds = courses.estimate(plan, out, options.device)
         print(f"{plan.name}: {missing} runs, about {seconds / workers / 60:.0f} minutes on {workers} processes")
         given = {"workers": workers, "device": options.device, "fleet": options.fleet}

@@ -16,7 +16,7 @@ import pytest
 from test_courses import PLAN
 
 from memlib.__main__ import main
-from memlib.lab import courses, gpu
+from memlib.lab import courses, gpu, plans
 from memlib.lab.sweep import SweepError
 
 RECORD = "import sys; from memlib.lab import gpu; gpu.PLANS = [sys.argv.pop()]; gpu.run_records(*sys.argv[1:])"
@@ -27,11 +27,11 @@ child.wait()"""
 
 
 @pytest.fixture(scope="module", autouse=True)
-def plan(tmp_path_factory) -> Iterator[courses.Plan]:
+def plan(tmp_path_factory) -> Iterator[plans.Plan]:
     (path := tmp_path_factory.mktemp("plans") / "mini.toml").write_text(PLAN)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(courses, "PLANS", path.parent)
-        yield courses.read_plan(path)
+        yield plans.read_plan(path)
 
 
 @pytest.fixture(scope="module")

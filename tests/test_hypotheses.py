@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memlib.lab import courses
+from memlib.lab import courses, plans
 from memlib.lab.hypotheses import Finding, decide
 from memlib.lab.spectrum import explained, memorization_spectrum
 from memlib.timesteps import banded
@@ -35,17 +35,19 @@ def prediction(sign: int, control: str = "other", **more: object) -> str:
     return f'{head}control = "{control}"\nsign = {sign}\nmargin = {MARGIN}\n{extra}'
 
 
-def plan(tmp_path: Path, *predictions: str) -> courses.Plan:
+def plan(tmp_path: Path, *predictions: str) -> plans.Plan:
     (path := tmp_path / "made.toml").write_text(PLAN.format(predictions="\n".join(predictions)))
-    return courses.read_plan(path)
+    return plans.read_plan(path)
 
 
-def line(plan: courses.Plan, control: str, seed: int, readings: list[dict[str, float]]) -> courses.Line:
+def line(plan: plans.Plan, control: str, seed: int, readings: list[dict[str, float]]) -> courses.Line:
     course = [{"step": 10 * 2**k, "measures": reading} for k, reading in enumerate(readings)]
-    return {"plan": plan.name, "plan_sha256": plan.sha256, "control": control, "seed": seed, "course": course}
+    made = {"plan": plan.name, "plan_sha256": plan.sha256, "control": control, "seed": seed, "course": course}
+    config = {"dataset": "mixture4", "n_train": 16, "image_size": 32, "seed": seed}
+    return made | {"config": config, "content": f"{seed}"}
 
 
-def lines(plan: courses.Plan, effect: float, noise: float, control: str = "other", fidelity: float = 1.0):
+def lines(plan: plans.Plan, effect: float, noise: float, control: str = "other", fidelity: float = 1.0):
     """Uniform at 0.2 near-copies; the control so much above it, in the mean over twelve seeds."""
     spread = noise * np.random.default_rng(0).standard_normal(12)
     for seed, off in enumerate(spread - spread.mean()):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from memlib import TrainConfig, uniform
 from memlib.__main__ import main
-from memlib.lab import Experiment, Network, courses, data, runs
+from memlib.lab import Experiment, Network, courses, data, plans, runs
 
 RNG = np.random.default_rng(0)
 COLOURS = RNG.integers(0, 256, (12, 20, 20, 3), dtype=np.uint8)
@@ -195,7 +195,7 @@ def test_runs_plans_and_records_take_own_data_and_know_it_by_content(tmp_path, m
         '[experiment]\ndataset = "moved"\nimage_size = 8\nn_train = 4\nn_samples = 4\nsampler_steps = 2\n'
         'network = { width = 8, multipliers = [1] }\ntraining = { steps = 2, batch_size = 2, precision = "float32" }\n'
     )
-    (line,) = courses.record(courses.read_plan(tmp_path / "plan.toml"), out=tmp_path / "out", progress=False)
+    (line,) = courses.record(plans.read_plan(tmp_path / "plan.toml"), out=tmp_path / "out", progress=False)
     assert line["content"] == data.from_folder("moved").sha256 and line["config"]["dataset"] == str(tmp_path / "moved")
     assert line["key"] == first.path.stem and courses.read(tmp_path / "out")[0]["key"] == line["key"]
     assert main(["data", "moved"]) == 0 and (tmp_path / "memlib_data.png").stat().st_size > 1000

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from memlib.lab import claims, courses, data, hypotheses, made, spectrum
+from memlib.lab import claims, courses, data, hypotheses, made, plans, spectrum
 from memlib.lab.experiment import Experiment
 from memlib.lab.statistics import paired_difference
 from memlib.lab.yardstick import LOSS_AT
@@ -24,7 +24,7 @@ class Evidence:
     whole, alpha, reference_size = hypotheses.WHOLE, hypotheses.ALPHA, data.REFERENCE
 
     def __init__(self) -> None:
-        self.plans = {path.stem: courses.read_plan(path) for path in sorted(courses.PLANS.glob("*.toml"))}
+        self.plans = {path.stem: plans.read_plan(path) for path in sorted(plans.PLANS.glob("*.toml"))}
         self.random, self.dose = self.plans["mixture_random"], self.plans["mixture_dose"]
         self.lines, self.old = courses.read(), courses.read(courses.EXPLORATORY)
         self.of = {name: [x for x in self.lines if x["plan"] == name] for name in self.plans}

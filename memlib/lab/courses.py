@@ -1,17 +1,11 @@
-"""Time courses: what a plan with predictions asks for, run and read at steps on the way; one line per run, in JSON.
-
-A plan is a TOML file in data/plans/dose. It says what is compared and what is predicted, before any of its runs.
-"""
+"""Time courses: what a plan with predictions asks for, run and read at steps on the way; one line per run, in JSON."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
-import tomllib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,120 +16,18 @@ from filelock import FileLock
 from torch import Tensor
 
 from memlib.lab import data, runs
-from memlib.lab.experiment import VERSION, Experiment
+from memlib.lab.experiment import VERSION
 from memlib.lab.files import append_line, read_lines
+from memlib.lab.plans import Plan
 from memlib.lab.provenance import provenance, uncommitted
 from memlib.lab.sweep import sweep
 from memlib.lab.yardstick import LOSS_AT, Yardstick
 from memlib.models import Spliced
 from memlib.training import train
 
-PLANS = data.DATA / "plans" / "dose"
 COURSES = data.DATA / "results" / "courses"
 EXPLORATORY = data.DATA / "results" / "exploratory"  # the runs of release 0.2, made before there were predictions
 Line = dict[str, Any]
-KNOWN = {"at": ("last", "fidelity", "views", "final fidelity"), "share": ("eps", "x0", "v")}  # of a prediction
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Controls by name, the seeds, and what is predicted of them (`memlib.lab.hypotheses` decides)."""
-
-    path: Path
-    content: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        return self.path.stem
-
-    @property
-    def sha256(self) -> str:
-        """Of the file: records carry it, so that a later change of the plan shows."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]
-
-    @property
-    def seeds(self) -> range:
-        first, last = self.content["seeds"]
-        return range(first, last + 1)
-
-    @cached_property
-    def controls(self) -> dict[str, Experiment]:
-        """The experiment of each control, with the first seed."""
-        shared: dict[str, Any] = {"seed": self.seeds[0], **self.content["experiment"]}
-        made = dict(self.content["controls"])
-        if design := self.content.get("random"):
-            made |= {f"random {k}": p for k, p in enumerate(random_design(**design))}
-        found = {}
-        for name, looks in made.items():
-            own = {"timesteps": looks} if "name" in looks else {"timesteps": {"name": "uniform"}, **looks}
-            for part in ("training", "network"):
-                own[part] = {**shared.get(part, {}), **own.get(part, {})}
-            found[name] = Experiment.from_dict({**shared, **own}, name)
-        return found
-
-    @property
-    def splices(self) -> dict[str, tuple[str, str, int]]:
-        """By name: the control above, the control below and the timestep between them."""
-        return {x["name"]: (x["above"], x["below"], x["at"]) for x in self.content.get("splices", ())}
-
-    def parts(self, name: str, seed: int) -> list[Experiment]:
-        """What is trained for a control, or for a splice: its two sides."""
-        return [replace(self.controls[side], seed=seed) for side in self.splices.get(name, (name,))[:2]]
-
-    def identity(self, name: str, seed: int) -> tuple[str, str]:
-        """The key of a control's run, or of a splice, and the hash of its data, which are loaded once."""
-        made = [(part, Yardstick.of(part).dataset.sha256) for part in self.parts(name, seed)]
-        key, *below = (part.key(content) for part, content in made)
-        if below:
-            key = hashlib.sha256(json.dumps([key, *below, self.splices[name][2]]).encode()).hexdigest()[:16]
-        return key, made[0][1]
-
-    def missing(self, seeds: Iterable[int], have: set[tuple[str, str]]) -> tuple[list[Experiment], list[tuple]]:
-        """What is to be trained, and the splices (name, seed), whose `identity` is not in `have`."""
-        asked = [(n, s) for s in seeds for n in (*self.controls, *self.splices) if self.identity(n, s) not in have]
-        trained = [self.parts(*one)[0] for one in asked if one[0] in self.controls]
-        return trained, [one for one in asked if one[0] in self.splices]
-
-
-def read_plan(plan: str | Path) -> Plan:
-    """A plan by its name in data/plans/dose, or by its path. What would silently be ignored or mistaken is refused."""
-    path = named if (named := PLANS / f"{plan}.toml").is_file() else Path(plan)
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in PLANS.glob("*.toml")))
-        raise FileNotFoundError(f"plan = {str(plan)!r} is neither a file nor one of {known}")
-    made = Plan(path, tomllib.loads(path.read_text(encoding="utf-8")))
-    try:
-        if not len(made.seeds):
-            raise ValueError(f"seeds = {made.content['seeds']}; need the first and the last")
-        fields = {"question", "seeds", "experiment", "controls", "random", "splices", "predictions", "zone"}
-        if unknown := made.content.keys() - fields:
-            raise ValueError(f"unknown {', '.join(sorted(unknown))}; choose from {', '.join(sorted(fields))}")
-        names = {*made.controls, *made.splices}
-        for prediction in made.content["predictions"]:
-            form = {"share"} if "share" in prediction else {"against"}
-            asked = {"hypothesis", "margin"} | ({"control", "sign"} | form if "control" in prediction else {"r2"})
-            for name, known in KNOWN.items():
-                if prediction.get(name, known[0]) not in known:
-                    raise ValueError(f"{name} = {prediction[name]!r} in a prediction; choose from {', '.join(known)}")
-            if missing := asked - prediction.keys():
-                raise ValueError(f"a prediction lacks {', '.join(sorted(missing))}: {prediction}")
-            if strange := {prediction[k] for k in ("control", "against") if k in prediction} - names:
-                raise ValueError(f"a prediction names {', '.join(strange)}; choose from {', '.join(sorted(names))}")
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error!r}") from error
-    return made
-
-
-def random_design(edges: Sequence[int], count: int, floor: float, seed: int, T: int = 1000) -> list[dict[str, Any]]:
-    """`count` recipes, level between `edges`: T p(t) is log-normal (of unit width) there, mixed with `floor` of 1."""
-    generator = torch.Generator().manual_seed(seed)
-    widths = torch.tensor([0, *edges, T]).diff().double() / T
-    made = []
-    for _ in range(count):
-        raw = widths * torch.randn(len(widths), generator=generator, dtype=torch.float64).exp()
-        shares = (1 - floor) * raw / raw.sum() + floor * widths
-        made.append({"name": "banded", "edges": list(edges), "shares": [round(x, 5) for x in shares.tolist()]})
-    return made
 
 
 def record(
@@ -147,10 +39,12 @@ def record(
     plan inside the clone must be committed first: it says what is expected before it is known."""
     if uncommitted(plan.path):
         raise ValueError(f"{plan.path} differs from what is committed; commit the plan before its runs")
-    have = {(x["key"], x["content"]) for x in read(out)}
+    lines = read(out)
+    have = {(x["key"], x["content"]) for x in lines}
     size = max(1, workers * fleet // len(plan.controls))
     for start in range(0, len(plan.seeds), size):
         made, (missing, spliced) = [], plan.missing(plan.seeds[start : start + size], have)
+        check_data([*lines, *({"config": x.to_dict(), "content": Yardstick.of(x).dataset.sha256} for x in missing)])
         for result in sweep(missing, device=device, workers=workers, fleet=fleet, progress=progress):
             made.append(result)
             yield _append(out, line_of(plan, result.experiment.label, result))
@@ -191,9 +85,21 @@ def read(folder: Path = COURSES) -> list[Line]:
     return [line for path in sorted(folder.glob("*.jsonl")) for line in read_lines(path)]
 
 
+def check_data(lines: Iterable[Line]) -> None:
+    """Raise ValueError if two lines name the same data, but their content differs: they must not be compared."""
+    seen: dict[tuple[Any, ...], str] = {}
+    for line in lines:
+        config = line["config"]
+        own = (config["n_train"], config["seed"]) if config["dataset"] in data.MADE else ()  # made for each
+        if seen.setdefault((config["dataset"], config["image_size"], *own), line["content"]) != line["content"]:
+            held = f"runs of {config['dataset']} were made with different data ({line['content'][:8]}"
+            raise ValueError(f"{held}, others not); keep them in folders of their own (--out)")
+
+
 def tidy(lines: list[Line]) -> pd.DataFrame:
     """A row per run, step and measure: plan, dataset, control, seed, n_train, step, views (of an item, in all bands
     together), measure, value."""
+    check_data(lines)
     rows = []
     for line in lines:
         config, same = line["config"], [line[k] for k in ("plan", "control", "seed")]
@@ -250,6 +156,9 @@ def _append(out: Path, line: Line) -> Line:
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{line['plan']}.jsonl"
     with FileLock(out / f".{path.name}.lock"):
+        for there in read_lines(path) if path.exists() else ():
+            if (there["key"], there["content"]) == (line["key"], line["content"]):
+                return there  # another process has recorded this run meanwhile
         append_line(path, json.dumps(line, allow_nan=False).encode())
     return line
 

@@ -29,14 +29,15 @@ import torch
 from filelock import FileLock
 
 from memlib.devices import check_device
-from memlib.lab import courses
+from memlib.lab import courses, plans
 from memlib.lab.experiment import VERSION, Experiment
 from memlib.lab.files import ROOT, write_atomically
 from memlib.lab.provenance import provenance, uncommitted
 from memlib.lab.runs import Result, run_fleet
 from memlib.lab.sweep import FLEET, sweep
 
-PLANS = ("heartbeats_random", "heartbeats_claims", "mixture_claims")  # in data/plans/dose, by what a line is worth
+# of data/plans/dose, by what a line is worth
+PLANS = ("emoji_claims", "heartbeats_claims", "heartbeats_random", "mixture_claims")
 NOTEBOOKS = ("04_train_signals", "05_train_images")
 PARTS = {  # minutes of each twelve, what is done, the packages without which it is left out
     "tests": (2.0, "the tests of a GPU, by name", ("pytest",)),
@@ -137,7 +138,7 @@ def run_records(out: str, device: str, small: str = "") -> None:
             failed.append(error)
 
     with ProcessPoolExecutor(max(1, (os.cpu_count() or 1) - 1), mp_context=get_context("spawn")) as pool:
-        for plan in map(courses.read_plan, PLANS):
+        for plan in map(plans.read_plan, PLANS):
             if small:
                 plan.controls.update({name: _tiny(own) for name, own in plan.controls.items()})
             with noting():
@@ -165,7 +166,7 @@ def _tiny(own: Experiment) -> Experiment:
     return replace(own, training=training, network=network, course=(1,), n_samples=8, sampler_steps=2)
 
 
-def _read(path: Path, plan: courses.Plan, name: str, parts: list[Path]) -> None:
+def _read(path: Path, plan: plans.Plan, name: str, parts: list[Path]) -> None:
     """In a worker: read a run, or a splice of two, and append its line with a seal, its hash."""
     line = courses.line_of(plan, name, *map(Result.load, parts))
     text = json.dumps({"seal": _hash(line), "record": line}, allow_nan=False).encode() + b"\n"
@@ -200,7 +201,7 @@ def merge(folder: Path, results: Path = courses.COURSES, page: Path = PAGE) -> I
     there already are passed over, so that a merge can be repeated."""
     there = {(line["key"], line["content"]): line for line in courses.read(results)}
     found: dict[tuple[str, str], courses.Line] = {}
-    plan_of, changed = cache(lambda name: courses.read_plan(courses.PLANS / f"{name}.toml")), cache(uncommitted)
+    plan_of, changed = cache(lambda name: plans.read_plan(plans.PLANS / f"{name}.toml")), cache(uncommitted)
     path, made = folder / "records.jsonl", folder / "results.md"
     for where, line in unsealed(path) if path.exists() else ():
         if line["version"] != VERSION:

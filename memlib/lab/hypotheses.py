@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from memlib.lab.courses import PLANS, Line, Plan, read_plan
+from memlib.lab.courses import Line, check_data
+from memlib.lab.plans import PLANS, Plan, read_plan
 from memlib.lab.spectrum import explained
 from memlib.lab.statistics import holm, paired_difference
 from memlib.metrics import Estimate
@@ -49,6 +50,7 @@ def decide(lines: Iterable[Line], plans: Sequence[Plan] | None = None, degenerat
     """The findings on all predictions, by default of all plans; with `degenerate` also over runs that are degenerate
     (they are excluded)."""
     lines, asked = list(lines), []
+    check_data(lines)
     for plan in [read_plan(path) for path in sorted(PLANS.glob("*.toml"))] if plans is None else plans:
         own = _lines_of(plan, lines)
         changed = any(x["plan_sha256"] != plan.sha256 for x in own if x["plan"] == plan.name)

@@ -1,0 +1,122 @@
+"""Plans with predictions: a file in data/plans/dose says what is compared and what is expected, before its runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from memlib.lab import data
+from memlib.lab.experiment import Experiment
+from memlib.lab.yardstick import Yardstick
+
+PLANS = data.DATA / "plans" / "dose"
+KNOWN = {"at": ("last", "fidelity", "views", "final fidelity"), "share": ("eps", "x0", "v")}  # of a prediction
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Controls by name, the seeds, and what is predicted of them (`memlib.lab.hypotheses` decides)."""
+
+    path: Path
+    content: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def sha256(self) -> str:
+        """Of the file: records carry it, so that a later change of the plan shows."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]
+
+    @property
+    def seeds(self) -> range:
+        first, last = self.content["seeds"]
+        return range(first, last + 1)
+
+    @cached_property
+    def controls(self) -> dict[str, Experiment]:
+        """The experiment of each control, with the first seed."""
+        shared: dict[str, Any] = {"seed": self.seeds[0], **self.content["experiment"]}
+        made = dict(self.content["controls"])
+        if design := self.content.get("random"):
+            made |= {f"random {k}": p for k, p in enumerate(random_design(**design))}
+        found = {}
+        for name, looks in made.items():
+            own = {"timesteps": looks} if "name" in looks else {"timesteps": {"name": "uniform"}, **looks}
+            for part in ("training", "network"):
+                own[part] = {**shared.get(part, {}), **own.get(part, {})}
+            found[name] = Experiment.from_dict({**shared, **own}, name)
+        return found
+
+    @property
+    def splices(self) -> dict[str, tuple[str, str, int]]:
+        """By name: the control above, the control below and the timestep between them."""
+        return {x["name"]: (x["above"], x["below"], x["at"]) for x in self.content.get("splices", ())}
+
+    def parts(self, name: str, seed: int) -> list[Experiment]:
+        """What is trained for a control, or for a splice: its two sides."""
+        return [replace(self.controls[side], seed=seed) for side in self.splices.get(name, (name,))[:2]]
+
+    def identity(self, name: str, seed: int) -> tuple[str, str]:
+        """The key of a control's run, or of a splice, and the hash of its data, which are loaded once."""
+        made = [(part, Yardstick.of(part).dataset.sha256) for part in self.parts(name, seed)]
+        key, *below = (part.key(content) for part, content in made)
+        if below:
+            key = hashlib.sha256(json.dumps([key, *below, self.splices[name][2]]).encode()).hexdigest()[:16]
+        return key, made[0][1]
+
+    def missing(self, seeds: Iterable[int], have: set[tuple[str, str]]) -> tuple[list[Experiment], list[tuple]]:
+        """What is to be trained, and the splices (name, seed), whose `identity` is not in `have`."""
+        asked = [(n, s) for s in seeds for n in (*self.controls, *self.splices) if self.identity(n, s) not in have]
+        trained = [self.parts(*one)[0] for one in asked if one[0] in self.controls]
+        return trained, [one for one in asked if one[0] in self.splices]
+
+
+def read_plan(plan: str | Path) -> Plan:
+    """A plan by its name in data/plans/dose, or by its path. What would silently be ignored or mistaken is refused."""
+    path = named if (named := PLANS / f"{plan}.toml").is_file() else Path(plan)
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in PLANS.glob("*.toml")))
+        raise FileNotFoundError(f"plan = {str(plan)!r} is neither a file nor one of {known}")
+    made = Plan(path, tomllib.loads(path.read_text(encoding="utf-8")))
+    try:
+        if not len(made.seeds):
+            raise ValueError(f"seeds = {made.content['seeds']}; need the first and the last")
+        fields = {"question", "seeds", "experiment", "controls", "random", "splices", "predictions", "zone"}
+        if unknown := made.content.keys() - fields:
+            raise ValueError(f"unknown {', '.join(sorted(unknown))}; choose from {', '.join(sorted(fields))}")
+        names = {*made.controls, *made.splices}
+        for prediction in made.content["predictions"]:
+            form = {"share"} if "share" in prediction else {"against"}
+            asked = {"hypothesis", "margin"} | ({"control", "sign"} | form if "control" in prediction else {"r2"})
+            for name, known in KNOWN.items():
+                if prediction.get(name, known[0]) not in known:
+                    raise ValueError(f"{name} = {prediction[name]!r} in a prediction; choose from {', '.join(known)}")
+            if missing := asked - prediction.keys():
+                raise ValueError(f"a prediction lacks {', '.join(sorted(missing))}: {prediction}")
+            if strange := {prediction[k] for k in ("control", "against") if k in prediction} - names:
+                raise ValueError(f"a prediction names {', '.join(strange)}; choose from {', '.join(sorted(names))}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error!r}") from error
+    return made
+
+
+def random_design(edges: Sequence[int], count: int, floor: float, seed: int, T: int = 1000) -> list[dict[str, Any]]:
+    """`count` recipes, level between `edges`: T p(t) is log-normal (of unit width) there, mixed with `floor` of 1."""
+    generator = torch.Generator().manual_seed(seed)
+    widths = torch.tensor([0, *edges, T]).diff().double() / T
+    made = []
+    for _ in range(count):
+        raw = widths * torch.randn(len(widths), generator=generator, dtype=torch.float64).exp()
+        shares = (1 - floor) * raw / raw.sum() + floor * widths
+        made.append({"name": "banded", "edges": list(edges), "shares": [round(x, 5) for x in shares.tolist()]})
+    return made
