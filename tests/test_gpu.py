@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from test_courses import PLAN
 
 from memlib.__main__ import main
@@ -30,7 +31,7 @@ child.wait()"""
 def plan(tmp_path_factory) -> Iterator[plans.Plan]:
     (path := tmp_path_factory.mktemp("plans") / "mini.toml").write_text(PLAN)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(courses, "PLANS", path.parent)
+        patch.setattr(plans, "PLANS", path.parent)
         yield plans.read_plan(path)
 
 
@@ -119,11 +120,13 @@ def test_fleets_are_full_and_in_order_with_splices_last_and_go_on_after_one_that
         asked.append([(own.seed, own.label) for own in fleet])
         raise SweepError("2 of 16 runs failed")
 
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     for name, value in (("sweep", fails), ("run_fleet", fails), ("PLANS", [str(path)] * 2)):
         monkeypatch.setattr(gpu, name, value)
     monkeypatch.setattr(courses, "read", lambda: [have])
     with pytest.raises(SystemExit, match="1"):
         gpu.run_records(str(tmp_path), "cpu")
+    assert not torch.backends.cudnn.allow_tf32, "the plan's precision holds"
     order = [(seed, name) for seed in range(300, 306) for name in ("uniform", "weighted", "long")]
     order.remove((300, "weighted"))
     assert asked == [order[:16], order[16:], *([(seed, "weighted")] for seed in range(300, 306))] * 2

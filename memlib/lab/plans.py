@@ -85,8 +85,8 @@ def read_plan(plan: str | Path) -> Plan:
     """A plan by its name in data/plans/dose, or by its path. What would silently be ignored or mistaken is refused."""
     path = named if (named := PLANS / f"{plan}.toml").is_file() else Path(plan)
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in PLANS.glob("*.toml")))
-        raise FileNotFoundError(f"plan = {str(plan)!r} is neither a file nor one of {known}")
+        there = ", ".join(sorted(p.stem for p in PLANS.glob("*.toml")))
+        raise FileNotFoundError(f"plan = {str(plan)!r} is neither a file nor one of {there}")
     made = Plan(path, tomllib.loads(path.read_text(encoding="utf-8")))
     try:
         if not len(made.seeds):
