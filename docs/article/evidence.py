@@ -73,6 +73,18 @@ class Evidence:
             return f"*{next(iter(found))}*" + ("" if total == 1 else " (both)" if total == 2 else f" (all {total})")
         return f"of {total} predictions " + " and ".join(f"{n} *{verdict}*" for verdict, n in found.most_common())
 
+    def three(self, hypothesis: str) -> str:
+        """What became of it on each data set on which it was tested."""
+        words = {"mixture16": "mixture", "ecg5000": "heartbeats", "emoji": "emoji"}
+        return ", ".join(f"{words[d]} {self.tally(hypothesis, d)}" for d in words if self.family(hypothesis, d))
+
+    def zone(self, plan: str) -> tuple[int, int]:
+        """The timesteps from the first to the last band whose interval lies above zero."""
+        own = spectrum.memorization_spectrum([x for x in self.of[plan] if x["control"].startswith("random")])
+        above = np.flatnonzero(np.quantile(own.coefficients[1:, -1], 0.025, axis=0) > 0)
+        ends = [0, *own.edges, 1000]
+        return ends[above[0]], ends[above[-1] + 1]
+
     def mean(self, control: str, measure: str = "near-copies", step: int | None = None) -> float:
         """Over seeds, in the runs of the second plan; at the last step if none is named."""
         rows = self.courses[(self.courses.control == control) & (self.courses.measure == measure)]
@@ -202,14 +214,13 @@ class Evidence:
 
     def claim_table(self) -> str:
         """Each claim's verdict on each data set, at equal steps and in each other way in which it was judged."""
-        found = claims.claim_verdicts(self.findings)
-        rows = []
+        found, rows = claims.claim_verdicts(self.findings), []
         for claim, statement in claims.CLAIMS.items():
             cells = []
-            for ways in (found[claim].get(name, {"": "not run"}) for name in ("mixture16", "ecg5000")):
+            for ways in (found[claim].get(name, {"": "not run"}) for name in ("mixture16", "ecg5000", "emoji")):
                 cells.append("; ".join(f"{how.lstrip(', ')}: {v}" if how else f"*{v}*" for how, v in ways.items()))
             rows.append([claim, statement, *cells])
-        return table(["claim", "the abstract says", "mixture", "heartbeats"], rows)
+        return table(["claim", "the abstract says", "mixture", "heartbeats", "emoji"], rows)
 
     def prediction_table(self, dataset: str, letter: str) -> str:
         """All predictions on one data set whose hypothesis begins with this letter."""
