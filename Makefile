@@ -1,5 +1,5 @@
 # Two commands: `make reproduce` (the notebooks under `quick`, and the site over them in results/) and `make test`.
-# All else: coverage, test-faults, lab, book, bench, gpu, mutants, notebooks, article, archive, pins, lint, clean, distclean.
+# All else: coverage, test-faults, lab, book, bench, gpu, mutants, notebooks, networks, article, archive, pins, lint, clean, distclean.
 PYTHON      ?= python3
 VENV        ?= .venv
 PY          := $(VENV)/bin/python
@@ -39,7 +39,7 @@ export PYTHONHASHSEED        = 0
 export JUPYTER_PREFER_ENV_PATH = 1
 unexport JUPYTER_PATH
 
-.PHONY: setup reproduce test coverage test-faults lab book page article archive bench gpu mutants notebooks pins lint clean distclean
+.PHONY: setup reproduce test coverage test-faults lab book page article archive bench gpu mutants notebooks networks pins lint clean distclean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -125,6 +125,14 @@ mutants: $(STAMP)
 # execute the committed notebooks in place, as they stand
 notebooks: $(STAMP)
 	$(PY) -m memlib refresh $(ONLY)
+
+# data/networks: what notebooks 04 to 06 open with, trained anew and stored in half precision
+networks: $(STAMP)
+	rm -rf build/networks data/networks
+	mkdir -p data/networks
+	MEMLIB_RUNS=build/networks $(PY) -m memlib reproduce --out build/networks \
+	  --notebook 04_train_signals --notebook 05_train_images --set train=True
+	$(PY) -c "from pathlib import Path; from memlib.lab import runs; runs.ship(Path('build/networks'))"
 
 build/uv:
 	$(PYTHON) -m venv $@

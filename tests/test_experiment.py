@@ -16,6 +16,7 @@ from memlib.lab import data, experiment
 from memlib.lab import runs as made
 from memlib.lab.experiment import Experiment, Network
 from memlib.lab.runs import Result, run, run_fleet
+from memlib.lab.sweep import sweep
 from memlib.training import TrainConfig, train
 
 SMALL = Experiment(
@@ -68,6 +69,23 @@ def test_a_run_is_its_parts_put_together():
             assert torch.equal(weights(result, step.step), parameters_to_vector(step.ema.parameters()))
     assert torch.equal(weights(result), parameters_to_vector(step.ema.parameters()))
     assert torch.equal(result.samples, made.draw(step.ema, own, dataset))
+
+
+def test_a_shipped_run_is_read_for_its_key_only_and_made_again_if_damaged(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(made, "SHIPPED", tmp_path / "networks")
+    made.SHIPPED.mkdir()
+    first = run(SMALL)
+    made.ship(runs)
+    first.path.unlink()
+    (kept,) = sweep([replace(SMALL, label="named")], shipped=True, workers=1)
+    assert kept.path == made.SHIPPED / first.path.name and kept.experiment.label == "named" and not first.path.exists()
+    assert kept.samples.dtype == torch.float32 and torch.equal(kept.samples, kept.samples_at(120).half().float())
+    torch.testing.assert_close(kept.samples, first.samples, atol=0, rtol=0.01)
+    assert made.find_shipped(replace(SMALL, seed=1)) is None
+    kept.path.write_bytes(kept.path.read_bytes()[:-9])
+    with pytest.warns(UserWarning, match=r"is damaged.*restore it with git"):
+        (again,) = sweep([SMALL], shipped=True, workers=1)
+    assert again.path == first.path and torch.equal(again.samples, first.samples) and kept.path.exists()
 
 
 def test_a_course_changes_no_bit_and_its_networks_can_be_sampled():

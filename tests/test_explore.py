@@ -29,8 +29,9 @@ matplotlib.use("agg")
 def tiny(dataset: str) -> Result:
     """A run of five steps: enough to walk through it, too few to learn anything."""
     network = Network(width=8) if dataset == "spiral" else Network(width=8, multipliers=(1,), unshuffle=2)
-    training = TrainConfig(steps=5, batch_size=8, ema_decay=0.5, warmup=1)
-    return run(Experiment(uniform(), dataset, 8, network=network, training=training, n_samples=12, sampler_steps=6))
+    given = {"training": TrainConfig(steps=5, batch_size=8, ema_decay=0.5, warmup=1), "n_samples": 12}
+    given |= {"sampler": "ddim" if dataset == "spiral" else "ddpm", "sampler_steps": 6}
+    return run(Experiment(uniform(), dataset, 8, network=network, **given))
 
 
 def neighbour_explorer() -> widgets.Widget:

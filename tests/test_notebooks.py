@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import base64
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -13,6 +14,8 @@ from nbformat import NotebookNode
 
 from memlib import notebooks as batch
 from memlib.__main__ import main
+from memlib.lab.profiles import profile
+from memlib.lab.runs import SHIPPED, Result
 
 PATHS = batch.find_notebooks()
 LONGEST_FUNCTION = 8  # lines; what is longer belongs in memlib
@@ -94,6 +97,15 @@ def test_the_readme_shows_a_figure_and_a_number_of_notebook_09() -> None:
     printed = "".join(o.get("text", "") for cell in nb.cells for o in cell.get("outputs", []))
     (rank,) = re.findall(r"rank correlation of predicted and recorded: (0\.\d+)", printed)
     assert f"rank correlation {rank}" in (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_shipped_networks_are_those_of_the_profile_quick_and_of_this_version() -> None:
+    found = [Result.load(path) for path in sorted(SHIPPED.glob("*.pt"))]
+    assert len(found) == 8 and sum(result.path.stat().st_size for result in found) < 11e6
+    for own, path in ((result.experiment, result.path) for result in found):
+        budget = getattr(profile("quick"), {"ecg5000": "signals", "emoji": "images"}[str(own.dataset)])
+        asked = replace(budget, timesteps=own.timesteps, course=own.course)
+        assert asked.key(asked.load_data().sha256) == path.stem, "`make networks`"
 
 
 def test_runs_end_to_end_under_smoke_with_a_figure_each(tmp_path: Path, capfd) -> None:

@@ -89,6 +89,7 @@ def test_the_wheel_has_its_data_and_writes_nothing_beside_itself(tmp_path) -> No
         "*.toml",
         "plans/*.toml",
         "plans/*/*.toml",
+        "networks/*.pt",
         "results/*.jsonl",
         "results/*/*.jsonl",
         "results/samples/*",

@@ -27,8 +27,10 @@ from memlib.lab import data, fleet
 from memlib.lab.experiment import SAMPLERS, Experiment
 from memlib.lab.files import folder_from, home, write_atomically
 from memlib.lab.graphs import send
+from memlib.lab.provenance import provenance
 
 CHECKPOINT_SECONDS = 30
+SHIPPED = data.DATA / "networks"  # finished runs that come with memlib
 BANDS = 10  # equal bands of t in which the history holds the loss, low noise first
 READINGS = 50  # of the loss over a run
 
@@ -54,7 +56,7 @@ class Result:
         kept = _read(path := Path(path))
         try:
             own = Experiment.from_dict(kept["experiment"])
-            return cls(own, path, kept["samples"], kept["history"], tuple(kept["weights"]))
+            return cls(own, path, kept["samples"].float(), kept["history"], tuple(kept["weights"]))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} holds no run ({error!r})") from error
 
@@ -86,6 +88,22 @@ def draw(
         seed=experiment.seed, steps=experiment.sampler_steps, sampler=SAMPLERS[experiment.sampler], device=device,
         clip=dataset.clip,
     )  # fmt: skip
+
+
+def find_shipped(experiment: Experiment) -> Result | None:
+    """The finished run that comes with memlib, if there is one; of a damaged one a warning."""
+    found = _found(Result.load, SHIPPED / f"{experiment.key(experiment.load_data().sha256)}.pt", "restore it with git")
+    return found and replace(found, experiment=experiment)
+
+
+def ship(folder: Path) -> None:
+    """Store a folder's finished runs as `find_shipped` reads them: half precision, and its samples."""
+    for path in sorted(folder.glob("*.pt")):
+        kept, target = _read(path), SHIPPED / path.name
+        kept["weights"] = {step: {k: x.half() for k, x in state.items()} for step, state in kept["weights"].items()}
+        kept["history"]["hardware"] = provenance()["hardware"]
+        _write(target, kept)
+        _write(target, kept | {"samples": Result.load(target).samples_at(max(kept["weights"])).half()})
 
 
 def run(
@@ -149,7 +167,7 @@ def run_fleet(
 
 
 def _found(read: Callable[[Path], Any], path: Path, then: str = "") -> Any:
-    """What `read` makes of a file; None if there is none or it is damaged. `then` says so, and the file is removed."""
+    """What `read` makes of a file; None if there is none or it is damaged. `then` says so; our own file is removed."""
     try:
         return read(path)
     except FileNotFoundError:
@@ -157,8 +175,8 @@ def _found(read: Callable[[Path], Any], path: Path, then: str = "") -> Any:
     except ValueError as error:
         if then:
             warnings.warn(f"{error}; {then}", stacklevel=4)
-            path.unlink()
-        return None
+            if path.parent != SHIPPED:
+                path.unlink()
 
 
 def _read(path: Path) -> Any:

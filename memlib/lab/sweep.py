@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from memlib.lab.data import kind_of
 from memlib.lab.experiment import Experiment
-from memlib.lab.runs import Result, run_fleet, runs_folder
+from memlib.lab.runs import Result, find_shipped, run_fleet, runs_folder
 
 FLEET = {"cpu": 8, "cuda": 16}  # networks trained together where that is faster (tests/benchmarks/RESULTS.md)
 TELL_SECONDS = 0.5  # between a worker's words on how far it is
@@ -39,7 +39,7 @@ class SweepError(RuntimeError):
 
 def sweep(
     experiments: Iterable[Experiment], client: Any = None, *, device: str = "cpu", workers: int | None = None,
-    fleet: int | None = None, progress: bool = True,
+    fleet: int | None = None, progress: bool = True, shipped: bool = False,
 ) -> Iterator[Result]:  # fmt: skip
     """Run all `experiments`, yield each Result as it is finished, and show one bar over all their training steps.
 
@@ -47,13 +47,18 @@ def sweep(
     the same paths, the caller's folder of runs and MEMLIB_DATA. Without a client they go to `workers` on this machine,
     by default one per core, for a GPU one. A single one is this process; several are processes of their own, so that a
     script must call `sweep` under `if __name__ == "__main__":`. Runs that are alike are trained up to `fleet` at once
-    (`run_fleet`), by default where that is faster; on a client, whose size is not known, each alone.
+    (`run_fleet`), by default where that is faster; on a client, whose size is not known, each alone. With `shipped`,
+    those that come with memlib (`runs.SHIPPED`) are read from there.
 
     If a worker is killed, its run goes on elsewhere from the last checkpoint; if the sweep is killed, its workers exit.
     One failed run does not lose the others: a fleet that failed is run again one by one, and SweepError at the end
     names each run that failed then, or that took down too many workers (KilledWorker).
     """
     todo, kind = list(experiments), torch.device(device).type
+    if shipped:
+        found = [find_shipped(own) for own in todo]
+        yield from filter(None, found)
+        todo = [own for own, result in zip(todo, found, strict=True) if result is None]
     if not workers and kind == "cpu":
         from dask.system import CPU_COUNT  # here, as a machine with a GPU may lack dask, and does without
 
@@ -63,7 +68,9 @@ def sweep(
     done, failures = [0] * len(todo), []
     with ExitStack() as stack:
         total = sum(own.training.steps for own in todo)
-        bar = stack.enter_context(tqdm(total=total, desc=f"{len(todo)} runs", unit="step", disable=not progress))
+        bar = stack.enter_context(
+            tqdm(total=total, desc=f"{len(todo)} runs", unit="step", disable=not progress or not todo)
+        )
 
         def tell(group: Sequence[int], step: int) -> None:
             for i in group:

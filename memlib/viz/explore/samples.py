@@ -13,6 +13,7 @@ from torch import Tensor
 from memlib import Frame, metrics, samplers
 from memlib import viz as plots
 from memlib.lab import Result, data
+from memlib.lab.experiment import SAMPLERS
 from memlib.metrics import ratio_of, share_below
 from memlib.viz.explore.noise import Drawn, Panel, window
 
@@ -47,7 +48,8 @@ def follow(result: Result, count: int = SHOWN) -> Process:
     experiment, dataset, schedule = result.experiment, result.experiment.load_data(), result.experiment.build_schedule()
     generators = samplers.sample_generators(min(count, experiment.n_samples), experiment.seed)
     noise, steps = samplers.initial_noise(dataset.train.shape[1:], generators), experiment.sampler_steps
-    frames = list(samplers.ddim(result.denoiser(), schedule, noise, steps=steps, clip=dataset.clip))
+    walk = SAMPLERS[experiment.sampler]  # the run's own: each process ends in one of its samples
+    frames = list(walk(result.denoiser(), schedule, noise, steps=steps, generators=generators, clip=dataset.clip))
     found = [metrics.nearest_neighbours(frame.x0, dataset.train) for frame in frames]
     distances, nearest = torch.stack([d for d, _ in found]), torch.stack([i[:, 0] for _, i in found])
     committed = [int(other.nonzero().max()) + 1 if other.any() else 0 for other in (nearest != nearest[-1]).T]
