@@ -46,5 +46,5 @@ def test_mondays_table_is_what_the_record_says() -> None:
     rows = re.findall(r"^\| `([^`]+)` \|.* \| ([^|]+) \| (\w+) \|$", TEXTS[ROOT / "docs" / "monday.md"], re.M)
     assert {name for name, _, _ in rows} == set(found)
     for name, effect, verdict in rows:
-        mean, low, high = (f"{100 * x:+.1f}".replace("-", "−") for x in vars(found[name].effect).values())
+        mean, low, high = (f"{100 * x:+.1f}".replace("-", "\N{MINUS SIGN}") for x in vars(found[name].effect).values())
         assert (effect, verdict) == (f"{mean} [{low}, {high}]", found[name].verdict)
