@@ -13,8 +13,9 @@ import nbformat
 from nbformat import NotebookNode
 from sphinx.cmd.build import main as sphinx
 
-from memlib.lab.claims import judge_claims, verdict_table
-from memlib.lab.records import read
+from memlib.lab.claims import claim_table
+from memlib.lab.courses import read
+from memlib.lab.hypotheses import decide
 from memlib.notebooks import NOTEBOOKS, ROOT, folded, without_widgets
 from memlib.viz.explore.playground import inlined
 
@@ -38,7 +39,7 @@ def build(notebooks: Path, out: Path) -> int:
         shutil.copy(NOTEBOOKS / "README.md", source / "terms.md")
         shutil.copy(ROOT / "data" / "readme_picture.png", source)
         pages = {f"{name}.ipynb" for name in paths} | {path.name for path in source.glob("*.md")}
-        made = {"ran": _ran(read_in), "verdicts": verdict_table(judge_claims(read())), "notebooks": "\n".join(paths)}
+        made = {"ran": _ran(read_in), "verdicts": claim_table(decide(read())), "notebooks": "\n".join(paths)}
         made["playground"] = inlined()
         for path in source.glob("*.md"):
             text = _linked(path.read_text(encoding="utf-8"), pages)

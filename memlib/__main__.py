@@ -28,9 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reproduce = command(_reproduce, "run the notebooks and write the site over them (in a clone)", "site")
     refresh = command(_refresh, "execute the committed notebooks in place (in a clone)", "notebooks")
     fetch = command(_data, "fetch a data set and check it, or show how your own is understood")
-    sweep = command(_sweep, "run what a plan holds and record it, except what is recorded already")
+    sweep = command(_sweep, "run what a plan with predictions holds and record it, except what is recorded already")
     results = command(_results, "print the recorded runs, the mean over seeds for each control")
-    claims = command(_claims, "print the verdict for each claim, from the recorded runs")
+    claims = command(_claims, "print the verdict for each claim of the paper, from the recorded runs")
+    hypotheses = command(_hypotheses, "print the verdict for each prediction, from the recorded runs")
     judged = command(_audit, "judge samples of any generator against its training set", "notebooks")
     for name, required in {"samples": True, "train": True, "held-out": False}.items():
         words = "a folder of pictures, an .npy or an .npz file"
@@ -38,9 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     judged("--features", metavar="NAME", help="a network of timm, whose features replace pixels")
     judged("--fail-above", type=float, default=1.0, metavar="SHARE", help="exit with 3 if more are near-copies")
     judged("--out", type=Path, default=Path("audit"), metavar="DIR", help="for audit.html and audit.json")
-    courses = command(_courses, "run what a plan with predictions holds and record its courses")
     dial = command(_dial, "where to look and when to stop for a level of near-copies, from pilot runs")
-    hypotheses = command(_hypotheses, "print the verdict for each prediction, from the recorded courses")
     page = command(_page, "write the playground as one HTML file", "notebooks")
     gpu = command(_gpu, "test, measure and record what a GPU can within minutes; or merge what that made")
     for one in (reproduce, refresh):
@@ -51,16 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     fetch("name", help="a name, or the path of a folder or file of your own")
     fetch("--image-size", type=int, metavar="N", help="cut and shrink pictures of your own to N x N")
     fetch("--out", type=Path, metavar="FILE", help="the picture of your own data (default: memlib_data.png)")
-    sweep("--profile", default="recorded", metavar="NAME", help="the budget of a run (default: recorded)")
     dial("--data", required=True, metavar="NAME", help="a data set")
     dial("--near-copies", type=float, required=True, metavar="SHARE", help="the level that is asked for, such as 0.02")
     dial("--fidelity", type=float, default=1.2, metavar="RATIO", help="at most so far off the data (default: 1.2)")
     dial("--n", type=int, metavar="N", help="training items (default: the profile's)")
     dial("--profile", default="recorded", metavar="NAME", help="the budget of a pilot run (default: recorded)")
-    for one in (sweep, courses):
-        one("--plan", action="append", required=True, metavar="PLAN", help="a plan's name, or a file")
-        one("--fleet", type=int, metavar="K", help="networks trained at once (default: what is fastest)")
-    for one in (sweep, courses, dial):
+    sweep("--plan", action="append", required=True, metavar="PLAN", help="a plan's name, or a file")
+    sweep("--fleet", type=int, default=24, metavar="K", help="networks trained at once (default: 24)")
+    for one in (sweep, dial):
         one("--workers", type=int, metavar="N", help="processes (default: one for each core)")
         one("--device", default="cpu", metavar="NAME", help="cpu (the default) or cuda")
     page("--out", type=Path, default=Path("playground.html"), metavar="FILE", help="default: playground.html")
@@ -69,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gpu("--device", default="cuda", metavar="NAME", help="cuda (the default); cpu tries the command, at smoke size")
     gpu("--out", type=Path, default=Path("results"), metavar="DIR", help="for what comes back (default: results)")
     gpu("--merge", type=Path, metavar="DIR", help="add what came back to the recorded runs and benchmarks")
-    for one in (sweep, results, claims, courses, hypotheses):
+    for one in (sweep, results, claims, hypotheses):
         one("--out", type=Path, metavar="DIR", help="default: the recorded runs of this package")
 
     options = parser.parse_args(arguments)
@@ -142,27 +139,14 @@ def _data(options: argparse.Namespace) -> int:
 def _sweep(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from memlib.devices import check_device
-    from memlib.lab import plans, records
-
-    configs = {plans.key(config): config for plan in options.plan for config in plans.read_plan(plan, options.profile)}
-    given = {name: getattr(options, name) for name in ("workers", "fleet", "device")}
-    check_device(options.device)
-    for line in records.record(configs.values(), out=options.out or records.RESULTS, **given):
-        tqdm.write(f"{line['key']}  {line['config'].get('dataset', 'splice'):10}  {line['seconds']:7.1f} s")
-    return 0
-
-
-def _courses(options: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
     from memlib.lab import courses
+    from memlib.lab.plans import read_plan
 
     out, workers = options.out or courses.COURSES, options.workers or os.cpu_count() or 1
-    for plan in map(courses.read_plan, options.plan):
+    for plan in map(read_plan, options.plan):
         missing, seconds = courses.estimate(plan, out, options.device)
         print(f"{plan.name}: {missing} runs, about {seconds / workers / 60:.0f} minutes on {workers} processes")
-        given = {"workers": workers, "device": options.device, "fleet": options.fleet or 8}
+        given = {"workers": workers, "device": options.device, "fleet": options.fleet}
         for line in courses.record(plan, out=out, **given):
             tqdm.write(f"{line['control']}, seed {line['seed']}: {line['course'][-1]['measures']['near-copies']:.1%}")
     return 0
@@ -182,31 +166,38 @@ def _dial(options: argparse.Namespace) -> int:
     return 0
 
 
-def _hypotheses(options: argparse.Namespace) -> int:
-    from memlib.lab import courses
-    from memlib.lab.hypotheses import decide, finding_table
-
-    plans = [courses.read_plan(path) for path in sorted(courses.PLANS.glob("*.toml"))]
-    print(finding_table(decide(courses.read(options.out or courses.COURSES), plans)))
-    return 0
-
-
 def _results(options: argparse.Namespace) -> int:
-    from memlib.lab.records import summary
+    from memlib.lab.courses import summary
 
     print(summary(_recorded(options)).to_string())
     return 0
 
 
 def _claims(options: argparse.Namespace) -> int:
-    from memlib.lab.claims import judge_claims, verdict_table, write_verdicts
-    from memlib.lab.files import ROOT
+    from memlib.lab.claims import MARKS, claim_table
+    from memlib.lab.files import ROOT, write_between
+    from memlib.lab.hypotheses import decide
 
-    verdicts = judge_claims(_recorded(options))
+    text = claim_table(decide(_recorded(options)))
     if options.write:
-        write_verdicts(verdicts, ROOT / "README.md")
-    print(verdict_table(verdicts))
+        write_between(ROOT / "README.md", MARKS, text)
+    print(text)
     return 0
+
+
+def _hypotheses(options: argparse.Namespace) -> int:
+    from memlib.lab.hypotheses import decide, finding_table
+
+    print(finding_table(decide(_recorded(options))))
+    return 0
+
+
+def _recorded(options: argparse.Namespace) -> list:
+    from memlib.lab.courses import COURSES, read
+
+    if not (lines := read(options.out or COURSES)):
+        raise ValueError(f"nothing is recorded in {options.out or COURSES}: run `python -m memlib sweep --plan NAME`")
+    return lines
 
 
 def _audit(options: argparse.Namespace) -> int:
@@ -235,14 +226,6 @@ def _gpu(options: argparse.Namespace) -> int:
         print(*gpu.merge(options.merge), sep="\n")
         return 0
     return gpu.run(options.minutes, options.out, options.device)
-
-
-def _recorded(options: argparse.Namespace) -> list:
-    from memlib.lab.records import RESULTS, read
-
-    if not (lines := read(options.out or RESULTS)):
-        raise ValueError(f"nothing is recorded in {options.out or RESULTS}: run `python -m memlib sweep --plan NAME`")
-    return lines
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from memlib.lab import claims, courses, hypotheses, records
+from memlib.lab import claims, courses, hypotheses, plans, records
 
 typst = pytest.importorskip("typst", reason="the article needs typst, of the dev extra")
 ROOT = Path(__file__).parents[1]
@@ -71,7 +71,7 @@ def test_the_article_is_made_whole_and_says_what_the_records_say(built: Path) ->
     assert json.loads(pages) <= 8
     plain = str.maketrans("\N{MINUS SIGN}\N{RIGHT SINGLE QUOTATION MARK}", "-'", "\N{HORIZONTAL ELLIPSIS}")
     text = re.sub(r"<[^>]+>", "", page).translate(plain)
-    plans = [courses.read_plan(name) for name in ("mixture_random", "mixture_dose")]
+    plans = [plans.read_plan(name) for name in ("mixture_random", "mixture_dose")]
     for finding in hypotheses.decide(courses.read(), plans):
         if finding.hypothesis in ("H0", "H3, middle") and finding.effect:
             value = re.escape(f"{finding.effect.value:+.3f}")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 import torch
 
-from memlib.lab import courses, data, made, runs
-from memlib.lab.experiment import Experiment, Network
+from memlib.lab import courses, data, made, plans, runs
+from memlib.lab.experiment import VERSION, Experiment, Network
+from memlib.lab.hypotheses import decide
 from memlib.lab.yardstick import Yardstick
 from memlib.models import ExactDenoiser
 from memlib.timesteps import uniform
@@ -47,10 +50,10 @@ margin = 0.03
 
 
 @pytest.fixture
-def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> courses.Plan:
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> plans.Plan:
     monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path / "runs"))
     (path := tmp_path / "mini.toml").write_text(PLAN)
-    return courses.read_plan(path)
+    return plans.read_plan(path)
 
 
 def test_a_control_changes_what_it_names_and_shares_the_rest(plan) -> None:
@@ -88,8 +91,65 @@ def test_controls_of_other_sizes_are_recorded_once(tmp_path, monkeypatch) -> Non
     monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path / "runs"))
     smaller = 'small = { timesteps = { name = "uniform" }, n_train = 8 }\n[[splices]]'
     (path := tmp_path / "sizes.toml").write_text(PLAN.replace("[[splices]]", smaller))
-    assert len(list(courses.record(courses.read_plan(path), out=tmp_path, progress=False))) == 10
-    assert list(courses.record(courses.read_plan(path), out=tmp_path, progress=False)) == []
+    assert len(list(courses.record(plans.read_plan(path), out=tmp_path, progress=False))) == 10
+    assert list(courses.record(plans.read_plan(path), out=tmp_path, progress=False)) == []
+
+
+def test_runs_on_other_data_of_the_same_name_are_refused_and_never_compared(plan, tmp_path) -> None:
+    line = next(courses.record(plan, out=tmp_path, progress=False))
+    other = {**line, "content": "0" * 64}
+    (tmp_path / "mini.jsonl").write_text(json.dumps(other) + "\n")
+    with pytest.raises(ValueError, match=r"different data.*--out"):
+        next(courses.record(plan, out=tmp_path, progress=False))
+    for use in (courses.tidy, courses.summary, decide):
+        with pytest.raises(ValueError, match="different data"):
+            use([line, other])
+
+
+def append_some(folder: Path, process: int) -> None:
+    for i in range(4):
+        courses._append(folder, {"plan": "p", "key": f"{process}-{i}", "content": "", "by": process, "pad": "x" * 3000})
+        courses._append(folder, {"plan": "p", "key": f"shared-{i}", "content": "", "by": None})
+
+
+def test_eight_processes_lose_no_line_and_record_none_twice(tmp_path) -> None:
+    with ProcessPoolExecutor(8, get_context("spawn")) as pool:
+        for done in [pool.submit(append_some, tmp_path, k) for k in range(8)]:
+            done.result(timeout=120)
+    lines = courses.read(tmp_path)
+    own = [x["key"] for x in lines if x["by"] is not None]
+    assert sorted(own) == sorted(f"{k}-{i}" for k in range(8) for i in range(4))
+    assert sorted(x["key"] for x in lines if x["by"] is None) == [f"shared-{i}" for i in range(4)]
+
+
+def test_the_lines_of_this_repository_are_whole() -> None:
+    lines, old = courses.read(), courses.read(courses.EXPLORATORY)
+    assert len({(x["plan"], x["key"]) for x in lines}) == len(lines) > 1400
+    assert len({x["key"] for x in old}) == len({x["old_key"] for x in old}) == len(old) == 438
+    known = {path.stem: plans.read_plan(path) for path in plans.PLANS.glob("*.toml")}
+    for line in lines:
+        own = known[line["plan"]]
+        assert line["plan_sha256"] == own.sha256 and line["seed"] in own.seeds and line["version"] == VERSION
+        assert line["control"] in {*own.controls, *own.splices}
+        assert line["references"]["copies"]["near-copies"] == 1 > line["references"]["fresh"]["near-copies"]
+    for line in lines[::97]:
+        own = known[line["plan"]]
+        if line["control"] in own.controls:
+            (made,) = own.parts(line["control"], line["seed"])
+            assert made.to_dict() == line["config"] and made.key(line["content"]) == line["key"]
+
+
+def test_a_recorded_run_is_found_again_from_scratch(tmp_path, monkeypatch) -> None:
+    """On points, whose training takes seconds: the measures lie within the spread over seeds."""
+    monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path))
+    own = plans.read_plan("mixture_claims")
+    seed, within = own.seeds[0], {"near-copies": 0.06, "fidelity": 0.1, "membership": 0.05}
+    line = next(x for x in courses.read() if (x["plan"], x["control"], x["seed"]) == (own.name, "uniform", seed))
+    again = courses.line_of(own, "uniform", runs.run(*own.parts("uniform", seed)))
+    assert (again["key"], again["content"]) == (line["key"], line["content"])
+    for then, now in zip(line["course"], again["course"], strict=True):
+        for name, most in within.items():
+            assert abs(now["measures"][name] - then["measures"][name]) < most, (then["step"], name)
 
 
 def test_a_line_cut_short_is_dropped_and_a_damaged_one_is_named(plan, tmp_path) -> None:
@@ -115,22 +175,22 @@ def test_a_line_cut_short_is_dropped_and_a_damaged_one_is_named(plan, tmp_path) 
 def test_a_plan_that_lacks_or_mistakes_something_is_refused(tmp_path, old, new, named) -> None:
     (path := tmp_path / "bad.toml").write_text(PLAN.replace(old, new))
     with pytest.raises(ValueError, match=rf"bad\.toml.*{named}"):
-        courses.read_plan(path)
+        plans.read_plan(path)
 
 
 def test_a_plan_in_the_clone_must_be_committed_before_its_runs() -> None:
-    path = courses.PLANS / "not_committed.toml"
+    path = plans.PLANS / "not_committed.toml"
     path.write_text(PLAN)
     try:
         with pytest.raises(ValueError, match="commit the plan"):
-            next(courses.record(courses.read_plan(path)))
+            next(courses.record(plans.read_plan(path)))
     finally:
         path.unlink()
 
 
 def test_a_random_design_keeps_its_floor_and_its_draws() -> None:
-    made = courses.random_design([100, 400], count=50, floor=0.15, seed=3)
-    assert made == courses.random_design([100, 400], count=50, floor=0.15, seed=3)
+    made = plans.random_design([100, 400], count=50, floor=0.15, seed=3)
+    assert made == plans.random_design([100, 400], count=50, floor=0.15, seed=3)
     shares = torch.tensor([recipe["shares"] for recipe in made], dtype=torch.float64)
     assert torch.allclose(shares.sum(1), torch.ones(50, dtype=torch.float64), atol=1e-4)
     least = (shares / torch.tensor([0.1, 0.3, 0.6])).min()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memlib.lab import courses
+from memlib.lab import courses, plans
 from memlib.lab.hypotheses import Finding, decide
 from memlib.lab.spectrum import explained, memorization_spectrum
 from memlib.timesteps import banded
@@ -35,17 +35,19 @@ def prediction(sign: int, control: str = "other", **more: object) -> str:
     return f'{head}control = "{control}"\nsign = {sign}\nmargin = {MARGIN}\n{extra}'
 
 
-def plan(tmp_path: Path, *predictions: str) -> courses.Plan:
+def plan(tmp_path: Path, *predictions: str) -> plans.Plan:
     (path := tmp_path / "made.toml").write_text(PLAN.format(predictions="\n".join(predictions)))
-    return courses.read_plan(path)
+    return plans.read_plan(path)
 
 
-def line(plan: courses.Plan, control: str, seed: int, readings: list[dict[str, float]]) -> courses.Line:
+def line(plan: plans.Plan, control: str, seed: int, readings: list[dict[str, float]]) -> courses.Line:
     course = [{"step": 10 * 2**k, "measures": reading} for k, reading in enumerate(readings)]
-    return {"plan": plan.name, "plan_sha256": plan.sha256, "control": control, "seed": seed, "course": course}
+    made = {"plan": plan.name, "plan_sha256": plan.sha256, "control": control, "seed": seed, "course": course}
+    config = {"dataset": "mixture4", "n_train": 16, "image_size": 32, "seed": seed}
+    return made | {"config": config, "content": f"{seed}"}
 
 
-def lines(plan: courses.Plan, effect: float, noise: float, control: str = "other", fidelity: float = 1.0):
+def lines(plan: plans.Plan, effect: float, noise: float, control: str = "other", fidelity: float = 1.0):
     """Uniform at 0.2 near-copies; the control so much above it, in the mean over twelve seeds."""
     spread = noise * np.random.default_rng(0).standard_normal(12)
     for seed, off in enumerate(spread - spread.mean()):
@@ -180,3 +182,46 @@ def test_the_spectrum_finds_the_band_and_predicts_controls_that_were_left_out() 
 def test_shares_that_tell_nothing_explain_nothing() -> None:
     controls, seeds = explained(design([0, 0.6, 0.1], 0.05, tell=0.0))
     assert controls.value < 0.1 and seeds.value < 0.1
+
+
+def test_a_control_is_compared_where_it_had_the_fidelity_with_which_uniform_ends(tmp_path) -> None:
+    """Uniform ends at fidelity 1.2 with .2; the other passes 1.2 half-way (in ln steps) between .05 and .15."""
+    own, made = plan(tmp_path, prediction(-1, at="final fidelity")), []
+    for seed in range(12):
+        off = 0.001 * (seed % 3)
+        made.append(
+            line(own, "uniform", seed, [{"near-copies": x, "fidelity": f} for x, f in ((0.1, 1.5), (0.2, 1.2))])
+        )
+        readings = [{"near-copies": 0.05 + off, "fidelity": 1.44}, {"near-copies": 0.15 + off, "fidelity": 1.0}]
+        made.append(line(own, "other", seed, readings))
+    found = only(decide(made, [own]))
+    assert found.verdict == "supported" and found.effect is not None
+    assert found.effect.value == pytest.approx(0.101 - 0.2)
+
+
+@pytest.mark.parametrize(("share", "sign"), [("eps", -1), ("x0", 1), ("v", 1)])
+def test_the_same_loss_falls_as_error_of_noise_and_rises_as_error_of_the_clean_item(tmp_path, share, sign) -> None:
+    prediction = (
+        f'[[predictions]]\nhypothesis = "C1"\ncontrol = "uniform"\nshare = "{share}"\nsign = {sign}\nmargin = 0.5'
+    )
+    own = plan(tmp_path, prediction, prediction.replace('"C1"', '"C1b"\nunequal = true').replace("-1", "1"))
+    t = [5, 100, 500, 900]
+    loss = {"train": [0.5, 0.48, 0.3, 0.2]}
+    made = [{**line(own, "uniform", k, [{}]), "t": t} for k in range(6)]
+    for one in made:
+        one["course"][-1]["loss"] = loss
+    trend, unequal = decide(made, [own])
+    assert trend.verdict == "supported" and trend.effect is not None and trend.effect.value == sign
+    kept = own.controls["uniform"].build_schedule().alpha_bar[t].numpy()
+    errors = np.array(loss["train"]) * {"eps": 1, "x0": (1 - kept) / kept, "v": 1 / kept}[share]
+    assert unequal.effect is not None
+    assert unequal.effect.value == pytest.approx(math.log(errors.max() / errors.min()) - math.log(2))
+
+
+def test_a_run_that_another_plan_recorded_first_counts_in_both(tmp_path) -> None:
+    own = plan(tmp_path, prediction(1))
+    config = {name: own.controls[name].to_dict() for name in ("uniform", "other")}
+    made = [{**x, "config": {**config[x["control"]], "seed": x["seed"]}} for x in lines(own, 0.1, 0.02)]
+    others = [{**x, "plan": "first", "plan_sha256": "another"} if x["control"] == "uniform" else x for x in made]
+    found = only(decide(others, [own]))
+    assert found == only(decide(made, [own])) and found.seeds == 12 and not found.changed

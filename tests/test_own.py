@@ -13,7 +13,7 @@ from PIL import Image
 
 from memlib import TrainConfig, uniform
 from memlib.__main__ import main
-from memlib.lab import Experiment, Network, data, plans, records, runs
+from memlib.lab import Experiment, Network, courses, data, plans, runs
 
 RNG = np.random.default_rng(0)
 COLOURS = RNG.integers(0, 256, (12, 20, 20, 3), dtype=np.uint8)
@@ -191,13 +191,13 @@ def test_runs_plans_and_records_take_own_data_and_know_it_by_content(tmp_path, m
     assert again.path == first.path and torch.equal(again.samples, first.samples)
     assert Experiment.from_dict(own.to_dict()) == own, "a record of data that are not here is read"
     (tmp_path / "plan.toml").write_text(
-        'question = "?"\nseeds = { "moved" = 1 }\ncontrols = [{ timesteps = { name = "uniform" } }]\n'
+        'question = "?"\nseeds = [0, 0]\ncontrols = { uniform = { name = "uniform" } }\npredictions = []\n'
+        '[experiment]\ndataset = "moved"\nimage_size = 8\nn_train = 4\nn_samples = 4\nsampler_steps = 2\n'
+        'network = { width = 8, multipliers = [1] }\ntraining = { steps = 2, batch_size = 2, precision = "float32" }\n'
     )
-    (config,) = plans.read_plan(tmp_path / "plan.toml", "smoke")
-    assert config["dataset"] == str(tmp_path / "moved")
-    (line,) = records.record([replace(own, dataset="moved").to_dict()], out=tmp_path / "out", workers=1, progress=False)
-    assert line["content"] == data.from_folder("moved").sha256 and (tmp_path / "out" / "moved.jsonl").is_file()
-    assert records.table(records.read(tmp_path / "out")).dataset.tolist() == ["moved"]
+    (line,) = courses.record(plans.read_plan(tmp_path / "plan.toml"), out=tmp_path / "out", progress=False)
+    assert line["content"] == data.from_folder("moved").sha256 and line["config"]["dataset"] == str(tmp_path / "moved")
+    assert line["key"] == first.path.stem and courses.read(tmp_path / "out")[0]["key"] == line["key"]
     assert main(["data", "moved"]) == 0 and (tmp_path / "memlib_data.png").stat().st_size > 1000
     assert "kind: image" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"'elsewhere' is no data set.*path of your own"):

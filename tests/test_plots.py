@@ -69,7 +69,8 @@ FIGURES: dict[str, Callable[[], Figure | Axes]] = {
     "distributions": lambda: plots.distributions(CONTROLS, weight_axis=True),
     "distributions over log-SNR": lambda: plots.distributions(CONTROLS, schedule=LINEAR),
     "loss_per_band": lambda: plots.loss_per_band(LOSSES, gap=("train", "held-out")),
-    "band_contributions": lambda: plots.band_contributions(LOSSES, [9, 4, 0, -4, -9]),
+    "seed_dots": lambda: plots.seed_dots({"a": {row: [1.0, 2.0] for row in "xyz"}}, null={"a": 0.5}),
+    "seed_lines": lambda: plots.seed_lines({"a": [[1.0, 2.0], [3.0, 5.0]]}, [1, 2]),
     "compare": lambda: plots.compare(ROWS, ["closer to train", "L2"], null="fresh real (null)"),
     "strip of images": lambda: plots.denoising_strip(frames(2, 3, 8, 8), samples=(0, 1), schedule=LINEAR),
     "strip of signals": lambda: plots.denoising_strip(frames(2, 1, 20)),
@@ -236,17 +237,13 @@ def test_loss_per_band_shows_values_gaps_and_gap() -> None:
     assert plots.loss_per_band({"uniform": [0.2, -0.1]}).get_yscale() == "linear"
 
 
-@pytest.mark.parametrize("edges", [[9, 4, 0, -4, -9], [-9, -4, 0, 4, 9]])
-def test_band_contributions_are_shares_with_noise_to_the_right(edges: list[float]) -> None:
-    values = {"uniform": [1.0, 2.0, 3.0, 4.0], "mine": [0.0, 0.0, 5.0, 5.0]}
-    ax = plots.band_contributions(values, edges)
-    heights = dict(zip(values, ([bar.get_height() for bar in bars] for bars in ax.containers), strict=True))
-    step = 1 if edges[0] > edges[-1] else -1
-    np.testing.assert_allclose(heights["uniform"], [10, 20, 30, 40][::step])
-    np.testing.assert_allclose(heights["mine"], [0, 0, 50, 50][::step])
-    assert to_hex(ax.containers[0][0].get_facecolor()) == plots.MEANINGS["uniform"].colour.lower()
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["9", "4", "0", "\u22124", "\u22129"]
-    np.testing.assert_array_equal(line(ax, "equal shares").get_ydata(), [25, 25])
+def test_seeds_are_drawn_one_by_one_with_their_mean() -> None:
+    ax = plots.seed_lines({"a": [[1.0, np.nan], [3.0, 5.0]]}, [1, 2])
+    np.testing.assert_allclose(line(ax, "a").get_ydata(), [2, 5])
+    assert len(ax.get_lines()) == 3
+    (ax,) = plots.seed_dots({"share": {"x": [1.0, 2.0], "y": [4.0]}}, null={"share": 0.5}).axes
+    dots = [[float(v) for v in c.get_offsets()[:, 0]] for c in ax.collections]
+    assert dots == [[1, 2], [4]] and [t.get_text() for t in ax.texts] == ["1.5", "4"]
 
 
 def test_compare_shows_values_intervals_and_the_null() -> None:
@@ -386,10 +383,6 @@ def test_beside_nearest_puts_images_above_and_signals_over_their_neighbour() -> 
         (lambda: plots.loss_per_band({}), "losses"),
         (lambda: plots.loss_per_band({"a": [1.0], "b": [1.0, 2.0]}), "'b'"),
         (lambda: plots.loss_per_band({"a": [NAN, NAN]}), "'a'"),
-        (lambda: plots.band_contributions({}, [1, 0]), "contributions"),
-        (lambda: plots.band_contributions({"a": [1.0, 2.0]}, [1, 0, 1]), "edges"),
-        (lambda: plots.band_contributions({"a": [1.0, -2.0]}, [2, 1, 0]), "'a'"),
-        (lambda: plots.band_contributions({"a": [0.0, 0.0]}, [2, 1, 0]), "'a'"),
         (lambda: plots.compare({}, ["L2"]), "rows"),
         (lambda: plots.compare(ROWS, []), "metrics"),
         (lambda: plots.compare(ROWS, ["L3"]), "metrics.*L3"),

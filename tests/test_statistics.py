@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from memlib.lab.statistics import holm, paired_difference, trend
+from memlib.lab.statistics import holm, paired_difference
 
 
 def seeded(seed: int = 0) -> np.random.Generator:
@@ -57,58 +57,6 @@ def exact(rows) -> float:
     return np.mean(np.abs(sums) >= observed - 1e-9)
 
 
-@pytest.mark.parametrize(
-    "rows",
-    [
-        [[1, 2, 3], [1, 2, 3]],
-        [[3, 2, 1], [2.5, 2, 1], [9, 8, 7]],
-        [[1, 2, 3, 4], [1, 2, 4, 3]],
-        [[1, 2, 3, 4], [4, 3, 2, 1]],  # against each other
-        [[1, 1, 2, 2], [1, 2, 2, 3]],  # ties
-        [[5, 5, 5], [1, 2, 3], [1, 3, 2]],  # nothing but ties in one of them
-        [[1, 1, 1], [2, 2, 2]],  # and in all
-        [[1, 2, 3], [1, 2, 3, 4], [1, 3, 2, 5, 4]],  # of unequal length
-    ],
-)
-def test_trend_is_the_mean_rank_correlation_with_the_p_of_all_orders(rows) -> None:
-    expected = exact(rows)
-    effect, p = trend(rows, generator=seeded())
-    each = [spearman(row) for row in rows]
-    assert effect.value == pytest.approx(np.mean(each), abs=1e-12)
-    half = stats.t.ppf(0.975, len(each) - 1) * np.std(each, ddof=1) / math.sqrt(len(each))
-    assert (effect.low, effect.high) == pytest.approx((np.mean(each) - half, np.mean(each) + half), abs=1e-12)
-    assert p == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / 20_000) + 1e-4)
-
-
-def test_trend_has_the_sign_of_the_rise_and_no_regard_for_the_scale() -> None:
-    rows = seeded().normal(size=(6, 5)) + 1.5 * np.arange(5)
-    up, p_up = trend(rows, generator=seeded())
-    down, p_down = trend(-rows, generator=seeded())
-    bent, p_bent = trend(np.exp(3 * rows), generator=seeded())
-    shifted, p_shifted = trend(rows + 100 * np.arange(6)[:, None], generator=seeded())  # seeds differ in level
-    assert up.value > 0.5 and p_up < 0.001
-    assert down.value == pytest.approx(-up.value) and p_down == p_up
-    assert (bent, p_bent) == (shifted, p_shifted) == (up, p_up)
-
-
-def test_trend_never_says_zero_and_repeats_itself() -> None:
-    rows = [list(range(8))] * 6
-    _, p = trend(rows, generator=seeded(), draws=500)
-    assert p == 1 / 501
-    rough = [[2, 1, 3], [1, 3, 2], [1, 2, 3]]
-    assert trend(rough, generator=seeded(3)) == trend(rough, generator=seeded(3))
-    assert len({trend(rough, generator=seeded(seed), draws=500)[1] for seed in range(5)}) > 1
-
-
-def test_trend_errs_no_more_often_than_it_says() -> None:
-    g = seeded(2)
-    missed = np.mean([trend(g.normal(size=(6, 5)), generator=g, draws=400)[1] < 0.05 for _ in range(500)])
-    assert abs(missed - 0.05) < 4 * math.sqrt(0.05 * 0.95 / 500)
-
-
-# --- Holm -------------------------------------------------------------------------------------------------------------
-
-
 def test_holm_by_hand() -> None:
     """Smallest first: 4 x 0.005, 3 x 0.01, 2 x 0.03, and 0.04, which may not be below the one before."""
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
@@ -140,9 +88,6 @@ def test_what_has_no_statistic_is_refused() -> None:
     for values in ([], [1.0], [1.0, math.nan, 2.0]):
         with pytest.raises(ValueError, match="values"):
             paired_difference(values)
-    for rows in ([[1, 2, 3]], [[1, 2, 3], [1, 2]], [[1, 2, math.nan], [1, 2, 3]]):
-        with pytest.raises(ValueError, match="rows"):
-            trend(rows, generator=seeded())
     for bad in (-0.01, 1.01, math.nan):
         with pytest.raises(ValueError, match="p = "):
             holm([0.5, bad, 0.1])

@@ -49,7 +49,7 @@ def figures(own: Evidence, out: Path) -> None:
         "spectrum": viz.spectrum(own.spectrum, own.schedule, looks),
         "dose": viz.dose(own.courses, shares, groups),
         "frontier": viz.frontier(own.courses, FRONTIER),
-        "predictions": viz.predictions(tested, own.margin),
+        "predictions": viz.predictions(tested),
     }
     for name, figure in made.items():
         figure.savefig(out / f"{name}.svg", metadata={"Date": None})

@@ -8,10 +8,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
-from memlib.lab import claims, courses, data, hypotheses, made, plans, records, spectrum
+from memlib.lab import claims, courses, data, hypotheses, made, plans, spectrum
+from memlib.lab.experiment import Experiment
 from memlib.lab.statistics import paired_difference
+from memlib.lab.yardstick import LOSS_AT
 from memlib.metrics import Estimate
 
 
@@ -21,12 +24,12 @@ class Evidence:
     whole, alpha, reference_size = hypotheses.WHOLE, hypotheses.ALPHA, data.REFERENCE
 
     def __init__(self) -> None:
-        self.random, self.dose, self.clock = map(courses.read_plan, ("mixture_random", "mixture_dose", "mixture_clock"))
-        self.lines, self.old = courses.read(), records.read()
-        self.of = {p.name: [x for x in self.lines if x["plan"] == p.name] for p in (self.random, self.dose, self.clock)}
-        self.findings = hypotheses.decide(self.lines, [self.random, self.dose, self.clock])
-        self.verdicts = {v.claim: v for v in claims.judge_claims(self.old)}
-        self.courses, self.table = courses.tidy(self.of["mixture_dose"]), records.table(self.old)
+        self.plans = {path.stem: plans.read_plan(path) for path in sorted(plans.PLANS.glob("*.toml"))}
+        self.random, self.dose = self.plans["mixture_random"], self.plans["mixture_dose"]
+        self.lines, self.old = courses.read(), courses.read(courses.EXPLORATORY)
+        self.of = {name: [x for x in self.lines if x["plan"] == name] for name in self.plans}
+        self.findings = hypotheses.decide(self.lines, list(self.plans.values()))
+        self.courses, self.table = courses.tidy(self.of["mixture_dose"]), _table(self.old)
         self.budget: dict[str, Any] = self.dose.content["experiment"]
         self.last: int = self.budget["training"]["steps"]
         self.margin: float = self.dose.content["predictions"][0]["margin"]
@@ -53,27 +56,44 @@ class Evidence:
             raise ValueError(f"name = {name!r} is no control of {self.dose.name}")
         return f"_{name}_"
 
-    def family(self, hypothesis: str) -> list[hypotheses.Finding]:
-        return [f for f in self.findings if f.hypothesis == hypothesis]
+    def family(self, hypothesis: str, dataset: str = "mixture16") -> list[hypotheses.Finding]:
+        return [f for f in self.findings if (f.hypothesis, f.dataset) == (hypothesis, dataset)]
 
-    def finding(self, hypothesis: str, says: str) -> hypotheses.Finding:
-        return next(f for f in self.family(hypothesis) if f.says.startswith(says))
+    def finding(self, hypothesis: str, says: str, dataset: str = "mixture16") -> hypotheses.Finding:
+        return next(f for f in self.family(hypothesis, dataset) if f.says.startswith(says))
 
-    def effect(self, hypothesis: str, says: str) -> str:
-        return number(self.finding(hypothesis, f"{says}:").effect)
+    def effect(self, hypothesis: str, says: str, dataset: str = "mixture16") -> str:
+        return number(self.finding(hypothesis, f"{says}:", dataset).effect)
 
-    def tally(self, hypothesis: str) -> str:
+    def tally(self, hypothesis: str, dataset: str = "mixture16") -> str:
         """What became of the predictions of a hypothesis."""
-        found = Counter(f.verdict for f in self.family(hypothesis))
+        found = Counter(f.verdict for f in self.family(hypothesis, dataset))
         total = sum(found.values())
         if len(found) == 1:
             return f"*{next(iter(found))}*" + ("" if total == 1 else " (both)" if total == 2 else f" (all {total})")
         return f"of {total} predictions " + " and ".join(f"{n} *{verdict}*" for verdict, n in found.most_common())
 
+    def three(self, hypothesis: str) -> str:
+        """What became of it on each data set on which it was tested."""
+        words = {"mixture16": "mixture", "ecg5000": "heartbeats", "emoji": "emoji"}
+        return ", ".join(f"{words[d]} {self.tally(hypothesis, d)}" for d in words if self.family(hypothesis, d))
+
+    def zone(self, plan: str) -> tuple[int, int]:
+        """The timesteps from the first to the last band whose interval lies above zero."""
+        own = spectrum.memorization_spectrum([x for x in self.of[plan] if x["control"].startswith("random")])
+        above = np.flatnonzero(np.quantile(own.coefficients[1:, -1], 0.025, axis=0) > 0)
+        ends = [0, *own.edges, 1000]
+        return ends[above[0]], ends[above[-1] + 1]
+
     def mean(self, control: str, measure: str = "near-copies", step: int | None = None) -> float:
         """Over seeds, in the runs of the second plan; at the last step if none is named."""
         rows = self.courses[(self.courses.control == control) & (self.courses.measure == measure)]
         return float(rows[rows.step == (step or self.last)].value.mean())
+
+    def on_heartbeats(self, control: str, measure: str = "near-copies") -> float:
+        """Over seeds, in the runs of the claims on heartbeats, at the last step."""
+        last = [x["course"][-1]["measures"] for x in self.of["heartbeats_claims"] if x["control"] == control]
+        return float(np.mean([x[measure] for x in last]))
 
     def reference(self, name: str, measure: str) -> float:
         """Over seeds, of a set that no network made."""
@@ -96,11 +116,11 @@ class Evidence:
 
     def loss_trend(self, kind: str) -> float:
         """Spearman's correlation of t with the loss of eps, x0 or v in the exploratory runs of uniform sampling."""
-        snr = self.schedule.snr[records.LOSS_AT,].numpy()
+        snr = self.schedule.snr[LOSS_AT,].numpy()
         factor = {"eps": 1.0, "x0": 1 / snr, "v": (snr + 1) / snr}[kind]
-        keys = set(self.table[self.table.control == "uniform"].key)
-        loss = [np.array(x["loss"]["train"]) * factor for x in self.old if x["key"] in keys]
-        return float(np.mean([stats.spearmanr(records.LOSS_AT, each).statistic for each in loss]))
+        even = [x for x in self.old if x["control"] == "uniform"]
+        loss = [np.array(x["course"][-1]["loss"]["train"]) * factor for x in even]
+        return float(np.mean([stats.spearmanr(LOSS_AT, each).statistic for each in loss]))
 
     def band_correlation(self, dataset: str, low: int, high: int) -> float:
         """Spearman's, over the drawn controls of the exploratory runs at the plans' budget, of near-copies with the
@@ -108,7 +128,7 @@ class Evidence:
         rows = self.table[(self.table.dataset == dataset) & ~self.table.broken & ~self.table.splice]
         usual = rows[rows.control == "interval -1000 to 1000"].iloc[0]
         rows = rows[(rows.steps == usual.steps) & (rows.n_train == usual.n_train)]
-        own = {x["key"]: plans.experiment(x["config"]) for x in self.old if x["key"] in set(rows.key)}
+        own = {x["key"]: Experiment.from_dict(x["config"]) for x in self.old if x["key"] in set(rows.key)}
         rows = rows[[own[key].loss_weight is None for key in rows.key]]
         share = [float(own[key].timesteps.pmf[low:high].sum()) for key in rows.key]
         means = rows.assign(share=share).groupby("control")[["share", "memorized"]].mean()
@@ -171,12 +191,6 @@ class Evidence:
         return min((name for name in found if found[name][1] > half), key=lambda name: found[name][0].value)
 
     @property
-    def untestable(self) -> tuple[int, int]:
-        """Of C4 and C5: comparisons that no number of seeds could test, and all that count."""
-        says = [f.says for name, v in self.verdicts.items() if name[:2] in ("C4", "C5") for f in v.findings]
-        return says.count("untestable"), len(says) - says.count("exploratory")
-
-    @property
     def weighted(self) -> dict[str, bool]:
         """For each loss weight that was drawn, too: whether it ends nearer to uniform than its drawn twin."""
         pairs = [(n, n.replace(", as weight", "")) for n in self.dose.controls if ", as weight" in n]
@@ -199,15 +213,19 @@ class Evidence:
         return sum(x["commit"].endswith("+") for x in self.of[plan])
 
     def claim_table(self) -> str:
-        rows, new = [], {"C4": "H3, later = low noise", "C4, read as high noise": "H3, later = high noise"}
-        for v in self.verdicts.values():
-            said = self.tally(new[v.claim]) if v.claim in new else "not tested"
-            rows.append([v.claim.replace("read as ", ""), v.statement, f"*{v.verdict}*", said])
-        return table(["claim", "the abstract says", "exploratory", "new runs (H3)"], rows)
+        """Each claim's verdict on each data set, at equal steps and in each other way in which it was judged."""
+        found, rows = claims.claim_verdicts(self.findings), []
+        for claim, statement in claims.CLAIMS.items():
+            cells = []
+            for ways in (found[claim].get(name, {"": "not run"}) for name in ("mixture16", "ecg5000", "emoji")):
+                cells.append("; ".join(f"{how.lstrip(', ')}: {v}" if how else f"*{v}*" for how, v in ways.items()))
+            rows.append([claim, statement, *cells])
+        return table(["claim", "the abstract says", "mixture", "heartbeats", "emoji"], rows)
 
-    def prediction_table(self) -> str:
+    def prediction_table(self, dataset: str, letter: str) -> str:
+        """All predictions on one data set whose hypothesis begins with this letter."""
         rows = []
-        for f in self.findings:
+        for f in (f for f in self.findings if f.dataset == dataset and f.hypothesis[0] == letter):
             p = "" if f.p is None else "< .001" if f.p < 0.001 else f"{f.p:.3f}".removeprefix("0")
             verdict = f.verdict + (f" ({f.needed})" if f.needed else "")
             says = re.sub(r": R2.*|, at equal fidelity", "", f.says)
@@ -228,6 +246,17 @@ class Evidence:
             copies, *others = (self.reference(name, m) for m in ("near-copies", *measures[:3]))
             rows.append([f"_{said}_", "", f"{copies:.3f}", "", *(f"{x:.2f}" for x in others), ""])
         return table(["control", "zone", "near-copies", "predicted", *measures], rows)
+
+
+def _table(lines: list[Any]) -> pd.DataFrame:
+    """A row per exploratory run: what it was, whether it is degenerate, and its near-copies at the last step."""
+    rows = []
+    for x in lines:
+        config, last = x["config"], x["course"][-1]
+        own = {"dataset": config["dataset"], "n_train": config["n_train"], "steps": last["step"]}
+        own |= {"splice": "at" in x, "broken": last["degenerate"], "memorized": last["measures"]["near-copies"]}
+        rows.append({name: x[name] for name in ("key", "control", "seed")} | own)
+    return pd.DataFrame(rows)
 
 
 def number(e: Estimate | None) -> str:

@@ -1,18 +1,11 @@
-"""Time courses: what a plan with predictions asks for, run and read at steps on the way; one line per run, in JSON.
-
-A plan is a TOML file in data/plans/dose. It says what is compared and what is predicted, before any of its runs.
-"""
+"""Time courses: what a plan with predictions asks for, run and read at steps on the way; one line per run, in JSON."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import subprocess
 import time
-import tomllib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,95 +16,18 @@ from filelock import FileLock
 from torch import Tensor
 
 from memlib.lab import data, runs
-from memlib.lab.experiment import VERSION, Experiment
-from memlib.lab.files import CLONE, ROOT, append_line, read_lines
-from memlib.lab.plans import find_plan
-from memlib.lab.provenance import provenance
-from memlib.lab.records import LOSS_AT
+from memlib.lab.experiment import VERSION
+from memlib.lab.files import append_line, read_lines
+from memlib.lab.plans import Plan
+from memlib.lab.provenance import provenance, uncommitted
 from memlib.lab.sweep import sweep
-from memlib.lab.yardstick import Yardstick
+from memlib.lab.yardstick import LOSS_AT, Yardstick
 from memlib.models import Spliced
 from memlib.training import train
 
-PLANS = data.DATA / "plans" / "dose"
 COURSES = data.DATA / "results" / "courses"
+EXPLORATORY = data.DATA / "results" / "exploratory"  # the runs of release 0.2, made before there were predictions
 Line = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Controls by name, the seeds, and what is predicted of them (`memlib.lab.hypotheses` decides)."""
-
-    path: Path
-    content: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        return self.path.stem
-
-    @property
-    def sha256(self) -> str:
-        """Of the file: records carry it, so that a later change of the plan shows."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]
-
-    @property
-    def seeds(self) -> range:
-        first, last = self.content["seeds"]
-        return range(first, last + 1)
-
-    @cached_property
-    def controls(self) -> dict[str, Experiment]:
-        """The experiment of each control, with the first seed."""
-        shared: dict[str, Any] = {"seed": self.seeds[0], **self.content["experiment"]}
-        made = dict(self.content["controls"])
-        if design := self.content.get("random"):
-            made |= {f"random {k}": p for k, p in enumerate(random_design(**design))}
-        found = {}
-        for name, looks in made.items():
-            own = {"timesteps": looks} if "name" in looks else {"timesteps": {"name": "uniform"}, **looks}
-            for part in ("training", "network"):
-                own[part] = {**shared.get(part, {}), **own.get(part, {})}
-            found[name] = Experiment.from_dict({**shared, **own}, name)
-        return found
-
-    @property
-    def splices(self) -> dict[str, tuple[str, str, int]]:
-        """By name: the control above, the control below and the timestep between them."""
-        return {x["name"]: (x["above"], x["below"], x["at"]) for x in self.content.get("splices", ())}
-
-
-def read_plan(plan: str | Path) -> Plan:
-    """A plan by its name in data/plans/dose, or by its path. What would silently be ignored or mistaken is refused."""
-    path = find_plan(plan, PLANS)
-    made = Plan(path, tomllib.loads(path.read_text(encoding="utf-8")))
-    try:
-        if not len(made.seeds):
-            raise ValueError(f"seeds = {made.content['seeds']}; need the first and the last")
-        fields = {"question", "seeds", "experiment", "controls", "random", "splices", "predictions", "zone"}
-        if unknown := made.content.keys() - fields:
-            raise ValueError(f"unknown {', '.join(sorted(unknown))}; choose from {', '.join(sorted(fields))}")
-        names = {*made.controls, *made.splices}
-        for prediction in made.content["predictions"]:
-            asked = {"hypothesis", "margin"} | ({"control", "against", "sign"} if "control" in prediction else {"r2"})
-            if missing := asked - prediction.keys():
-                raise ValueError(f"a prediction lacks {', '.join(sorted(missing))}: {prediction}")
-            if strange := {prediction[k] for k in ("control", "against") if k in prediction} - names:
-                raise ValueError(f"a prediction names {', '.join(strange)}; choose from {', '.join(sorted(names))}")
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error!r}") from error
-    return made
-
-
-def random_design(edges: Sequence[int], count: int, floor: float, seed: int, T: int = 1000) -> list[dict[str, Any]]:
-    """`count` recipes, level between `edges`: T p(t) is log-normal (of unit width) there, mixed with `floor` of 1."""
-    generator = torch.Generator().manual_seed(seed)
-    widths = torch.tensor([0, *edges, T]).diff().double() / T
-    made = []
-    for _ in range(count):
-        raw = widths * torch.randn(len(widths), generator=generator, dtype=torch.float64).exp()
-        shares = (1 - floor) * raw / raw.sum() + floor * widths
-        made.append({"name": "banded", "edges": list(edges), "shares": [round(x, 5) for x in shares.tolist()]})
-    return made
 
 
 def record(
@@ -121,26 +37,21 @@ def record(
 
     The networks of a plan's first seed stay in the folder of runs; others are deleted when their lines are written. A
     plan inside the clone must be committed first: it says what is expected before it is known."""
-    if CLONE and ROOT in plan.path.resolve().parents and (ROOT / ".git").exists():
-        status = ["git", "-C", str(ROOT), "status", "--porcelain", "--", str(plan.path)]
-        if subprocess.run(status, capture_output=True, check=True).stdout:
-            raise ValueError(f"{plan.path} differs from what is committed; commit the plan before its runs")
-    have = {(x["key"], x["content"]) for x in read(out)}
+    if uncommitted(plan.path):
+        raise ValueError(f"{plan.path} differs from what is committed; commit the plan before its runs")
+    lines = read(out)
+    have = {(x["key"], x["content"]) for x in lines}
     size = max(1, workers * fleet // len(plan.controls))
     for start in range(0, len(plan.seeds), size):
-        seeds = plan.seeds[start : start + size]
-        todo, made = [replace(own, seed=seed) for seed in seeds for own in plan.controls.values()], []
-        missing = [own for own in todo if (own.key(_content(own)), _content(own)) not in have]
-        spliced = [(name, seed) for name in plan.splices for seed in seeds]
-        spliced = [(name, seed) for name, seed in spliced if _spliced_key(plan, name, seed) not in have]
+        made, (missing, spliced) = [], plan.missing(plan.seeds[start : start + size], have)
+        check_data([*lines, *({"config": x.to_dict(), "content": Yardstick.of(x).dataset.sha256} for x in missing)])
         for result in sweep(missing, device=device, workers=workers, fleet=fleet, progress=progress):
             made.append(result)
-            yield _append(out, plan, result.experiment.label, measured(result), result)
+            yield _append(out, line_of(plan, result.experiment.label, result))
         for name, seed in spliced:
-            *sides, at = plan.splices[name]
-            parts = [runs.run(replace(plan.controls[side], seed=seed), device=device) for side in sides]
+            parts = [runs.run(part, device=device) for part in plan.parts(name, seed)]
             made += parts
-            yield _append(out, plan, name, measured(*parts, at=at), parts[0], _spliced_key(plan, name, seed)[0])
+            yield _append(out, line_of(plan, name, *parts))
         for result in made:
             if result.experiment.seed != plan.seeds[0]:
                 result.path.unlink(missing_ok=True)
@@ -174,9 +85,21 @@ def read(folder: Path = COURSES) -> list[Line]:
     return [line for path in sorted(folder.glob("*.jsonl")) for line in read_lines(path)]
 
 
+def check_data(lines: Iterable[Line]) -> None:
+    """Raise ValueError if two lines name the same data, but their content differs: they must not be compared."""
+    seen: dict[tuple[Any, ...], str] = {}
+    for line in lines:
+        config = line["config"]
+        own = (config["n_train"], config["seed"]) if config["dataset"] in data.MADE else ()  # made for each
+        if seen.setdefault((config["dataset"], config["image_size"], *own), line["content"]) != line["content"]:
+            held = f"runs of {config['dataset']} were made with different data ({line['content'][:8]}"
+            raise ValueError(f"{held}, others not); keep them in folders of their own (--out)")
+
+
 def tidy(lines: list[Line]) -> pd.DataFrame:
     """A row per run, step and measure: plan, dataset, control, seed, n_train, step, views (of an item, in all bands
     together), measure, value."""
+    check_data(lines)
     rows = []
     for line in lines:
         config, same = line["config"], [line[k] for k in ("plan", "control", "seed")]
@@ -187,6 +110,17 @@ def tidy(lines: list[Line]) -> pd.DataFrame:
             rows += [[*head, step, step * views, name, value] for name, value in reading["measures"].items()]
     names = ["plan", "control", "seed", "dataset", "n_train", "step", "views", "measure", "value"]
     return pd.DataFrame(rows, columns=names)
+
+
+def summary(lines: list[Line]) -> pd.DataFrame:
+    """By plan, data set, size and control: the number of seeds, and the means over them at the last step."""
+    frame = tidy(lines)
+    last: Any = frame[frame.step == frame.groupby(["plan", "control", "seed"]).step.transform("max")]
+    names = ["near-copies", "fidelity", "energy", "closer to train", "membership", "residual noise"]
+    groups = ["plan", "dataset", "n_train", "control"]
+    seeds = last.groupby(groups, sort=False).seed.nunique().rename("seeds")
+    means = last[last.measure.isin(names)].pivot_table(index=groups, columns="measure", values="value", sort=False)
+    return pd.concat([seeds, means[[name for name in names if name in means]].round(3)], axis=1)
 
 
 def measured(*parts: runs.Result, at: int = 0) -> Line:
@@ -207,31 +141,26 @@ def measured(*parts: runs.Result, at: int = 0) -> Line:
     return {"course": course, "references": yardstick.references}
 
 
-def _append(out: Path, plan: Plan, control: str, measured: Line, result: runs.Result, key: str = "") -> Line:
-    own, history = result.experiment, result.history
-    content = _content(own)
-    line: Line = {"plan": plan.name, "plan_sha256": plan.sha256, "key": key or own.key(content), "control": control}
-    line |= {"seed": own.seed, "config": own.to_dict(), "content": content, "version": VERSION, **measured}
+def line_of(plan: Plan, name: str, *parts: runs.Result) -> Line:
+    """The line of a control's run, or of a splice of two, read now."""
+    own, history = parts[0].experiment, parts[0].history
+    key, content = plan.identity(name, own.seed)
+    line: Line = {"plan": plan.name, "plan_sha256": plan.sha256, "key": key, "control": name, "seed": own.seed}
+    line |= {"config": own.to_dict(), "content": content, "version": VERSION}
+    line |= measured(*parts, at=plan.splices.get(name, (0,))[-1])
     line |= {"seconds": round(history["seconds"], 1), **{k: history[k] for k in ("fleet", "device", "precision")}}
-    line |= {"t": list(LOSS_AT), **provenance()}
+    return _short(line | {"t": list(LOSS_AT), **provenance()})
+
+
+def _append(out: Path, line: Line) -> Line:
     out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{plan.name}.jsonl"
+    path = out / f"{line['plan']}.jsonl"
     with FileLock(out / f".{path.name}.lock"):
-        append_line(path, json.dumps(_short(line), allow_nan=False).encode())
+        for there in read_lines(path) if path.exists() else ():
+            if (there["key"], there["content"]) == (line["key"], line["content"]):
+                return there  # another process has recorded this run meanwhile
+        append_line(path, json.dumps(line, allow_nan=False).encode())
     return line
-
-
-def _content(own: Experiment) -> str:
-    """The hash of the run's data, which are loaded once for all controls that share them."""
-    return Yardstick.of(own).dataset.sha256
-
-
-def _spliced_key(plan: Plan, name: str, seed: int) -> tuple[str, str]:
-    """The key of a splice, and the content of its data."""
-    above, below, at = plan.splices[name]
-    parts = [replace(plan.controls[side], seed=seed) for side in (above, below)]
-    keys = [part.key(_content(part)) for part in parts]
-    return hashlib.sha256(json.dumps([*keys, at]).encode()).hexdigest()[:16], _content(parts[0])
 
 
 def _short(plain: Any) -> Any:

@@ -7,7 +7,6 @@ what is there can be merged. Given the same DIR again, the records go on with wh
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import os
@@ -17,31 +16,35 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from importlib.util import find_spec
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import torch
+from filelock import FileLock
 
 from memlib.devices import check_device
-from memlib.lab import plans, records
-from memlib.lab.experiment import VERSION
+from memlib.lab import courses, plans
+from memlib.lab.experiment import VERSION, Experiment
 from memlib.lab.files import ROOT, write_atomically
-from memlib.lab.provenance import provenance
-from memlib.lab.runs import Result
-from memlib.lab.sweep import FLEET, SweepError, sweep
+from memlib.lab.provenance import provenance, uncommitted
+from memlib.lab.runs import Result, run_fleet
+from memlib.lab.sweep import FLEET, sweep
 
-PLANS = (("size", "ecg5000"), ("other_images", "pokemon"), ("other_images", "flowers102"), ("size", "emoji"))
-SEEDS = 6  # of a line of PLANS before the next line's turn
+# of data/plans/dose, by what a line is worth
+PLANS = ("emoji_claims", "heartbeats_claims", "heartbeats_random", "mixture_claims")
 NOTEBOOKS = ("04_train_signals", "05_train_images")
 PARTS = {  # minutes of each twelve, what is done, the packages without which it is left out
     "tests": (2.0, "the tests of a GPU, by name", ("pytest",)),
     "fleets": (3.0, "fleets of 1 to 64 networks beside loops and torch.func's ensemble", ()),
     "sampling": (1.0, "50 steps of DDIM, beside diffusers if it is there", ()),
     "notebooks": (2.5, " and ".join(NOTEBOOKS), ("papermill", "ipykernel", "ipywidgets", "seaborn")),
-    "records": (3.5, ", ".join(f"{plan} of {dataset}" for plan, dataset in PLANS), ()),
+    "records": (3.5, f"what is not yet recorded of {', '.join(PLANS)}", ()),
 }
 PAGE = ROOT / "tests" / "benchmarks" / "RESULTS-cuda.md"
 GUARD = """import os, signal, subprocess, sys, threading
@@ -64,7 +67,7 @@ def run(minutes: float, out: Path, device: str) -> int:
         "fleets": ["-m", "tests.benchmarks", "fleets", *bench],
         "sampling": ["-m", "tests.benchmarks", "sampling", *bench],
         "notebooks": ["-c", call.format("run_notebooks"), str(out), device, "smoke" if small else "paper"],
-        "records": ["-c", call.format("run_records"), str(out), device, "smoke" if small else "recorded"],
+        "records": ["-c", call.format("run_records"), str(out), device, *["small"] * small],
     }
     with (out / "log.txt").open("ab") as log:
 
@@ -117,115 +120,112 @@ def run_notebooks(out: str, device: str, profile: str) -> None:
     sys.exit(int(failed))
 
 
-def run_records(out: str, device: str, profile: str) -> None:
-    """In a process of its own: what PLANS hold and nobody has recorded, one fleet after the other, by value. Others
-    measure meanwhile what is trained."""
-    path, failed, measured = Path(out) / "records.jsonl", False, []
+def run_records(out: str, device: str, small: str = "") -> None:
+    """In a process of its own: train what PLANS hold and nobody has recorded, plan by plan and seed by seed, in full
+    fleets, and splices last. Others read meanwhile what is trained."""
+    torch.backends.cudnn.allow_tf32 = False  # a plan's float32 is not to have the 10 bits of TF32
+    path, start, failed, reading = Path(out) / "records.jsonl", time.monotonic(), [], []
     path.touch()
     os.truncate(path, path.read_bytes().rfind(b"\n") + 1)  # without what a kill left half-written
-    lines = [*records.read(), *(line for _, line, _ in unsealed(path))]
-    have = {(plans.key(line["config"]), line["step"]) for line in lines if line["version"] == VERSION}
-    with ProcessPoolExecutor(max(1, (os.cpu_count() or 1) // 2), mp_context=get_context("spawn")) as pool:
-        for fleet in by_value(profile, have):
-            configs, start = {plans.key(config): config for config in fleet}, time.monotonic()
-            try:
-                todo = [replace(plans.experiment(config), label=key) for key, config in configs.items()]
-                for made in sweep(todo, device=device, workers=1, progress=False):
-                    measured.append(pool.submit(_measure, configs[made.experiment.label], made.path, have, path))
-            except (SweepError, FileNotFoundError) as error:  # runs that failed, or data that are not here
-                print(error)
-                failed = True
-            print(f"{fleet[0]['dataset']}: {len(fleet)} runs trained in {time.monotonic() - start:.0f} s")
-        for wrong in filter(None, (one.exception() for one in measured)):
-            print(f"{type(wrong).__name__}: {wrong}")
-            failed = True
-    sys.exit(int(failed))
+    have = {(x["key"], x["content"]) for x in [*courses.read(), *(line for _, line in unsealed(path))]}
+
+    @contextmanager
+    def noting() -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # such as runs that failed, or data that are not here: the rest goes on
+            print(f"{type(error).__name__}: {error}")
+            failed.append(error)
+
+    with ProcessPoolExecutor(max(1, (os.cpu_count() or 1) - 1), mp_context=get_context("spawn")) as pool:
+        for plan in map(plans.read_plan, PLANS):
+            if small:
+                plan.controls.update({name: _tiny(own) for name, own in plan.controls.items()})
+            with noting():
+                todo = (own for seed in plan.seeds for own in plan.missing([seed], have)[0])
+                while fleet := list(islice(todo, FLEET["cuda"])):
+                    with noting():
+                        for made in sweep(fleet, device=device, workers=1, progress=False):
+                            name, seed = made.experiment.label, made.experiment.seed
+                            have.add(plan.identity(name, seed))
+                            reading.append(pool.submit(_read, path, plan, name, [made.path]))
+                    print(f"{plan.name}, up to seed {fleet[-1].seed}: trained after {time.monotonic() - start:.0f} s")
+                for name, seed in plan.missing(plan.seeds, have)[1]:
+                    with noting():
+                        parts = [run_fleet([part], device=device)[0].path for part in plan.parts(name, seed)]
+                        reading.append(pool.submit(_read, path, plan, name, parts))
+        for one in reading:
+            with noting():
+                one.result()
+    sys.exit(int(bool(failed)))
 
 
-def _measure(config: plans.Config, run: Path, have: set[tuple[str, int]], path: Path) -> None:
-    """In a worker: measure a run and seal its records; those of its course that are sealed already are not again."""
-    for line, samples in records.measure(config, Result.load(run)):
-        if (plans.key(config), line["step"]) not in have:
-            seal(path, line, samples)
-            print(f"{line['key']}  {config['dataset']:10}  step {line['step']}")
+def _tiny(own: Experiment) -> Experiment:
+    """A run cut to a second, to try the command. It is no plan's any more: `merge` refuses its line."""
+    training, network = replace(own.training, steps=2, batch_size=2), replace(own.network, width=8)
+    return replace(own, training=training, network=network, course=(1,), n_samples=8, sampler_steps=2)
 
 
-def by_value(profile: str, have: set[tuple[str, int]]) -> list[list[plans.Config]]:
-    """What is to be recorded, in the order of PLANS, as many seeds at once as make a fleet; `have`: (key, step)."""
-    found: dict[tuple[int, int, int], list[plans.Config]] = {}
-    for place, (plan, dataset) in enumerate(PLANS):
-        own = [c for c in plans.read_plan(plan, profile) if not plans.is_splice(c) and c["dataset"] == dataset]
-        seeds = sorted({c["seed"] for c in own})
-        together = max(1, FLEET["cuda"] * len(seeds) // max(1, len(own)))  # seeds
-        for config in own:
-            turn, rank = divmod(seeds.index(config["seed"]), SEEDS)
-            if any((plans.key(config), step) not in have for step in records.steps(config)):
-                found.setdefault((turn, place, rank // together), []).append(config)
-    return [found[order] for order in sorted(found)]
-
-
-def seal(path: Path, line: records.Record, samples: Tensor) -> None:
-    """Append a record, with its samples where they are kept, and the hash of both."""
-    kept = base64.b64encode(records.packed(samples)).decode() if records.keeps_samples(line) else ""
-    text = json.dumps({"seal": _hash(line, kept), "record": line, "samples": kept}, allow_nan=False).encode() + b"\n"
+def _read(path: Path, plan: plans.Plan, name: str, parts: list[Path]) -> None:
+    """In a worker: read a run, or a splice of two, and append its line with a seal, its hash."""
+    line = courses.line_of(plan, name, *map(Result.load, parts))
+    text = json.dumps({"seal": _hash(line), "record": line}, allow_nan=False).encode() + b"\n"
     with path.open("ab", buffering=0) as file:  # in one piece, as other processes append, too
         file.write(text)
         os.fsync(file.fileno())
+    print(f"{line['key']}  {plan.name}: {name}, seed {line['seed']}")
 
 
-def unsealed(path: Path) -> Iterator[tuple[str, records.Record, bytes]]:
-    """Where each line is, its record, and its packed samples. A last line cut short is left out."""
+def unsealed(path: Path) -> Iterator[tuple[str, courses.Line]]:
+    """Where each line is, and the line. A last one cut short is left out."""
     for number, text in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         where = f"{path}, line {number}"
         try:
             found = json.loads(text)
-            line, kept = found["record"], found["samples"]
-            if found["seal"] != _hash(line, kept):
+            if found["seal"] != _hash(found["record"]):
                 raise ValueError("its seal does not fit")
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{where} is damaged ({error!r}); fetch the file again, or remove the line") from error
-        yield where, line, base64.b64decode(kept)
+        yield where, found["record"]
 
 
-def _hash(line: records.Record, kept: str) -> str:
-    return hashlib.sha256(json.dumps([line, kept], sort_keys=True).encode()).hexdigest()
+def _hash(line: courses.Line) -> str:
+    return hashlib.sha256(json.dumps(line, sort_keys=True).encode()).hexdigest()
 
 
-def merge(folder: Path, results: Path = records.RESULTS, page: Path = PAGE) -> Iterator[str]:
-    """Add what a GPU has made to the recorded runs and to the page of benchmarks; what was added, in words.
+def merge(folder: Path, results: Path = courses.COURSES, page: Path = PAGE) -> Iterator[str]:
+    """Add what a GPU has made to the recorded time courses and to the page of benchmarks; what was added, in words.
 
-    Nothing is added unless all is sound: each line's seal, VERSION, its data's content, and no run twice or with other
-    numbers than those recorded. Records that are there already are passed over, so that a merge can be repeated.
-    """
-    there = {(line["key"], line["step"]): line for line in records.read(results)}
-    fresh: dict[str, list[tuple[records.Record, bytes]]] = {}
-    seen: set[tuple[str, int]] = set()
-    content: dict[tuple, str] = {}
+    Nothing is added unless all is sound: each line's seal, VERSION, its plan as it is committed, a configuration of
+    that plan, its key and data as they are here, and no run twice or with other numbers than recorded. Lines that are
+    there already are passed over, so that a merge can be repeated."""
+    there = {(line["key"], line["content"]): line for line in courses.read(results)}
+    found: dict[tuple[str, str], courses.Line] = {}
+    plan_of, changed = cache(lambda name: plans.read_plan(plans.PLANS / f"{name}.toml")), cache(uncommitted)
     path, made = folder / "records.jsonl", folder / "results.md"
-    for where, line, samples in unsealed(path) if path.exists() else ():
+    for where, line in unsealed(path) if path.exists() else ():
         if line["version"] != VERSION:
             raise ValueError(f"{where} is of VERSION {line['version']}, not {VERSION}; record it again")
-        own, run = plans.experiment(line["config"]), (line["key"], line["step"])
-        split = own.dataset, own.image_size, own.n_train, own.seed
-        content[split] = content.get(split) or own.load_data().sha256
-        if line["content"] != content[split] or line["key"] != own.key(content[split]):
-            raise ValueError(f"{where} is of other data than {own.dataset} here, or of another description")
-        if run in seen or there.get(run, line) != line:
-            raise ValueError(f"{where} holds run {run[0]}, step {run[1]}, again, or with other numbers")
-        seen.add(run)
-        if run not in there:
-            fresh.setdefault(str(own.dataset), []).append((line, samples))
-    (results / "samples").mkdir(parents=True, exist_ok=True)
-    for dataset, own_lines in fresh.items():
-        for line, samples in own_lines:
-            if samples:
-                write_atomically(results / "samples" / f"{line['key']}.npz", samples)
-        target = results / f"{dataset}.jsonl"
-        before = target.read_bytes() if target.exists() else b""
-        added = b"".join(json.dumps(line).encode() + b"\n" for line, _ in own_lines)
-        write_atomically(target, before[: before.rfind(b"\n") + 1] + added)
-        yield f"{len(own_lines)} records added to {target}"
-    yield f"{len(seen) - sum(map(len, fresh.values()))} records were there already"
+        plan, name, seed, run = plan_of(line["plan"]), line["control"], line["seed"], (line["key"], line["content"])
+        if line["plan_sha256"] != plan.sha256 or changed(plan.path):
+            raise ValueError(f"{where} is of another plan {plan.name} than is committed here")
+        asked = seed in plan.seeds and name in {*plan.controls, *plan.splices}
+        if not asked or line["config"] != plan.parts(name, seed)[0].to_dict():
+            raise ValueError(f"{where} is no run of the plan {plan.name}")
+        if run != plan.identity(name, seed):
+            raise ValueError(f"{where} is of other data than {line['config']['dataset']} here, or of another key")
+        if run in found or there.get(run, line) != line:
+            raise ValueError(f"{where} holds run {run[0]} again, or with other numbers")
+        found[run] = line
+    fresh = [line for run, line in found.items() if run not in there]
+    results.mkdir(parents=True, exist_ok=True)
+    for name in dict.fromkeys(line["plan"] for line in fresh):
+        target, own = results / f"{name}.jsonl", [json.dumps(line) + "\n" for line in fresh if line["plan"] == name]
+        with FileLock(results / f".{target.name}.lock"):  # `courses.record` holds it, too
+            before = target.read_bytes() if target.exists() else b""
+            write_atomically(target, before[: before.rfind(b"\n") + 1] + "".join(own).encode())
+        yield f"{len(own)} lines added to {target}"
+    yield f"{len(found) - len(fresh)} lines were there already"
     if made.exists() and ", on cuda" in (text := made.read_text(encoding="utf-8")):
         write_atomically(page, text)
         yield f"{page} is now {made}"

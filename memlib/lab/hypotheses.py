@@ -1,11 +1,12 @@
 """Predictions of plans -> supported, refuted or undecided, from the recorded courses, by one rule for all.
 
-Support and contradiction are held to the same level: Holm's within a hypothesis, two-sided .05. No control is known by
-name here; plans name them.
+Support and contradiction are held to the same level: Holm's within a hypothesis on one data set, two-sided .05. No
+control is known by name here; plans name them.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,12 +15,14 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from memlib.lab.courses import Line, Plan
+from memlib.lab.courses import Line, check_data
+from memlib.lab.plans import PLANS, Plan, read_plan
 from memlib.lab.spectrum import explained
 from memlib.lab.statistics import holm, paired_difference
 from memlib.metrics import Estimate
 
 ALPHA, MOST_SEEDS = 0.05, 9999
+DIFFERENCES = ("near-copies", "closer to train", "membership", "copied items", "copy entropy")  # others: log ratios
 WHOLE = {"fidelity": (0.0, 1.5), "residual noise": (0.5, 2.0)}  # a run outside is degenerate
 
 
@@ -37,28 +40,32 @@ class Finding:
     degenerate: int
     verdict: str
     needed: int | None = None
+    margin: float = 0.0
+    """The least effect that matters."""
     changed: bool = False
     """The plan's file is not the one that these records were made for."""
 
 
-def decide(lines: Iterable[Line], plans: Sequence[Plan], degenerate: bool = False) -> list[Finding]:
-    """The findings on all predictions; with `degenerate` also over runs that are degenerate (they are excluded)."""
+def decide(lines: Iterable[Line], plans: Sequence[Plan] | None = None, degenerate: bool = False) -> list[Finding]:
+    """The findings on all predictions, by default of all plans; with `degenerate` also over runs that are degenerate
+    (they are excluded)."""
     lines, asked = list(lines), []
-    for plan in plans:
-        own = [x for x in lines if x["plan"] == plan.name]
-        changed = any(x["plan_sha256"] != plan.sha256 for x in own)
+    check_data(lines)
+    for plan in [read_plan(path) for path in sorted(PLANS.glob("*.toml"))] if plans is None else plans:
+        own = _lines_of(plan, lines)
+        changed = any(x["plan_sha256"] != plan.sha256 for x in own if x["plan"] == plan.name)
         for prediction in plan.content["predictions"]:
             asked.append((_ask(plan, prediction, own, degenerate), prediction, changed))
     found = []
-    for name in sorted({f.hypothesis for (f, _), _, _ in asked}):
-        family = [(f, values, p, c) for (f, values), p, c in asked if f.hypothesis == name]
+    for name in sorted({(f.hypothesis, f.dataset) for (f, _), _, _ in asked}):
+        family = [(f, values, p, c) for (f, values), p, c in asked if (f.hypothesis, f.dataset) == name]
         tested = [k for k, (_, values, _, _) in enumerate(family) if len(values) > 1]
         p = [_p_value(family[k][1], family[k][2]) for k in tested]
         ranks = np.argsort(np.argsort(p, kind="stable"))
         adjusted = dict(zip(tested, zip(p, holm(p), ALPHA / (len(p) - ranks), strict=True), strict=True)) if p else {}
         for k, (finding, values, prediction, changed) in enumerate(family):
             made = _decide(finding, values, prediction, *adjusted[k][1:]) if k in adjusted else finding
-            found.append(replace(made, changed=changed))
+            found.append(replace(made, changed=changed, margin=prediction["margin"]))
     return found
 
 
@@ -80,6 +87,8 @@ def _ask(plan: Plan, prediction: dict[str, Any], lines: list[Line], degenerate: 
     dataset = plan.content["experiment"]["dataset"]
     if "r2" in prediction:
         return _spectrum(plan, prediction, lines), []
+    if "share" in prediction:
+        return _of_losses(plan, prediction, lines)
     measure, at = prediction.get("measure", "near-copies"), prediction.get("at", "last")
     runs = {(x["control"], x["seed"]): x["course"] for x in lines}
     if at == "views":
@@ -107,12 +116,16 @@ def is_degenerate(measures: dict[str, float]) -> bool:
 
 
 def _effect(control: list[Any], against: list[Any], measure: str, at: str) -> float | None:
-    """Control less against (of positive distances the log ratio): at the last step, or the mean over the control's
-    readings at which the other course once had the same value of `at`: a measure that falls, or "views"."""
+    """Control less against (of positive distances the log ratio): at the last step; or the mean over the control's
+    readings at which the other course once had the same value of `at`: a measure that falls, or "views"; or, at "final
+    fidelity", where the control had the fidelity with which the other course ends."""
 
     def change(a: float, b: float) -> float:
-        return a - b if measure in ("near-copies", "closer to train", "membership") else math.log(a / b)
+        return a - b if measure in DIFFERENCES else math.log(a / b)
 
+    if at == "final fidelity":
+        effect = _effect(against[-1:], control, measure, "fidelity")
+        return None if effect is None else -effect
     if at == "last":
         return change(control[-1]["measures"][measure], against[-1]["measures"][measure])
     steps = np.log([x["step"] for x in against])
@@ -149,21 +162,49 @@ def _p_value(values: list[float], prediction: dict[str, Any]) -> float:
 
 def _decide(finding: Finding, values: list[float], prediction: dict[str, Any], p: float, level: float) -> Finding:
     sign, margin = prediction["sign"], prediction["margin"]
-    x = np.asarray(values)
-    mean, error = float(x.mean()), float(x.std(ddof=1)) / math.sqrt(len(x))
-    half = float(stats.t.isf(level / 2 if sign else level, len(x) - 1)) * error
-    effect = Estimate(mean, mean - half, mean + half)
+    effect = paired_difference(values, level if sign else 2 * level)[0]
     if sign:
-        supported = p < ALPHA and mean * sign > margin
+        supported = p < ALPHA and effect.value * sign > margin
         refuted = max(effect.low * sign, effect.high * sign) < margin
     else:
         supported, refuted = p < ALPHA, effect.low > margin or effect.high < -margin
     verdict = "supported" if supported else "refuted" if refuted else "undecided"
     needed = None
     if verdict == "undecided":
-        gap = abs(abs(mean) - margin)
-        needed = math.ceil(min(MOST_SEEDS, (half * math.sqrt(len(x)) / gap) ** 2 if gap else MOST_SEEDS))
+        gap, half = abs(abs(effect.value) - margin), effect.high - effect.value
+        needed = math.ceil(min(MOST_SEEDS, len(values) * (half / gap) ** 2 if gap else MOST_SEEDS))
     return replace(finding, effect=effect, p=p, verdict=verdict, needed=needed)
+
+
+def _lines_of(plan: Plan, lines: list[Line]) -> list[Line]:
+    """The lines of a plan's runs, also of those that another plan has asked for first; splices are the plan's own."""
+    asked = {json.dumps({**own.to_dict(), "seed": 0}): name for name, own in plan.controls.items()}
+    found = [x for x in lines if x["plan"] == plan.name]
+    there = {(x["control"], x["seed"]) for x in found}
+    for line in (x for x in lines if x["plan"] != plan.name):
+        name = asked.get(json.dumps({**line["config"], "seed": 0}))
+        if name and line["seed"] in plan.seeds and (name, line["seed"]) not in there:
+            found.append({**line, "control": name})
+    return found
+
+
+def _of_losses(plan: Plan, prediction: dict[str, Any], lines: list[Line]) -> tuple[Finding, list[float]]:
+    """How the control's training loss at the last step, counted as error of "eps", "x0" or "v", depends on t, in each
+    seed: Spearman's rank correlation, or how far its largest value is above twice its smallest (`unequal`, in nats)."""
+    control, form, values = prediction["control"], prediction["share"], []
+    alpha_bar = plan.controls[control].build_schedule().alpha_bar.numpy()
+    for line in lines:
+        if line["control"] == control:
+            kept = alpha_bar[line["t"]]
+            scale = {"eps": 1.0, "x0": (1 - kept) / kept, "v": 1 / kept}[form]
+            loss = scale * np.asarray(line["course"][-1]["loss"]["train"])
+            ranks = np.corrcoef(stats.rankdata(line["t"]), stats.rankdata(loss))[0, 1]
+            unequal = math.log(loss.max() / loss.min() / 2)
+            values.append(unequal if prediction.get("unequal") else float(ranks))
+    trend = "rises with t" if prediction["sign"] > 0 else "falls with t"
+    says = f"{control}: loss as error of {form} {'differs more than twofold' if prediction.get('unequal') else trend}"
+    dataset = plan.content["experiment"]["dataset"]
+    return Finding(prediction["hypothesis"], dataset, says, None, None, len(values), 0, "not run"), values
 
 
 def _spectrum(plan: Plan, prediction: dict[str, Any], lines: list[Line]) -> Finding:

@@ -1,173 +1,122 @@
-"""What a sweep runs, as data: a plan is a TOML file of controls; a control, a data set and a seed make a configuration.
-
-A configuration is the dict of `Experiment.to_dict`, or a splice: {"above": configuration, "below": ..., "at": t}.
-"""
+"""Plans with predictions: a file in data/plans/dose says what is compared and what is expected, before its runs."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from functools import cache
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from memlib.lab import data, profiles
+import torch
+
+from memlib.lab import data
 from memlib.lab.experiment import Experiment
-from memlib.schedules import Schedule
-from memlib.timesteps import from_recipe, uniform
+from memlib.lab.yardstick import Yardstick
 
-PLANS = data.DATA / "plans"
-Config = dict[str, Any]
-
-
-def experiment(config: Mapping[str, Any]) -> Experiment:
-    """The experiment of a configuration that is no splice; its label is what `describe` says."""
-    return Experiment.from_dict(config, describe(config))
+PLANS = data.DATA / "plans" / "dose"
+KNOWN = {"at": ("last", "fidelity", "views", "final fidelity"), "share": ("eps", "x0", "v")}  # of a prediction
 
 
-def key(config: Mapping[str, Any]) -> str:
-    """16 digits that name a configuration, whatever its data hold: they tell which records belong to a plan."""
-    return _hash([[setting(part) for part in networks(config)], control(config)])
+@dataclass(frozen=True)
+class Plan:
+    """Controls by name, the seeds, and what is predicted of them (`memlib.lab.hypotheses` decides)."""
+
+    path: Path
+    content: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def sha256(self) -> str:
+        """Of the file: records carry it, so that a later change of the plan shows."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]
+
+    @property
+    def seeds(self) -> range:
+        first, last = self.content["seeds"]
+        return range(first, last + 1)
+
+    @cached_property
+    def controls(self) -> dict[str, Experiment]:
+        """The experiment of each control, with the first seed."""
+        shared: dict[str, Any] = {"seed": self.seeds[0], **self.content["experiment"]}
+        made = dict(self.content["controls"])
+        if design := self.content.get("random"):
+            made |= {f"random {k}": p for k, p in enumerate(random_design(**design))}
+        found = {}
+        for name, looks in made.items():
+            own = {"timesteps": looks} if "name" in looks else {"timesteps": {"name": "uniform"}, **looks}
+            for part in ("training", "network"):
+                own[part] = {**shared.get(part, {}), **own.get(part, {})}
+            found[name] = Experiment.from_dict({**shared, **own}, name)
+        return found
+
+    @property
+    def splices(self) -> dict[str, tuple[str, str, int]]:
+        """By name: the control above, the control below and the timestep between them."""
+        return {x["name"]: (x["above"], x["below"], x["at"]) for x in self.content.get("splices", ())}
+
+    def parts(self, name: str, seed: int) -> list[Experiment]:
+        """What is trained for a control, or for a splice: its two sides."""
+        return [replace(self.controls[side], seed=seed) for side in self.splices.get(name, (name,))[:2]]
+
+    def identity(self, name: str, seed: int) -> tuple[str, str]:
+        """The key of a control's run, or of a splice, and the hash of its data, which are loaded once."""
+        made = [(part, Yardstick.of(part).dataset.sha256) for part in self.parts(name, seed)]
+        key, *below = (part.key(content) for part, content in made)
+        if below:
+            key = hashlib.sha256(json.dumps([key, *below, self.splices[name][2]]).encode()).hexdigest()[:16]
+        return key, made[0][1]
+
+    def missing(self, seeds: Iterable[int], have: set[tuple[str, str]]) -> tuple[list[Experiment], list[tuple]]:
+        """What is to be trained, and the splices (name, seed), whose `identity` is not in `have`."""
+        asked = [(n, s) for s in seeds for n in (*self.controls, *self.splices) if self.identity(n, s) not in have]
+        trained = [self.parts(*one)[0] for one in asked if one[0] in self.controls]
+        return trained, [one for one in asked if one[0] in self.splices]
 
 
-def record_key(config: Mapping[str, Any], content: str) -> str:
-    """16 digits that name a record made with data of this content (`Dataset.sha256`): a run's are `Experiment.key`."""
-    if is_splice(config):
-        return _hash([*(record_key(part, content) for part in networks(config)), config["at"]])
-    return Experiment.from_dict(config).key(content)
-
-
-def setting(config: Mapping[str, Any], *without: str) -> str:
-    """All but where training looks (and but for `without`), as JSON: equal for runs that may be compared."""
-    plain = {**_default(), **config}  # a field that is newer than the record has its default
-    plain |= {part: _default()[part] | plain[part] for part in ("network", "training")}
-    return _json({k: v for k, v in plain.items() if k not in ("timesteps", "loss_weight", *without)})
-
-
-def control(config: Mapping[str, Any]) -> str:
-    """Where training looks, as JSON: equal for runs of one control."""
-    looks = [[part["timesteps"], part.get("loss_weight")] for part in networks(config)]
-    return _json([*looks, config.get("at")])
-
-
-def is_splice(config: Mapping[str, Any]) -> bool:
-    """Whether a configuration is two and a timestep."""
-    return "above" in config
-
-
-def networks(config: Mapping[str, Any]) -> list[Config]:
-    """The configurations that are trained for it: the two of a splice, else itself."""
-    return [config["above"], config["below"]] if is_splice(config) else [dict(config)]
-
-
-def describe(config: Mapping[str, Any]) -> str:
-    """The control in a few words, for tables and plots only: `control` tells controls apart."""
-    if is_splice(config):
-        return f"{describe(config['above'])} above t = {config['at']}, {describe(config['below'])} below"
-    drawn = words(config["timesteps"], config["dataset"])
-    if config.get("loss_weight") is None:
-        return drawn
-    weight = words(config["loss_weight"], config["dataset"])
-    return f"{weight}, as weight" if drawn == "uniform" else f"{drawn}, with {weight} as weight"
-
-
-def words(recipe: Any, dataset: str = "") -> str:
-    """A recipe in a few words; for weights and vectors the label that a plan in data/plans gives them, or a hash."""
-    name = recipe["name"] if isinstance(recipe, Mapping) else "vector"
-    if name == "gaussian_interval":
-        options = [f", {option} {recipe[option]}" for option in ("confidence", "tails") if option in recipe]
-        return f"interval {recipe['low']:.12g} to {recipe['high']:.12g}{''.join(options)}"
-    if name == "log_snr_interval":
-        return f"log-SNR {recipe['high']:.12g} to {recipe['low']:.12g}"
-    return name if name == "uniform" else _labels().get((dataset, _json(recipe)), f"{name} {_hash(recipe)[:6]}")
-
-
-def read_plan(plan: str | Path, profile: str = "recorded", claim: str = "") -> list[Config]:
-    """The configurations of a plan, a name in data/plans or a path, seed by seed; or those of its controls for a claim.
-
-    Raises FileNotFoundError, naming the plans, and ValueError, naming the file, for what a plan cannot hold.
-    """
-    path = find_plan(plan, PLANS)
-    budget = profiles.profile(profile)
+def read_plan(plan: str | Path) -> Plan:
+    """A plan by its name in data/plans/dose, or by its path. What would silently be ignored or mistaken is refused."""
+    path = named if (named := PLANS / f"{plan}.toml").is_file() else Path(plan)
+    if not path.is_file():
+        there = ", ".join(sorted(p.stem for p in PLANS.glob("*.toml")))
+        raise FileNotFoundError(f"plan = {str(plan)!r} is neither a file nor one of {there}")
+    made = Plan(path, tomllib.loads(path.read_text(encoding="utf-8")))
     try:
-        content, made = _read(path), []
-        for dataset, seeds in content["seeds"].items():
-            for one in content["controls"]:
-                if dataset in one.get("only", [dataset]) and claim in ("", one.get("claim")):
-                    made.append((seeds, _configuration(dataset, one, budget)))
-        return [_seeded(own, seed) for seed in range(max(content["seeds"].values())) for n, own in made if seed < n]
+        if not len(made.seeds):
+            raise ValueError(f"seeds = {made.content['seeds']}; need the first and the last")
+        fields = {"question", "seeds", "experiment", "controls", "random", "splices", "predictions", "zone"}
+        if unknown := made.content.keys() - fields:
+            raise ValueError(f"unknown {', '.join(sorted(unknown))}; choose from {', '.join(sorted(fields))}")
+        names = {*made.controls, *made.splices}
+        for prediction in made.content["predictions"]:
+            form = {"share"} if "share" in prediction else {"against"}
+            asked = {"hypothesis", "margin"} | ({"control", "sign"} | form if "control" in prediction else {"r2"})
+            for name, known in KNOWN.items():
+                if prediction.get(name, known[0]) not in known:
+                    raise ValueError(f"{name} = {prediction[name]!r} in a prediction; choose from {', '.join(known)}")
+            if missing := asked - prediction.keys():
+                raise ValueError(f"a prediction lacks {', '.join(sorted(missing))}: {prediction}")
+            if strange := {prediction[k] for k in ("control", "against") if k in prediction} - names:
+                raise ValueError(f"a prediction names {', '.join(strange)}; choose from {', '.join(sorted(names))}")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error!r}") from error
+    return made
 
 
-def find_plan(plan: str | Path, folder: Path) -> Path:
-    """The file of a plan, given by its name in `folder` or by a path."""
-    path = named if (named := folder / f"{plan}.toml").is_file() else Path(plan)
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.toml")))
-        raise FileNotFoundError(f"plan = {str(plan)!r} is neither a file nor one of {known}")
-    return path
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A plan's content. What would silently be ignored or mistaken is refused."""
-    content = tomllib.loads(path.read_text(encoding="utf-8"))
-    _check_known(content, ("question", "seeds", "controls"))
-    for one in content["controls"]:
-        kind = ("splice",) if "splice" in one else ("timesteps", "weighted", "size", "length", "claim", "label")
-        _check_known(one, (*kind, "only"))
-        _check_known(one.get("splice", {}), ("above", "below", "at"))
-        _check_known(one.get("only", ()), {*data.NAMES, *content["seeds"]})
-        if not isinstance(one.get("weighted", False), bool):
-            raise ValueError(f"weighted = {one['weighted']!r}; need true or false")
-    return content
-
-
-def _check_known(names: Iterable[str], known: Iterable[str]) -> None:
-    if unknown := set(names) - set(known):
-        raise ValueError(f"unknown {', '.join(sorted(unknown))}; choose from {', '.join(known)}")
-
-
-def _configuration(dataset: str, one: Config, budget: profiles.Profile) -> Config:
-    """The configuration of a control, with seed 0."""
-    if splice := one.get("splice"):
-        sides = {side: _configuration(dataset, {"timesteps": splice[side]}, budget) for side in ("above", "below")}
-        return {**sides, "at": splice["at"]}
-    base = {"points": budget.points, "signal": budget.signals, "image": budget.images}[data.kind_of(dataset)]
-    old, length, p = base.training, one.get("length", 1), from_recipe(one["timesteps"], base.build_schedule())
-    training = replace(old, steps=round(old.steps * length), cooldown=round(old.cooldown * length))
-    looks: Config = {"timesteps": uniform(p.T), "loss_weight": p} if one.get("weighted") else {"timesteps": p}
-    n_train, course = round(base.n_train * one.get("size", 1)), tuple(round(step * length) for step in base.course)
-    return replace(base, dataset=dataset, n_train=n_train, training=training, course=course, **looks).to_dict()
-
-
-def _seeded(config: Config, seed: int) -> Config:
-    sides: Config = {side: _seeded(config[side], seed) for side in ("above", "below") if is_splice(config)}
-    return config | (sides or {"seed": seed})
-
-
-@cache
-def _labels() -> dict[tuple[str, str], str]:
-    """The labels in data/plans by data set and recipe."""
-    found: dict[tuple[str, str], str] = {}
-    for content in map(_read, sorted(PLANS.glob("*.toml"))):
-        for one in (one for one in content["controls"] if "label" in one):
-            recipe = _json(from_recipe(one["timesteps"], Schedule.linear()).recipe or one["timesteps"])
-            found |= {(dataset, recipe): one["label"] for dataset in one.get("only", content["seeds"])}
-    return found
-
-
-@cache
-def _default() -> Config:
-    return Experiment(uniform(), data.NAMES[0]).to_dict()
-
-
-def _json(plain: Any) -> str:
-    return json.dumps(plain, sort_keys=True)
-
-
-def _hash(plain: Any) -> str:
-    return hashlib.sha256(_json(plain).encode()).hexdigest()[:16]
+def random_design(edges: Sequence[int], count: int, floor: float, seed: int, T: int = 1000) -> list[dict[str, Any]]:
+    """`count` recipes, level between `edges`: T p(t) is log-normal (of unit width) there, mixed with `floor` of 1."""
+    generator = torch.Generator().manual_seed(seed)
+    widths = torch.tensor([0, *edges, T]).diff().double() / T
+    made = []
+    for _ in range(count):
+        raw = widths * torch.randn(len(widths), generator=generator, dtype=torch.float64).exp()
+        shares = (1 - floor) * raw / raw.sum() + floor * widths
+        made.append({"name": "banded", "edges": list(edges), "shares": [round(x, 5) for x in shares.tolist()]})
+    return made

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from memlib import __version__
-from memlib.lab.files import ROOT
+from memlib.lab.files import CLONE, ROOT
 
 
 @cache
@@ -26,6 +26,14 @@ def provenance() -> dict[str, str]:
         "versions": f"Python {platform.python_version()}, {packages}",
         "hardware": f"{device}, {os.cpu_count()} cores, {platform.system()}",
     }
+
+
+def uncommitted(path: Path) -> bool:
+    """Whether a file of the clone differs from what is committed; what lies elsewhere does not."""
+    if not CLONE or ROOT not in path.resolve().parents or not (ROOT / ".git").exists():
+        return False
+    command = ["git", "-C", str(ROOT), "status", "--porcelain", "--", str(path.resolve())]
+    return bool(subprocess.run(command, capture_output=True, check=True).stdout)
 
 
 def _commit() -> str:

@@ -111,7 +111,9 @@ def run_fleet(
         raise ValueError("experiments differ in data set, image size, T, schedule, network, training or course")
     folder, device = runs_folder(), check_device(device)
     folder.mkdir(parents=True, exist_ok=True)
-    datasets = [experiment.load_data() for experiment in experiments]
+    splits = {(own.n_train, own.seed): own for own in experiments}
+    loaded = {split: own.load_data() for split, own in splits.items()}  # once for all that share them
+    datasets = [loaded[own.n_train, own.seed] for own in experiments]
     paths = [folder / f"{own.key(x.sha256)}.pt" for own, x in zip(experiments, datasets, strict=True)]
     members: Members = dict(zip(paths, zip(experiments, datasets, strict=True), strict=True))
     names = "".join(path.stem for path in sorted(members))

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from memlib.lab import data, made
 from memlib.lab.experiment import Experiment
-from memlib.lab.records import LOSS_AT
 from memlib.metrics import PCA, copied_items, finest_scale, membership, memorized_fraction, model_nulls
 from memlib.metrics.alignment import jensen_shannon, wasserstein_rows
 from memlib.metrics.neighbours import nearest_neighbours
@@ -19,6 +18,7 @@ from memlib.models import ExactDenoiser
 from memlib.schedules import Schedule
 from memlib.training import loss_at
 
+LOSS_AT = (5, 15, *range(50, 1000, 100))  # timesteps at which the loss is measured
 STRANGERS = 128  # real items outside train whose loss is compared with that of train
 REPEATS = 4  # noises per item and timestep
 
@@ -67,10 +67,12 @@ class Yardstick:
         if samples.ndim > 2:
             found["residual noise"] = float(finest_scale(samples).square().mean()) / self._fine_level
         if full:
-            projected, real = self.pca.transform(samples), self.pca.transform(own.reference)
             found["L2 to nearest"] = float(to_train.mean())
-            found["PCA-W to reference"] = wasserstein_rows(projected, real, self.pca.std)(torch.arange(len(samples)))
-            found["PCA-JS to reference"] = jensen_shannon(projected, real)
+            projected, rows = self.pca.transform(samples), torch.arange(len(samples))
+            for name, items in (("reference", own.reference), ("train", own.train)):
+                real = self.pca.transform(items)
+                found[f"PCA-W to {name}"] = wasserstein_rows(projected, real, self.pca.std)(rows)
+                found[f"PCA-JS to {name}"] = jensen_shannon(projected, real)
         return found
 
     def of_network(self, denoiser: torch.nn.Module) -> tuple[dict[str, float], dict[str, list[float]]]:

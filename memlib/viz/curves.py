@@ -97,31 +97,6 @@ def loss_per_band(losses: Arrays, *, T: int = 1000, gap: Sequence[str] = (), yla
     return ax
 
 
-def band_contributions(contributions: Arrays, edges: Sequence[float]) -> Axes:
-    """The share of its total that each band of log-SNR takes, {label: (bands,)} >= 0, as bars; dotted: equal shares.
-
-    `edges` (bands + 1,) are the bands' log-SNR limits, rising or falling; noise grows to the right either way.
-    """
-    limits, shares = numbers("edges", edges, None), pd.DataFrame()
-    noisier = -1 if limits[0] < limits[-1] else 1
-    if (noisier * np.diff(limits) >= 0).any():
-        raise ValueError(f"edges: must rise or fall throughout, got {limits}")
-    for label, values in given("contributions", contributions).items():
-        bands = numbers(f"contributions[{label!r}]", values, len(limits) - 1)
-        if bands.min() < 0 or not bands.any():
-            raise ValueError(f"contributions[{label!r}]: need values >= 0 with a sum above 0, got {bands}")
-        shares[label] = 100 * bands[::noisier] / bands.sum()
-    ax = plt.subplots(figsize=(6.6, 3.2), layout="constrained")[1]
-    colours = {label: look.colour for label, look in looks(shares).items()}
-    tidy = shares.melt(var_name="set", value_name="share", ignore_index=False).reset_index(names="band")
-    sns.barplot(tidy, x="band", y="share", hue="set", palette=colours, saturation=1, ax=ax)
-    ax.axhline(100 / len(shares), color="0.2", linestyle=":", linewidth=1.2, label="equal shares")
-    ax.set_xticks(np.arange(len(limits)) - 0.5, [style.number(limit) for limit in limits[::noisier]])
-    ax.set(xlabel=f"log-SNR \u03bb at the bands' edges  {NOISE_GROWS}", ylabel="share of the total (%)")
-    ax.legend(**BESIDE)
-    return ax
-
-
 def compare(
     rows: Mapping[str, Mapping[str, Estimate | float]], metrics: Sequence[str], *, null: str | None = None
 ) -> Figure:

@@ -80,20 +80,32 @@ def frontier(courses: pd.DataFrame, controls: Sequence[str], x: str = "fidelity"
     return figure
 
 
-def predictions(findings: Sequence[Finding], margin: float = 0.03) -> Figure:
-    """The effect of each prediction with its interval at Holm's level; grey between the margins. The colour of a mark
-    is its verdict."""
+def predictions(findings: Sequence[Finding], xlabel: str = "difference in near-copies") -> Figure:
+    """The effect of each prediction with its interval at Holm's level; grey within its margin. The colour of a mark is
+    its verdict; each data set has a panel."""
     shown = given("findings with an effect", [f for f in findings if f.effect is not None])
-    figure, ax = plt.subplots(figsize=(6.4, 0.7 + 0.24 * len(shown)), layout="constrained")
-    ax.axvspan(-margin, margin, color="0.93", linewidth=0)
-    for row, f in enumerate(shown):
-        if f.effect is not None:
-            ax.plot([f.effect.low, f.effect.high], [row, row], color=VERDICTS[f.verdict], linewidth=1.4)
-            ax.plot(f.effect.value, row, "o", color=VERDICTS[f.verdict], markersize=4.5)
-    ax.axvline(0, color="0.5", linewidth=0.8)
-    ax.set_yticks(range(len(shown)), [f"{f.hypothesis}   {f.says}" for f in shown], size=7.5)
-    ax.set(ylim=(len(shown) - 0.4, -0.6), xlabel="difference in near-copies")
-    ax.grid(False, axis="y")
+    rows = list(dict.fromkeys(_row(f) for f in shown))
+    datasets = list(dict.fromkeys(f.dataset for f in shown))
+    size = (3.6 + 2.8 * len(datasets), 0.8 + 0.24 * len(rows))
+    figure, axes = plt.subplots(1, len(datasets), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    for ax, dataset in zip(axes[0], datasets, strict=True):
+        for f in (f for f in shown if f.dataset == dataset):
+            if f.effect is not None:
+                row, colour = rows.index(_row(f)), VERDICTS[f.verdict]
+                ax.fill_betweenx([row - 0.5, row + 0.5], -f.margin, f.margin, color="0.93", linewidth=0)
+                ax.plot([f.effect.low, f.effect.high], [row, row], color=colour, linewidth=1.4)
+                ax.plot(f.effect.value, row, "o", color=colour, markersize=4.5)
+        ax.axvline(0, color="0.5", linewidth=0.8)
+        ax.set(title=dataset if len(datasets) > 1 else "")
+        ax.grid(False, axis="y")
+    axes[0, 0].set_yticks(range(len(rows)), rows, size=7.5)
+    axes[0, 0].set_ylim(len(rows) - 0.4, -0.6)
+    figure.supxlabel(xlabel, size="medium")
     marks = [Line2D([], [], color=c, marker="o", label=verdict) for verdict, c in VERDICTS.items()]
     legend_above(figure, marks)
     return figure
+
+
+def _row(f: Finding) -> str:
+    """Hypothesis and prediction, without saying twice where they are compared."""
+    return f"{f.hypothesis}   {f.says.partition(', at ')[0] if ', at ' in f.hypothesis else f.says}"

@@ -1,6 +1,5 @@
 """Sliders: the only package that imports ipywidgets. The `draw_...` of each explorer gives its static picture."""
 
-from memlib.lab.claims import HIGH, LOW, WIDTHS
 from memlib.viz.explore.live import draw_live, live_trainer, train_points
 from memlib.viz.explore.noise import draw_interval, draw_snr, interval_explorer, snr_explorer
 from memlib.viz.explore.playground import playground
@@ -9,13 +8,8 @@ from memlib.viz.explore.samples import denoising_explorer, draw_denoising, follo
 # isort: split
 from memlib.viz.explore.samples import draw_neighbours, find_neighbours, neighbour_explorer
 
-FAMILIES = {
-    "middle noise, about t = 500": WIDTHS,
-    "low noise": (*LOW[:2], "uniform"),
-    "high noise": (*HIGH[:2], "uniform"),
-}
 __all__ = [
-    "FAMILIES", "denoising_explorer", "draw_denoising", "draw_interval", "draw_live", "draw_neighbours", "draw_snr",
+    "denoising_explorer", "draw_denoising", "draw_interval", "draw_live", "draw_neighbours", "draw_snr",
     "find_neighbours", "follow", "interval_explorer", "live_trainer", "neighbour_explorer", "playground",
     "snr_explorer", "train_points",
 ]  # fmt: skip
