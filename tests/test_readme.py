@@ -9,6 +9,7 @@ import pytest
 
 from memlib.lab import courses
 from memlib.lab.hypotheses import decide
+from memlib.lab.plans import read_plan
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -41,7 +42,7 @@ def test_links_and_commands_lead_somewhere(path) -> None:
 
 
 def test_mondays_table_is_what_the_record_says() -> None:
-    findings = decide(courses.read(), [courses.read_plan("mixture_sides")])
+    findings = decide(courses.read(), [read_plan("mixture_sides")])
     found = {f.says.partition(":")[0]: f for f in findings if f.says.endswith("at equal fidelity")}
     rows = re.findall(r"^\| `([^`]+)` \|.* \| ([^|]+) \| (\w+) \|$", TEXTS[ROOT / "docs" / "monday.md"], re.M)
     assert {name for name, _, _ in rows} == set(found)
