@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from memlib.lab import courses
+from memlib.lab.hypotheses import decide
+from memlib.lab.plans import read_plan
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {path: path.read_text(encoding="utf-8") for path in PAGES if path.exists()}
@@ -35,3 +39,13 @@ def test_links_and_commands_lead_somewhere(path) -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
     named = set(re.findall(r"(?:`|^)make ([a-z][a-z-]+)", TEXTS[path], re.M))
     assert named <= set(targets)
+
+
+def test_mondays_table_is_what_the_record_says() -> None:
+    findings = decide(courses.read(), [read_plan("mixture_sides")])
+    found = {f.says.partition(":")[0]: f for f in findings if f.says.endswith("at equal fidelity")}
+    rows = re.findall(r"^\| `([^`]+)` \|.* \| ([^|]+) \| (\w+) \|$", TEXTS[ROOT / "docs" / "monday.md"], re.M)
+    assert {name for name, _, _ in rows} == set(found)
+    for name, effect, verdict in rows:
+        mean, low, high = (f"{100 * x:+.1f}".replace("-", "\N{MINUS SIGN}") for x in vars(found[name].effect).values())
+        assert (effect, verdict) == (f"{mean} [{low}, {high}]", found[name].verdict)
