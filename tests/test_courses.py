@@ -14,6 +14,7 @@ import torch
 from memlib.lab import courses, data, made, plans, runs
 from memlib.lab.experiment import VERSION, Experiment, Network
 from memlib.lab.hypotheses import decide
+from memlib.lab.sweep import SweepError
 from memlib.lab.yardstick import Yardstick
 from memlib.models import ExactDenoiser
 from memlib.timesteps import uniform
@@ -104,6 +105,20 @@ def test_runs_on_other_data_of_the_same_name_are_refused_and_never_compared(plan
     for use in (courses.tidy, courses.summary, decide):
         with pytest.raises(ValueError, match="different data"):
             use([line, other])
+
+
+def test_a_run_that_cannot_be_measured_is_named_and_the_others_are_recorded(plan, tmp_path, monkeypatch) -> None:
+    measure = courses.line_of
+
+    def line_of(plan, name, *parts):
+        if name == "long":
+            raise ValueError("samples are not finite")
+        return measure(plan, name, *parts)
+
+    monkeypatch.setattr(courses, "line_of", line_of)
+    with pytest.raises(SweepError, match=r"2 runs.*\nlong, seed 300: samples are not finite\nlong, seed 301"):
+        list(courses.record(plan, out=tmp_path, progress=False))
+    assert len(courses.read(tmp_path)) == 6
 
 
 def append_some(folder: Path, process: int) -> None:

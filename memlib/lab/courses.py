@@ -20,7 +20,7 @@ from memlib.lab.experiment import VERSION
 from memlib.lab.files import append_line, read_lines
 from memlib.lab.plans import Plan
 from memlib.lab.provenance import provenance, uncommitted
-from memlib.lab.sweep import sweep
+from memlib.lab.sweep import SweepError, sweep
 from memlib.lab.yardstick import LOSS_AT, Yardstick
 from memlib.models import Spliced
 from memlib.training import train
@@ -35,11 +35,12 @@ def record(
 ) -> Iterator[Line]:
     """Run what is not recorded for the data as they are now, seed by seed; yield each line once it is written.
 
-    The networks of a plan's first seed stay in the folder of runs; others are deleted when their lines are written. A
-    plan inside the clone must be committed first: it says what is expected before it is known."""
+    SweepError at the end names runs that could not be measured; all others are recorded by then. The networks of a
+    plan's first seed stay in the folder of runs; others are deleted when their lines are written. A plan inside the
+    clone must be committed first: it says what is expected before it is known."""
     if uncommitted(plan.path):
         raise ValueError(f"{plan.path} differs from what is committed; commit the plan before its runs")
-    lines = read(out)
+    lines, failed = read(out), list[str]()
     have = {(x["key"], x["content"]) for x in lines}
     size = max(1, workers * fleet // len(plan.controls))
     for start in range(0, len(plan.seeds), size):
@@ -47,14 +48,16 @@ def record(
         check_data([*lines, *({"config": x.to_dict(), "content": Yardstick.of(x).dataset.sha256} for x in missing)])
         for result in sweep(missing, device=device, workers=workers, fleet=fleet, progress=progress):
             made.append(result)
-            yield _append(out, line_of(plan, result.experiment.label, result))
+            yield from _measure_and_append(out, failed, plan, result.experiment.label, result)
         for name, seed in spliced:
             parts = [runs.run(part, device=device) for part in plan.parts(name, seed)]
             made += parts
-            yield _append(out, line_of(plan, name, *parts))
+            yield from _measure_and_append(out, failed, plan, name, *parts)
         for result in made:
             if result.experiment.seed != plan.seeds[0]:
                 result.path.unlink(missing_ok=True)
+    if failed:
+        raise SweepError(f"{plan.name}: {len(failed)} runs could not be measured\n" + "\n".join(failed))
 
 
 def estimate(plan: Plan, out: Path = COURSES, device: str = "cpu") -> tuple[int, float]:
@@ -150,6 +153,17 @@ def line_of(plan: Plan, name: str, *parts: runs.Result) -> Line:
     line |= measured(*parts, at=plan.splices.get(name, (0,))[-1])
     line |= {"seconds": round(history["seconds"], 1), **{k: history[k] for k in ("fleet", "device", "precision")}}
     return _short(line | {"t": list(LOSS_AT), **provenance()})
+
+
+def _measure_and_append(out: Path, failed: list[str], plan: Plan, name: str, *parts: runs.Result) -> Iterator[Line]:
+    """The line of a run, once it is written; a run that cannot be measured, as its samples are not finite, is named in
+    `failed` and does not stop the others."""
+    try:
+        line = line_of(plan, name, *parts)
+    except ValueError as error:
+        failed.append(f"{name}, seed {parts[0].experiment.seed}: {error}")
+    else:
+        yield _append(out, line)
 
 
 def _append(out: Path, line: Line) -> Line:

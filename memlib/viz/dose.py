@@ -96,11 +96,10 @@ def predictions(findings: Sequence[Finding], xlabel: str = "difference in near-c
                 ax.plot([f.effect.low, f.effect.high], [row, row], color=colour, linewidth=1.4)
                 ax.plot(f.effect.value, row, "o", color=colour, markersize=4.5)
         ax.axvline(0, color="0.5", linewidth=0.8)
-        ax.set(title=dataset if len(datasets) > 1 else "")
+        ax.set(title=dataset if len(datasets) > 1 else "", xlabel=xlabel)
         ax.grid(False, axis="y")
     axes[0, 0].set_yticks(range(len(rows)), rows, size=7.5)
     axes[0, 0].set_ylim(len(rows) - 0.4, -0.6)
-    figure.supxlabel(xlabel, size="medium")
     marks = [Line2D([], [], color=c, marker="o", label=verdict) for verdict, c in VERDICTS.items()]
     legend_above(figure, marks)
     return figure
