@@ -90,13 +90,17 @@ def test_is_small_folded_by_its_tags_and_names_no_place_on_a_machine(nb) -> None
     assert not found, found
 
 
-def test_the_readme_shows_a_figure_and_a_number_of_notebook_09() -> None:
-    nb = nbformat.read(next(path for path in PATHS if path.stem == "09_dose"), as_version=4)
-    shown = (Path(__file__).resolve().parents[1] / "data" / "dose.png").read_bytes()
+def test_the_readme_shows_a_figure_and_numbers_of_notebook_07() -> None:
+    nb = nbformat.read(next(path for path in PATHS if path.stem == "07_dose"), as_version=4)
+    folder = Path(__file__).resolve().parents[1]
+    shown, readme = (folder / "data" / "dose.png").read_bytes(), (folder / "README.md").read_text(encoding="utf-8")
     assert shown in [base64.b64decode(data["image/png"]) for data in pictures(nb)]
     printed = "".join(o.get("text", "") for cell in nb.cells for o in cell.get("outputs", []))
-    (rank,) = re.findall(r"rank correlation of predicted and recorded: (0\.\d+)", printed)
-    assert f"rank correlation {rank}" in (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+    ranks = dict(re.findall(r"(\w+): rank correlation (0\.\d+);", printed))
+    assert set(ranks) == {"mixture", "heartbeats"}
+    assert f"rank correlation {ranks['mixture']} on the mixture, {ranks['heartbeats']} on heartbeats" in " ".join(
+        readme.split()
+    )
 
 
 def test_the_shipped_networks_are_those_of_the_profile_quick_and_of_this_version() -> None:
