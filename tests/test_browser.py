@@ -39,9 +39,14 @@ PANEL = ".jp-NotebookPanel:not(.lm-mod-hidden)"
 AREAS = f"{PANEL} .jp-Cell-outputArea"
 TROUBLE = re.compile(r"Traceback \(most recent call last\)|\b\w*Error\b|model not found")
 SHOTS = Path(__file__).resolve().parents[1] / "build" / "browser"
+LINKED = """panel, known = explore.interval_explorer(), ipywidgets.Label()
+slider = ipywidgets.FloatSlider(500, min=100, max=2000, description="linked")
+ipywidgets.jslink((panel, "width"), (slider, "value"))
+panel.observe(lambda _: setattr(known, "value", str(panel.timesteps)), ["low", "high"])
+explore.noise.display_widget(ipywidgets.VBox([panel, slider, known]))"""
 SOURCES = (
-    "from memlib.viz import explore, use_style\nuse_style()",
-    "explore.interval_explorer()",
+    "import ipywidgets\nfrom memlib.viz import explore, use_style\nuse_style()",
+    LINKED,
     "explore.live_trainer(steps=40)",
 )
 
@@ -80,7 +85,7 @@ class Lab:
 
     def run_all(self) -> None:
         end, pressed = time.monotonic() + 240, 0.0
-        while self.page.locator(".jupyter-widgets.widget-slider").count() < 6:  # of both explorers
+        while self.page.locator(".jupyter-widgets.widget-slider").count() < 5:  # the linked one, and four to train with
             assert time.monotonic() < end, "not all cells ran"
             if time.monotonic() - pressed > 60 and self.idle():  # JupyterLab may drop the command
                 for item in ("Run", "Run All Cells"):
@@ -164,16 +169,27 @@ def test_pictures_follow_the_slider_and_the_training(lab: Lab) -> None:
 
     lab.run_all()
     page, area = lab.page, lab.page.locator(AREAS)
-    interval, live = (area.filter(has=page.locator(f"text={word}")).first for word in ("confidence", "live: train"))
+    interval, live = (area.filter(has=page.locator(has)).first for has in (".interval", "text=live: train"))
+    told, linked, known = (interval.locator(at) for at in (".told", ".widget-readout", ".widget-label >> nth=-1"))
+    expect(told).to_contain_text("[0, 500] holds", timeout=30_000)
+    grip = interval.locator(".grip.body")
+    for _ in range(5):
+        grip.press("PageUp")
+    expect(told).to_contain_text("[250, 750] holds")
+    expect(known).to_have_text("gaussian_interval(1000, low=250, high=750)")  # so the kernel was told
+    interval.locator("[data-set=width]").press("Home")
+    expect(linked).to_have_text("100.00")
+    interval.locator(".noUi-handle").press("End")
+    expect(told).to_contain_text("[-500, 1500] holds")
+    expect(known).to_have_text("gaussian_interval(1000, low=-500, high=1500)")
 
-    for explorer in (interval, live):
-        slider = explorer.get_by_role("slider").first
-        picture, words = explorer.locator("img").first, explorer.locator(".widget-html-content p").first
-        before, said = picture.get_attribute("src"), words.inner_text()
-        slider.focus()
-        slider.press("Home")
-        expect(picture).not_to_have_attribute("src", before, timeout=30_000)
-        expect(words).not_to_have_text(said)
+    picture, words = live.locator("img").first, live.locator(".widget-html-content p").first
+    before, said = picture.get_attribute("src"), words.inner_text()
+    slider = live.get_by_role("slider").first
+    slider.focus()
+    slider.press("Home")
+    expect(picture).not_to_have_attribute("src", before, timeout=30_000)
+    expect(words).not_to_have_text(said)
     live.get_by_role("button", name="Train").click()
     live.get_by_text("Step 40", exact=False).first.wait_for(timeout=120_000)
     assert lab.trouble() == [] and lab.outside == []

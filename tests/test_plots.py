@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from base64 import b64decode
 from collections.abc import Callable
 from typing import Any
 
@@ -404,3 +406,17 @@ def test_beside_nearest_puts_images_above_and_signals_over_their_neighbour() -> 
 def test_bad_input_is_named(call: Callable[[], Any], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         call()
+
+
+def test_a_moving_picture_holds_every_frame_and_its_last_one_for_print():
+    figure, ax = plt.subplots(figsize=(4, 2))
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    dot = ax.scatter([], [], s=400)
+    html = plots.moving(figure, lambda i: dot.set_offsets([[i / 5, 0.5]]), 5, 'a "dot"').data
+    still, film = (PIL.Image.open(io.BytesIO(b64decode(x))) for x in re.findall(r'base64,([^"]+)', html))
+    assert film.n_frames == 5 and film.size == still.size == (600, 300)
+    frames = [np.asarray((film.seek(i), film.convert("RGB"))[1], dtype=float) for i in range(5)]
+    away = [np.abs(frame - np.asarray(still.convert("RGB"), dtype=float)).mean() for frame in frames]
+    assert away[-1] < 0.1 and min(away[:-1]) > 0.5
+    assert '<source media="print, (prefers-reduced-motion: reduce)"' in html and 'alt="a &quot;dot&quot;"' in html
+    assert not plt.fignum_exists(figure.number), "else it is shown a second time"

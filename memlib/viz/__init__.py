@@ -11,11 +11,12 @@ from memlib.viz.curves import (
 )
 from memlib.viz.dose import dose, frontier, predictions, spectrum
 from memlib.viz.items import beside_nearest, denoising_strip, grid, neighbour_panels, picture, points
+from memlib.viz.moving import moving
 from memlib.viz.seeds import seed_dots, seed_lines
 from memlib.viz.style import FALLBACK, MEANINGS, Look, caption, looks, use_style
 
 __all__ = [
     "FALLBACK", "MEANINGS", "Look", "beside_nearest", "caption", "compare", "denoising_strip", "distributions",
-    "dose", "frontier", "grid", "looks", "loss_per_band", "monitor_curves", "neighbour_panels", "pca_scatter",
+    "dose", "frontier", "grid", "looks", "loss_per_band", "monitor_curves", "moving", "neighbour_panels", "pca_scatter",
     "picture", "points", "predictions", "seed_dots", "seed_lines", "snr_curves", "spectrum", "use_style", "watch",
 ]  # fmt: skip

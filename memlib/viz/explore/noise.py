@@ -1,4 +1,4 @@
-"""The panel that all explorers share, and sliders over what needs no network: the SNR, the interval and its noise."""
+"""The panel that explorers share; sliders over the SNR; the static picture of an interval and its noise."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from torch import Tensor
 from memlib import Schedule, TimestepDistribution, gaussian_interval, uniform
 from memlib import viz as plots
 from memlib.lab import data
-from memlib.timesteps import TAILS
 
 Drawn = tuple[Figure, str]
 UNIFORM, INTERVAL = plots.MEANINGS["uniform"].colour, plots.looks(["interval"])["interval"].colour
@@ -117,65 +116,44 @@ def draw_snr(schedule: str = "linear", T: int = 1000, position: float = 0.25) ->
     )
 
 
-def interval_explorer(schedule: Schedule | None = None, items: Tensor | np.ndarray | None = None) -> widgets.Widget:
-    """Width, centre, confidence and tails of the interval, and what it trains (schedule: linear, items: a spiral)."""
-    schedule = schedule or Schedule.linear()
-    controls = {
-        "width": steps_slider("width", schedule.T // 2, schedule.T // 10, 2 * schedule.T),
-        "centre": steps_slider("centre", schedule.T // 4, 0, schedule.T),
-        "confidence": widgets.FloatSlider(0.95, min=0.5, max=0.99, step=0.01, description="confidence"),
-        "tails": widgets.Dropdown(options=TAILS, description="tails"),
-    }
-    return Panel(controls, _stage(schedule, data.load("spiral", 256).train if items is None else items))
-
-
 def draw_interval(
     schedule: Schedule, items: Tensor | np.ndarray, width: float, centre: float, confidence: float = 0.95,
     tails: str = "proportional",
 ) -> Drawn:  # fmt: skip
     """Above: p(t), density over log-SNR, share of draws per band, against uniform. Below: items (N, *D) noised at the
     interval's ends, cut to 0..T-1, and at its centre."""
-    gaussian_interval(schedule.T, centre - width / 2, centre + width / 2, confidence, tails)  # refuses before a figure
-    return _stage(schedule, items)(width, centre, confidence, tails)
-
-
-def _stage(schedule: Schedule, items: Tensor | np.ndarray) -> Callable[..., Drawn]:
-    """The figure, whose axes keep their scales; each call moves its artists to another interval."""
-    shown, even = torch.as_tensor(items).detach().cpu().float(), uniform(schedule.T)
-    if shown.shape[1:] != (2,) and shown.ndim != 3 and (shown.ndim != 4 or shown.shape[1] not in (1, 3)):
-        wanted = "points (N, 2), signals (N, C, L) or images (N, 1 or 3, H, W)"
-        raise ValueError(f"items has shape {tuple(shown.shape)}; need {wanted}")
-    log_snr, dense = even.log_snr_density(schedule)
+    low, high, even, shown = centre - width / 2, centre + width / 2, uniform(schedule.T), checked(items)
+    p = gaussian_interval(schedule.T, low, high, confidence, tails)
     figure, ((weight, density, bands), below) = plt.subplots(2, 3, figsize=(9.6, 5.0), layout="constrained")
-    weigh(weight, even)
-    span = weight.axvspan(0, schedule.T - 1, color=INTERVAL, alpha=0.12, linewidth=0)
-    density.plot(log_snr, dense, color=UNIFORM)
-    (curve,) = density.plot(log_snr, dense, color=INTERVAL)
-    stairs = [bands.stairs(*_shares(schedule, even), color=c, linewidth=1.8) for c in (UNIFORM, INTERVAL)][1]
+    weigh(weight, p)
+    for other, colour in ((even, UNIFORM), (p, INTERVAL)):
+        density.plot(*other.log_snr_density(schedule), color=colour)
+        bands.stairs(*_shares(schedule, other), color=colour, linewidth=1.8)
+    log_snr, dense = even.log_snr_density(schedule)
     for ax, title, top in ((density, "density over log-SNR", TOP * dense.max()), (bands, "share of draws (%)", 100)):
         ax.set(xlabel=LOG_SNR, title=title, xlim=log_snr[[0, -1]].tolist(), ylim=(0, float(top)))
     for ax in (weight, density, bands):
         ax.locator_params(nbins=5)
     figure.legend(handles=weight.lines[:2], loc="outside upper center", ncols=2)
+    ends = [round(min(max(t, 0), schedule.T - 1)) for t in (low, centre, high)]
+    weight.axvspan(ends[0], ends[2], color=INTERVAL, alpha=0.12, linewidth=0)
+    for ax, t, name in zip(below, ends, ("low end", "centre", "high end"), strict=True):
+        _noised(ax, shown, schedule, t, name)
+    noisy, sigmas = schedule.snr < 1, ", ".join(f"{schedule.sigma[t]:.3g}" for t in ends)
+    return figure, (
+        f"[{low:g}, {high:g}] holds {p.pmf[ends[0] : ends[2] + 1].sum():.0%} of the draws; "
+        f"sigma at its low end, centre and high end: {sigmas}. Draws with more noise than signal: "
+        f"{p.pmf[noisy].sum():.0%}, under uniform {even.pmf[noisy].sum():.0%}. Tails: {tails}."
+    )
 
-    def draw(width: float, centre: float, confidence: float, tails: str) -> Drawn:
-        low, high = centre - width / 2, centre + width / 2
-        p = gaussian_interval(schedule.T, low, high, confidence, tails)
-        weigh(weight, p)
-        curve.set_ydata(p.log_snr_density(schedule)[1])
-        stairs.set_data(*_shares(schedule, p))
-        ends = [round(min(max(t, 0), schedule.T - 1)) for t in (low, centre, high)]
-        span.set(x=ends[0], width=ends[2] - ends[0])
-        for ax, t, name in zip(below, ends, ("low end", "centre", "high end"), strict=True):
-            _noised(ax, shown, schedule, t, name)
-        noisy, sigmas = schedule.snr < 1, ", ".join(f"{schedule.sigma[t]:.3g}" for t in ends)
-        return figure, (
-            f"[{low:g}, {high:g}] holds {p.pmf[ends[0] : ends[2] + 1].sum():.0%} of the draws; sigma at its low end, "
-            f"centre and high end: {sigmas}. Draws with more noise than signal: {p.pmf[noisy].sum():.0%}, under "
-            f"uniform {even.pmf[noisy].sum():.0%}. Tails: {tails}."
-        )
 
-    return draw
+def checked(items: Tensor | np.ndarray) -> Tensor:
+    """Items as float32 on the CPU. Raises ValueError unless they are points, signals or images."""
+    shown = torch.as_tensor(items).detach().cpu().float()
+    if shown.shape[1:] != (2,) and shown.ndim != 3 and (shown.ndim != 4 or shown.shape[1] not in (1, 3)):
+        wanted = "points (N, 2), signals (N, C, L) or images (N, 1 or 3, H, W)"
+        raise ValueError(f"items has shape {tuple(shown.shape)}; need {wanted}")
+    return shown
 
 
 def steps_slider(name: str, start: int, low: int, high: int) -> widgets.IntSlider:
@@ -204,11 +182,9 @@ def _shares(schedule: Schedule, p: TimestepDistribution) -> tuple[np.ndarray, np
 
 
 def _noised(ax: Axes, items: Tensor, schedule: Schedule, t: int, name: str) -> None:
-    """All of the points, or the first four signals or images, noised at t, in place of what `ax` shows."""
+    """All of the points, or the first four signals or images, noised at t."""
     items = items if items.ndim == 2 else items[:4]
     eps = torch.randn(items.shape, generator=torch.Generator().manual_seed(0))
-    for artist in [*ax.lines, *ax.collections, *ax.images]:
-        artist.remove()
     plots.grid(schedule.noise(items, torch.full((len(items),), t), eps), label="train", columns=2, ax=ax)
     if items.ndim == 2:  # the noise has unit variance, the data may not
         middle = items.mean(0)

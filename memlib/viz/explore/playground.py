@@ -29,17 +29,19 @@ def script(*names: str) -> str:
     return "\n".join([f"const SETTINGS = {json.dumps(SETTINGS)};", *(read(f"{name}.js") for name in names)])
 
 
-def module() -> str:
-    """The ES module of the widget: the elements it begins with, the worker that trains, and what ties them together."""
-    template = read("playground.html").replace("CURVE", read("curve.svg"))
-    texts = {"TEMPLATE": template, "WORKER": script("maths", "network", "worker")}
-    constants = [f"const {name} = {json.dumps(text)};\n".replace("</", "<\\/") for name, text in texts.items()]
-    return "".join(constants) + script("maths", "curve", "plane", "playground")
+def module(name: str, *parts: str, **texts: str) -> str:
+    """The ES module of a widget: the elements it begins with, other texts, and the script that ties them together."""
+    texts = {"TEMPLATE": read(f"{name}.html").replace("CURVE", read("curve.svg"))} | texts
+    constants = [f"const {key} = {json.dumps(text)};\n".replace("</", "<\\/") for key, text in texts.items()]
+    return "".join(constants) + script("maths", "curve", *parts, name)
+
+
+MODULE = module("playground", "plane", WORKER=script("maths", "network", "worker"))
 
 
 def inlined() -> str:
     """The playground as elements of a page, HTML or Markdown: style, a place, and a module that starts by itself."""
-    own = module().replace("export default", "const started =")
+    own = MODULE.replace("export default", "const started =")
     return (
         f'<style>{read("page.css")}</style>\n<div id="playground"></div>\n\n'
         f'<script type="module">\n{own}\n{SHIM}\n</script>'
@@ -55,7 +57,7 @@ def page() -> str:
 
 
 class Playground(anywidget.AnyWidget):
-    _esm = module()
+    _esm = MODULE
     _css = read("page.css")
     link = traitlets.Unicode().tag(sync=True)
 

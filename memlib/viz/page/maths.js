@@ -6,7 +6,12 @@ function linearSchedule(T) {
   for (let t = 0, product = 1; t < T; t++) {
     alphaBar[t] = product *= 1 - (1e-4 + ((0.02 - 1e-4) * t) / (T - 1)) * (1000 / T);
   }
-  const logSnr = alphaBar.map((a) => Math.log(a / (1 - a)));
+  return scheduleOf(alphaBar.map((a) => Math.log(a / (1 - a))));
+}
+
+function scheduleOf(logSnr) {
+  const T = logSnr.length;
+  const alphaBar = logSnr.map((s) => 1 / (1 + Math.exp(-s)));
   // |d log-SNR / dt| by central differences, one-sided at the ends
   const spacing = logSnr.map((_, t) => {
     const [before, after] = [Math.max(t - 1, 0), Math.min(t + 1, T - 1)];
@@ -20,10 +25,21 @@ function fromWeights(weights) {
   return Float64Array.from(weights, (w) => w / total);
 }
 
-function gaussianInterval(schedule, low, high) {
+function gaussianInterval(schedule, low, high, tails = "proportional") {
   const [mean, std] = bellOf(low, high);
   const bell = (t) => Math.exp(-0.5 * ((t - mean) / std) ** 2);
-  return fromWeights(schedule.alphaBar.map((_, t) => bell(t - 0.5) + 4 * bell(t) + bell(t + 0.5))); // Simpson
+  const mass = (t) => (bell(t - 0.5) + 4 * bell(t) + bell(t + 0.5)) / (6 * std * Math.sqrt(2 * Math.PI)); // Simpson
+  const p = schedule.alphaBar.map((_, t) => mass(t));
+  let [below, above] = [0, 0];
+  for (let t = -1; t > mean - 9 * std; t--) below += mass(t);
+  for (let t = schedule.T; t < mean + 9 * std; t++) above += mass(t);
+  const inside = (t) => low <= t && t <= high;
+  const spread = (kept) => (1 - kept.reduce((sum, m) => sum + m, 0)) / kept.length;
+  const even = tails === "interval" ? spread(p.filter((_, t) => inside(t))) : (below + above) / schedule.T;
+  if (tails === "uniform") return fromWeights(p.map((m) => m + even));
+  if (tails === "interval") return fromWeights(p.map((m, t) => (inside(t) ? m + even : 0)));
+  if (tails === "clip") [p[0], p[schedule.T - 1]] = [p[0] + below, p[schedule.T - 1] + above];
+  return fromWeights(p);
 }
 
 // A Gaussian over log-SNR, of which [low, high] holds the central 95 %.

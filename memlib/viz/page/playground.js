@@ -3,7 +3,6 @@
 const { defaults, shapes, bells } = SETTINGS;
 const MAKE = { uniform, notch, "u-shape": uShape, "min-snr": minSnr, paper: (s) => gaussianInterval(s, 0, 500) };
 const LANES = ["a", "b"];
-const percent = (share) => `${Math.round(100 * share)} %`;
 const two = (x) => x.toFixed(2);
 
 // --- the state is text, as in a link. A p(t) is the name of a shape, or the ends of a bell over log-SNR, "-2.3..7.1".
@@ -83,7 +82,7 @@ function render({ model, el }) {
   const say = (words) => void ($(".word").textContent = words);
   const planes = LANES.map((lane) => plane($(`[data-plane=${lane}] canvas`), schedule, times, picked, drawn));
   const curves = LANES.map((lane) =>
-    curveEditor($(`[data-lane=${lane}] .curve`), schedule, (moved, done) => {
+    curveEditor($(`[data-lane=${lane}] .curve`), overLogSnr(schedule), (moved, done) => {
       const { ends, changed } = limited(moved);
       say(changed ? "An interval is 3 to 18 wide, and its centre lies between log-SNR \u22128 and 8." : "");
       state[lane] = ends.map((x) => x.toFixed(1)).join("..");
@@ -95,7 +94,8 @@ function render({ model, el }) {
     LANES.forEach((lane, k) => {
       const p = probabilities(state[lane], schedule);
       const ends = bell(state[lane]) ?? limited(interval(p, schedule)).ends;
-      curves[k]({ p, ends, even: uniform(schedule), zone: first?.zone });
+      const [curve, even] = [p, uniform(schedule)].map((q) => logSnrDensity(q, schedule));
+      curves[k]({ curve, ends, even, zone: first?.zone });
       $(`[data-set=${lane}]`).value = state[lane] in shapes || state[lane] in bells ? state[lane] : "own";
     });
   }

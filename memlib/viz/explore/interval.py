@@ -1,0 +1,60 @@
+"""The interval explorer: a Gaussian interval that the hand moves in the browser, with or without a kernel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anywidget
+import numpy as np
+import traitlets
+from torch import Tensor
+
+from memlib import Schedule, TimestepDistribution, gaussian_interval
+from memlib.lab import data
+from memlib.timesteps import TAILS
+from memlib.viz.explore.noise import TOP, checked, display_widget
+from memlib.viz.explore.playground import module, read
+from memlib.viz.style import NEVER
+
+
+class IntervalExplorer(anywidget.AnyWidget):
+    """`low`, `high`, `width` and `centre` agree, whichever is set; sliders can be linked to them (`jslink`)."""
+
+    _esm = module("interval")
+    _css = read("page.css")
+    low, high, width, centre = (traitlets.Float().tag(sync=True) for _ in range(4))
+    tails = traitlets.Enum(TAILS, TAILS[0]).tag(sync=True)
+    about = traitlets.Dict().tag(sync=True)
+    items = traitlets.Bytes().tag(sync=True)
+
+    @traitlets.observe("low", "high", "width", "centre")
+    def _agree(self, change: Any) -> None:
+        low, high = self.low, self.high
+        if change.name in ("width", "centre"):
+            low, high = self.centre - self.width / 2, self.centre + self.width / 2
+        with self.hold_trait_notifications():
+            self.low, self.high, self.width, self.centre = low, high, high - low, (low + high) / 2
+
+    @property
+    def timesteps(self) -> TimestepDistribution:
+        """What is shown now, to train with."""
+        return gaussian_interval(len(self.about["logSnr"]), self.low, self.high, tails=self.tails)
+
+    def _ipython_display_(self) -> None:
+        display_widget(self)
+
+
+def interval_explorer(schedule: Schedule | None = None, items: Tensor | np.ndarray | None = None) -> IntervalExplorer:
+    """Drag an interval, or move its width and centre: p(t), noise levels, and items noised at its ends and centre
+    (schedule: linear, items: a spiral). `.timesteps` is the distribution shown."""
+    schedule = schedule or Schedule.linear()
+    shown = checked(data.load("spiral", 256).train if items is None else items)
+    shown = shown if shown.ndim == 2 else shown[:4]
+    about = {
+        "logSnr": schedule.log_snr.tolist(),
+        "shape": list(shown.shape),
+        "top": TOP,
+        "never": NEVER,
+        "tails": TAILS,
+    }
+    return IntervalExplorer(width=schedule.T // 2, centre=schedule.T // 4, about=about, items=shown.numpy().tobytes())

@@ -1,0 +1,182 @@
+"""The interval explorer in a real browser: it computes what memlib computes, and answers the hand."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_browser import CHROMIUM, SHOTS
+from test_page import browser, compute, processor  # noqa: F401
+
+from memlib import Schedule, gaussian_interval
+from memlib.lab import data
+from memlib.timesteps import TAILS
+from memlib.viz import explore
+from memlib.viz.explore.playground import read
+from memlib.viz.style import NEVER
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (set CHROMIUM, or install it)"),
+]
+# what anywidget's model does, without a kernel
+SHIM = """
+const values = { ...GIVEN, items: new DataView(Uint8Array.from(atob("ITEMS"), (c) => c.charCodeAt(0)).buffer) };
+const on = {};
+const model = {
+  get: (name) => values[name],
+  set: (name, value) => {
+    if (values[name] === value) return;
+    values[name] = value;
+    for (const listener of on[`change:${name}`] ?? []) listener();
+  },
+  on: (event, listener) => (on[event] ??= []).push(listener),
+  off: (event, listener) => (on[event] = on[event].filter((other) => other !== listener)),
+  save_changes: () => (window.saved = { ...values }),
+};
+window.model = model;
+started.initialize({ model });
+for (const el of document.querySelectorAll(".here")) window.end = started.render({ model, el });
+"""
+
+
+def opened(browser, path: Path, views: int = 1, width: int = 900, **given):  # noqa: F811
+    """A page with the explorer, without a kernel; what goes wrong in it is in `page.wrong`."""
+    panel = explore.interval_explorer(**given)
+    values = {name: getattr(panel, name) for name in ("low", "high", "width", "centre", "tails", "about")}
+    shim = SHIM.replace("GIVEN", json.dumps(values)).replace("ITEMS", base64.b64encode(panel.items).decode())
+    own = str(panel._esm).replace("export default", "const started =")
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+    places = '<div class="here"></div>' * views
+    html = f"{head}<style>{read('page.css')}</style>{places}<script type=module>{own}\n{shim}</script>"
+    (path / "interval.html").write_text(f"<!doctype html>{html}", encoding="utf-8")
+    page = browser.new_context(viewport={"width": width, "height": 800}).new_page()
+    page.wrong = []
+    page.on("pageerror", lambda error: page.wrong.append(str(error)))
+    page.goto((path / "interval.html").as_uri())
+    page.locator(".told").first.wait_for()
+    return page
+
+
+def numbers(page) -> list[float]:
+    return page.evaluate("['low', 'high', 'width', 'centre'].map((name) => model.get(name))")
+
+
+def told(page) -> str:
+    return page.locator(".told").first.inner_text()
+
+
+@pytest.mark.parametrize("tails", TAILS)
+@pytest.mark.parametrize("ends", [(0, 500), (-500, 1500), (800, 1400), (480, 580)])
+def test_p_t_is_that_of_memlib_with_each_tail(compute, tails, ends) -> None:  # noqa: F811
+    p = gaussian_interval(1000, *ends, tails=tails).pmf
+    ours = compute("return [...gaussianInterval(s, ...f)]", [*ends, tails])
+    np.testing.assert_allclose(ours, p, rtol=0, atol=1e-5 * float(p.max()))
+
+
+def test_edges_body_sliders_and_keys_move_it_and_the_words_are_right(browser, tmp_path) -> None:  # noqa: F811
+    page = opened(browser, tmp_path)
+    svg = page.locator(".curve").first.bounding_box()
+    unit = (svg["width"] - 40) / 999  # pixels of one timestep
+
+    def drag(part: int, by: float) -> None:
+        box = page.locator(".grip").nth(part).locator("circle").first.bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + by * unit, y, steps=8)
+        page.mouse.up()
+
+    assert numbers(page) == [0, 500, 500, 250]
+    drag(1, 200)
+    assert numbers(page) == pytest.approx([200, 700, 500, 450], abs=3), "the body moves the whole"
+    drag(2, -300)
+    assert numbers(page) == pytest.approx([200, 400, 200, 300], abs=5), "an edge moves alone"
+    assert page.evaluate("saved.width") == numbers(page)[2], "the kernel is told when the hand lets go"
+    low, high, _, _ = numbers(page)
+    p = gaussian_interval(1000, low, high)
+    bare, noisy = (p.effective_weight() <= NEVER).double().mean(), p.pmf[Schedule.linear().snr < 1].sum()
+    assert told(page).startswith(f"[{low:g}, {high:g}] holds 9")
+    assert f"thick on the axis): {bare:.0%}".replace("%", " %") in told(page)
+    assert f"Highest weight {p.effective_weight().max():.3g}." in told(page)
+    assert f"more noise than signal: {noisy:.0%}, under uniform 74%".replace("%", " %") in told(page)
+
+    page.get_by_label("width").focus()
+    page.keyboard.press("End")
+    assert numbers(page)[2] == 2000 and told(page).count(": 0 % of the steps") == 1
+    drag(0, 100)
+    assert numbers(page)[0] == pytest.approx(100, abs=5), "an edge beyond the axis is taken where it is seen"
+    page.locator("[data-set=centre]").focus()
+    page.keyboard.press("Home")
+    assert numbers(page)[3] == 0
+    before = told(page)
+    page.get_by_label("tails").select_option("interval")
+    assert told(page) != before and page.evaluate("saved.tails") == "interval"
+    grip = page.get_by_role("slider", name="centre", exact=True)
+    assert [grip.get_attribute(f"aria-value{name}") for name in ("min", "now", "max")] == ["-1000", "0.0", "2000"]
+    grip.focus()
+    page.keyboard.press("PageUp")
+    assert numbers(page)[3] == 50
+    page.evaluate("model.set('width', 9000)")
+    assert numbers(page)[2] == 2000, "a linked slider cannot leave the limits"
+    assert page.wrong == []
+    page.context.close()
+
+
+def test_views_of_one_explorer_move_together_and_one_that_is_gone_is_silent(browser, tmp_path) -> None:  # noqa: F811
+    page = opened(browser, tmp_path, views=2)
+    page.get_by_label("width").first.focus()
+    page.keyboard.press("ArrowRight")
+    first, second = page.locator(".told").all_inner_texts()
+    assert first == second and "[-5, 505]" in first
+    page.evaluate("end()")
+    page.keyboard.press("ArrowRight")
+    now, kept = page.locator(".told").all_inner_texts()
+    assert "[-10, 510]" in now and kept == second and page.wrong == []
+    page.context.close()
+
+
+PICTURES = {
+    "points": None,
+    "far": data.load("spiral", 64).train + torch.tensor([100.0, -40.0]),
+    "signals": torch.randn(5, 2, 40, generator=torch.Generator().manual_seed(0)),
+    "images": data.load("emoji", 8).train,
+    "one grey image": torch.zeros(1, 1, 8, 8),
+}
+
+
+@pytest.mark.parametrize("items", PICTURES.values(), ids=PICTURES)
+def test_items_are_drawn_and_noise_changes_them(browser, tmp_path, items) -> None:  # noqa: F811
+    page = opened(browser, tmp_path, items=items)
+    ink = """canvas => { const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        return [...data].reduce((sum, value) => (sum * 31 + value) % 1000003, 0); }"""
+    blank = page.evaluate(f"({ink})(Object.assign(document.createElement('canvas'), {{ width: 360, height: 360 }}))")
+    drawn = [page.locator("canvas").nth(k).evaluate(ink) for k in range(3)]
+    assert len({*drawn, blank}) == 4 and page.wrong == []
+    page.context.close()
+
+
+@pytest.mark.parametrize("width", [360, 768, 1366])
+def test_it_fits_its_place_and_answers_30_times_a_second(browser, tmp_path, width) -> None:  # noqa: F811
+    page = opened(browser, tmp_path, width=width, items=data.load("emoji", 8).train)
+    page.wait_for_timeout(300)
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / f"interval-alone-{width}.png")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    box = page.locator(".grip.body circle").nth(1).bounding_box()
+
+    def move() -> None:
+        page.mouse.move(box["x"] + 8, box["y"] + 8)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 120, box["y"] + 8, steps=60)
+        page.mouse.up()
+
+    move()  # so that it is compiled
+    assert processor(browser, page, move)["CrRendererMain"] < 33
+    assert re.match(r"\[\d+, \d+\] holds", told(page)) and page.wrong == []
+    page.context.close()
