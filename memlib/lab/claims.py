@@ -15,7 +15,7 @@ CLAIMS = {  # of the paper, by the hypothesis of the predictions that decide it;
     "C4, later = high noise": "Emphasis on later denoising steps reduces memorization",
     "C5, later = low noise": "... and improves alignment",
     "C5, later = high noise": "... and improves alignment",
-    "C6": "It holds for images and for 1-D signals: C3 to C5 on each data set",
+    "C6": "It holds for images and for 1-D signals (C3 to C5)",
 }
 
 
@@ -54,6 +54,9 @@ def claim_table(findings: Iterable[Finding]) -> str:
     for claim, statement in CLAIMS.items():
         cells = []
         for ways in (found[claim].get(dataset, {}) for dataset in datasets):
-            cells.append("; ".join(f"{how.lstrip(', ')}: {v}" if how else f"**{v}**" for how, v in ways.items()) or "-")
+            first = cell = ways.get("", "-")
+            for how, verdict in ((how.lstrip(", "), verdict) for how, verdict in ways.items() if how):
+                cell += f", also {how}" if verdict == first else f"; {how}: {verdict}"
+            cells.append(cell)
         lines.append(f"| {claim} | {statement} | {' | '.join(cells)} |")
     return "\n".join(lines)
