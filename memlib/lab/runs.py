@@ -109,10 +109,8 @@ def ship(folder: Path) -> None:
 def run(
     experiment: Experiment, *, device: str | torch.device = "cpu", on_step: Callable[[int], None] = lambda step: None
 ) -> Result:
-    """Train, sample and store; or read what was stored, or go on where a run was cut off.
-
-    `on_step` is told the number of steps done. Of several processes that ask for one run, one works, the others wait.
-    """
+    """Train, sample and store; or read what was stored, or go on where a run was cut off. `on_step` is told the number
+    of steps done. Of several processes that ask for one run, one works, the others wait."""
     return run_fleet([experiment], device=device, on_step=on_step)[0]
 
 
