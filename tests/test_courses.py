@@ -103,8 +103,9 @@ def test_runs_on_other_data_of_the_same_name_are_refused_and_never_compared(plan
     with pytest.raises(ValueError, match=r"different data.*--out"):
         next(courses.record(plan, out=tmp_path, progress=False))
     for use in (courses.tidy, courses.summary, decide):
-        with pytest.raises(ValueError, match="different data"):
-            use([line, other])
+        for strange in (other, {**line, "version": VERSION + 1}):
+            with pytest.raises(ValueError, match="different data"):
+                use([line, strange])
 
 
 def test_a_run_that_cannot_be_measured_is_named_and_the_others_are_recorded(plan, tmp_path, monkeypatch) -> None:

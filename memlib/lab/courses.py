@@ -89,14 +89,16 @@ def read(folder: Path = COURSES) -> list[Line]:
 
 
 def check_data(lines: Iterable[Line]) -> None:
-    """Raise ValueError if two lines name the same data, but their content differs: they must not be compared."""
-    seen: dict[tuple[Any, ...], str] = {}
+    """Raise ValueError if two lines name the same data, but their content or their VERSION differs: they must not be
+    compared."""
+    seen: dict[tuple[Any, ...], tuple[str, int]] = {}
     for line in lines:
         config = line["config"]
         own = (config["n_train"], config["seed"]) if config["dataset"] in data.MADE else ()  # made for each
-        if seen.setdefault((config["dataset"], config["image_size"], *own), line["content"]) != line["content"]:
-            held = f"runs of {config['dataset']} were made with different data ({line['content'][:8]}"
-            raise ValueError(f"{held}, others not); keep them in folders of their own (--out)")
+        made = line["content"], line.get("version", VERSION)
+        if seen.setdefault((config["dataset"], config["image_size"], *own), made) != made:
+            held = f"runs of {config['dataset']} were made with different data or VERSION ({made[0][:8]}, {made[1]}"
+            raise ValueError(f"{held}; others not); keep them in folders of their own (--out)")
 
 
 def tidy(lines: list[Line]) -> pd.DataFrame:
