@@ -17,7 +17,6 @@ from cycler import cycler
 from IPython import get_ipython
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from memlib.timesteps import TimestepDistribution
 
@@ -139,23 +138,6 @@ def note(ax: Axes, x: float, y: float, text: str) -> None:
     """Small text just above the point (x, y), on a pale ground."""
     ground = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5}
     ax.annotate(text, (x, y), (0, 5), textcoords="offset points", ha="center", size=7.5, bbox=ground)
-
-
-def logarithmic(ax: Axes, axis: str) -> None:
-    """A logarithmic scale with a few plain numbers on it."""
-    ax.set(**{f"{axis}scale": "log"})
-    ticks = {"major_locator": _FewTicks(), "major_formatter": "{x:g}", "minor_locator": NullLocator()}
-    getattr(ax, f"{axis}axis").set(**ticks)
-
-
-class _FewTicks(LogLocator):
-    def tick_values(self, vmin: float, vmax: float) -> Any:
-        ticks = np.array([])
-        for digits in ((1, 2, 5), (1, 3), (1,)):
-            if not 2 <= len(ticks) <= 5:
-                ticks = np.outer(10.0 ** np.arange(-12, 13), digits).ravel()
-                ticks = ticks[(vmin <= ticks) & (ticks <= vmax)]
-        return ticks[:: len(ticks) // 6 + 1] if len(ticks) > 1 else MaxNLocator(3).tick_values(vmin, vmax)
 
 
 def number(value: float) -> str:
