@@ -67,8 +67,9 @@ def test_a_control_changes_what_it_names_and_shares_the_rest(plan) -> None:
 
 
 def test_a_plan_is_recorded_once_read_on_the_way_and_says_which_plan_it_was(plan, tmp_path) -> None:
+    assert courses.estimate(plan, tmp_path)[0] == 6
     made = list(courses.record(plan, out=tmp_path, progress=False))
-    assert list(courses.record(plan, out=tmp_path, progress=False)) == []
+    assert list(courses.record(plan, out=tmp_path, progress=False)) == [] and courses.estimate(plan, tmp_path) == (0, 0)
     lines = courses.read(tmp_path)
     assert len(lines) == len(made) == 8 and {x["plan_sha256"] for x in lines} == {plan.sha256}
     assert {(x["control"], x["seed"]) for x in lines} == {

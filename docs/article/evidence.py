@@ -14,7 +14,6 @@ from scipy import stats
 from memlib.lab import claims, courses, data, hypotheses, made, plans, spectrum
 from memlib.lab.experiment import Experiment
 from memlib.lab.statistics import paired_difference
-from memlib.lab.yardstick import LOSS_AT
 from memlib.metrics import Estimate
 
 
@@ -40,9 +39,10 @@ class Evidence:
         self.centres = made.mixture_centres(self.budget["dataset"])
         design = [x for x in self.of["mixture_random"] if x["control"].startswith("random")]
         self.spectrum = spectrum.memorization_spectrum(design)
-        low, high = np.quantile(self.spectrum.coefficients[1:, -1], [0.025, 0.975], axis=0)
         self.upper = self.spectrum.edges[-3]  # of a band above the zone
-        self.bands = [*zip([0, *self.spectrum.edges], low, high, strict=True)]  # the first step, and the interval
+        self.bands = [
+            *zip([0, *self.spectrum.edges], *self.spectrum.intervals, strict=True)
+        ]  # the first step, and the interval
 
     def holds(self, condition: Any) -> str:
         """Nothing, where the records bear out the sentences that follow; else the article cannot be built."""
@@ -81,7 +81,7 @@ class Evidence:
     def zone(self, plan: str) -> tuple[int, int]:
         """The timesteps from the first to the last band whose interval lies above zero."""
         own = spectrum.memorization_spectrum([x for x in self.of[plan] if x["control"].startswith("random")])
-        above = np.flatnonzero(np.quantile(own.coefficients[1:, -1], 0.025, axis=0) > 0)
+        above = np.flatnonzero(own.intervals[0] > 0)
         ends = [0, *own.edges, 1000]
         return ends[above[0]], ends[above[-1] + 1]
 
@@ -113,14 +113,6 @@ class Evidence:
         same = ["dataset", "seed", "steps", "n_train"]
         pairs = rows.pivot_table(index=same, columns="control", values="memorized").dropna()
         return paired_difference((pairs[control] - pairs["uniform"]).tolist())[0], len(pairs)
-
-    def loss_trend(self, kind: str) -> float:
-        """Spearman's correlation of t with the loss of eps, x0 or v in the exploratory runs of uniform sampling."""
-        snr = self.schedule.snr[LOSS_AT,].numpy()
-        factor = {"eps": 1.0, "x0": 1 / snr, "v": (snr + 1) / snr}[kind]
-        even = [x for x in self.old if x["control"] == "uniform"]
-        loss = [np.array(x["course"][-1]["loss"]["train"]) * factor for x in even]
-        return float(np.mean([stats.spearmanr(LOSS_AT, each).statistic for each in loss]))
 
     def band_correlation(self, dataset: str, low: int, high: int) -> float:
         """Spearman's, over the drawn controls of the exploratory runs at the plans' budget, of near-copies with the
@@ -182,13 +174,6 @@ class Evidence:
                 there = float(np.interp(-end.fidelity, -best, own[measure]))
                 found.append(np.log(there / end[measure]) if measure == "energy" else there - end[measure])
         return (paired_difference(found)[0] if len(found) > 1 else Estimate(0.0, 0.0, 0.0)), len(found)
-
-    @cached_property
-    def leader(self) -> str:
-        """Of H6, the control with the fewest near-copies at the fidelity of uniform's last step."""
-        found = {f.says.partition(":")[0]: self.late(f.says.partition(":")[0]) for f in self.family("H6")}
-        half = self.seeds(self.dose.name) / 2
-        return min((name for name in found if found[name][1] > half), key=lambda name: found[name][0].value)
 
     @property
     def weighted(self) -> dict[str, bool]:

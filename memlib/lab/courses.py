@@ -61,12 +61,11 @@ def record(
 
 
 def estimate(plan: Plan, out: Path = COURSES, device: str = "cpu") -> tuple[int, float]:
-    """How many of a plan's runs are not recorded yet, and a guess of their seconds in one process: five training steps
+    """How many of a plan's runs `record` would train, and a guess of their seconds in one process: five training steps
     are timed for each budget, and reading the course takes about half as much again."""
-    have = {(x["control"], x["seed"]) for x in read(out) if x["plan"] == plan.name}
+    missing, _ = plan.missing(plan.seeds, {(x["key"], x["content"]) for x in read(out)})
     per_run: dict[Any, float] = {}
-    missing, seconds = 0, 0.0
-    for name, own in plan.controls.items():
+    for own in missing:
         if own.alike() not in per_run:
             dataset, generator = own.load_data(), torch.Generator().manual_seed(own.seed)
             network = own.network.build(tuple(dataset.train.shape[1:]), own.seed)
@@ -78,9 +77,7 @@ def estimate(plan: Plan, out: Path = COURSES, device: str = "cpu") -> tuple[int,
             start = time.monotonic()
             count = sum(1 for _ in islice(steps, 5))
             per_run[own.alike()] = 1.5 * own.training.steps * (time.monotonic() - start) / max(1, count)
-        left = sum((name, seed) not in have for seed in plan.seeds)
-        missing, seconds = missing + left, seconds + left * per_run[own.alike()]
-    return missing, seconds
+    return len(missing), sum(per_run[own.alike()] for own in missing)
 
 
 def read(folder: Path = COURSES) -> list[Line]:

@@ -34,6 +34,12 @@ class Spectrum:
     residual: float
     """Standard deviation of a control's near-copies (the mean over seeds) about the prediction, left out."""
 
+    @property
+    def intervals(self) -> tuple[Array, Array]:
+        """The ends (bands,) of each band's 95 % interval over controls, at the last number of views."""
+        low, high = np.quantile(self.coefficients[1:, -1], [0.025, 0.975], axis=0)
+        return low, high
+
     def predict(self, p: TimestepDistribution, steps: int, batch_size: int, n: int) -> Estimate:
         """Near-copies of p after so many steps, with a 95 % interval: the fit's, and the spread of controls about it.
 

@@ -25,7 +25,7 @@ def spectrum(own: Spectrum, schedule: Schedule, controls: Controls) -> Figure:
     size: dict[str, Any] = {"figsize": (6.4, 4.8), "sharex": True, "height_ratios": [3, 2], "layout": "constrained"}
     figure, (above, below) = plt.subplots(2, 1, **size)
     last, starts = own.coefficients[:, -1], [0, *own.edges]
-    low, high = np.quantile(last[1:], [0.025, 0.975], axis=0)
+    low, high = own.intervals
     black = MEANINGS["train"].colour
     for k, (first, after) in enumerate(zip(starts, [*own.edges, schedule.T], strict=True)):
         ends = schedule.log_snr[[after - 1, first]].tolist()
