@@ -115,7 +115,7 @@ def _tell(outcomes: Iterable[Any]) -> int:
 def _data(options: argparse.Namespace) -> int:
     from memlib.lab import data
 
-    own = options.name not in data.NAMES
+    own = not data.is_known(options.name)
     size = options.image_size
     found = data.from_file(data.named(options.name), image_size=size) if own else data.load(options.name)
     sizes = ", ".join(f"{len(getattr(found, part))} {part}" for part in ("train", "held_out", "fresh"))

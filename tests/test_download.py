@@ -256,3 +256,22 @@ def test_a_disk_that_cannot_be_written_is_named(site, downloads, monkeypatch):
     monkeypatch.setattr(data, "DOWNLOADS", Path(__file__) / "downloads")
     with pytest.raises(OSError, match=r"test_download\.py/downloads"):
         load("pokemon", 3)
+
+
+def test_a_set_of_the_ucr_archive_comes_by_its_name(site, downloads, monkeypatch):
+    monkeypatch.setitem(sources.SOURCES, "ecg5000", f"{site.address}/ECG5000.zip")
+    rows = np.random.default_rng(0).normal(size=(2, 9, 8))
+    text = [io.StringIO() for _ in rows]
+    for stream, part in zip(text, rows, strict=True):
+        np.savetxt(stream, part, "%16.7e", "")
+    tables = {f"Leaf_{part}.txt": t.getvalue().encode() for part, t in zip(("TRAIN", "TEST"), text, strict=True)}
+    site.files["/Leaf.zip"] = zipped({**tables, "OtherLeaf_TRAIN.txt": b"1 2"})
+    leaves = load("ucr/Leaf", n_train=4)
+    assert leaves.kind == "signal" and leaves.train.shape == (4, 1, 7)
+    items = np.concatenate([leaves.train, leaves.held_out, leaves.fresh])
+    assert np.allclose(np.sort(items[:, 0, 0]), np.sort(rows[..., 1].ravel()), atol=1e-6)
+    site.files["/Gaps.zip"] = zipped({f"Gaps_{part}.txt": b"1 0.5 nan\n2 0.1 0.2\n" for part in ("TRAIN", "TEST")})
+    with pytest.raises(ValueError, match="gaps"):
+        load("ucr/Gaps", n_train=2)
+    with pytest.raises(FileNotFoundError, match="ucr/Absent"):
+        load("ucr/Absent")

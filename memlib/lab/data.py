@@ -1,5 +1,5 @@
-"""The data sets by name: points made on the spot, emoji shipped with memlib, the others downloaded and checked; and a
-reader's own, by the path of a folder or a file.
+"""The data sets by name: points made on the spot, emoji shipped with memlib, the others downloaded and checked, any
+set of the UCR archive as "ucr/NAME"; and a reader's own, by the path of a folder or a file.
 
 `load` draws three disjoint parts for a seed: `train`, `held_out`, and `fresh`, real items that are in neither and give
 every memorization measure its null. Origins, licences and hashes: data/README.md.
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,13 @@ from memlib.checks import check_count
 from memlib.lab import own
 from memlib.lab.files import CLONE, DATA, folder_from, home, write_atomically
 from memlib.lab.made import CURVES, MADE, MIXTURES, curve, points
-from memlib.lab.sources import BUILD, ECG5000, SOURCES, check_ecg5000, make_ready
+from memlib.lab.sources import SOURCES, UCR, build, check_ecg5000, make_ready, source_of
 
 DOWNLOADS = home() / ("data/downloads" if CLONE else "downloads")
 LICENCES = {
     "emoji": "CC-BY 4.0, Twemoji graphics, Copyright Twitter, Inc and other contributors",
     "ecg5000": "none stated (the archive asks to be cited)",
+    "ucr": "none stated (the archive asks to be cited)",
     "pokemon": "none open: the artwork belongs to Nintendo, Creatures and GAME FREAK",
     "flowers102": "none stated",
 }
@@ -75,8 +77,8 @@ def load(
     seed: int = 0,
     image_size: int | None = 32,
 ) -> Dataset:
-    """Load a data set by name (`NAMES`), or a reader's own by its path, and draw its three parts from a generator of
-    this seed.
+    """Load a data set by name (`NAMES`, or "ucr/NAME"), or a reader's own by its path, and draw its three parts from a
+    generator of this seed.
 
     n_held_out defaults to n_train ("closer to train than to held-out" needs equal sizes), n_fresh to what is left, up
     to 512. image_size, in pixels, concerns images only: 64 at most, emoji 32. The folder MEMLIB_DATA, if set, is looked
@@ -92,8 +94,9 @@ def load(
         items = points(name, n_train + n_held_out + n_fresh, generator)
         reference = torch.from_numpy(points(name, REFERENCE, generator)) if name in MIXTURES else curve(name).float()
     else:  # one of each: two copies of an item in the training set would hide memorization of either
-        if name in NAMES:
-            kind, items = kind_of(name), _ecg5000() if name == "ecg5000" else _images(name, image_size or 32)
+        if is_known(name):
+            kind = kind_of(name)
+            items = _signals(name) if kind == "signal" else _images(name, image_size or 32)
             items = np.stack([*{item.tobytes(): item for item in items}.values()])
         else:
             found = own.read(Path(name), image_size)
@@ -111,8 +114,11 @@ def load(
     reference = torch.cat([held_out, left])[:REFERENCE] if reference is None else reference
     span = (-1.0, 1.0) if items.dtype == np.uint8 else (float(items.min()), float(items.max()))
     value_range = (-1.0, 1.0) if kind == "image" and span[0] >= -1 and span[1] <= 1 else span
-    licence, source = LICENCES.get(name, "MIT (made by memlib)"), SOURCES.get(name, "made by memlib")
-    if name not in NAMES:
+    if name in MADE:
+        licence, source = "MIT (made by memlib)", "made by memlib"
+    elif is_known(name):
+        licence, source = LICENCES[name.partition("/")[0]], source_of(name)
+    else:
         licence, source = "the reader's own", name
     content = hashlib.sha256(items.tobytes()).hexdigest()
     return Dataset(name, train, held_out, fresh, reference, value_range, kind, licence, source, content, notes)
@@ -150,21 +156,25 @@ def from_items(
     return from_file(path, n_train, seed=seed, image_size=image_size, **sizes)
 
 
+def is_known(name: str) -> bool:
+    """Whether this names a data set, and not a reader's own by its path."""
+    return name in NAMES or name.startswith(UCR)
+
+
 def named(name: str | Path | Dataset) -> str:
     """The name of a data set, for a reader's own the whole path. Raises ValueError if there is none of it."""
     name = name.name if isinstance(name, Dataset) else str(name)
-    if name not in NAMES and not Path(name).is_absolute() and not Path(name).exists():
-        raise ValueError(
-            f"name = {name!r} is no data set; choose one of {', '.join(NAMES)}, or a path of your own data"
-        )
-    return name if name in NAMES else str(Path(name).resolve())
+    if not is_known(name) and not Path(name).is_absolute() and not Path(name).exists():
+        choices = f"{', '.join(NAMES)}, {UCR}NAME for a set of the UCR archive, or a path of your own data"
+        raise ValueError(f"name = {name!r} is no data set; choose one of {choices}")
+    return name if is_known(name) else str(Path(name).resolve())
 
 
 def kind_of(name: str | Path | Dataset) -> str:
     """What the items of a data set are: "points", "signal" or "image"."""
-    if (name := named(name)) not in NAMES:
+    if not is_known(name := named(name)):
         return "image" if Path(name).is_dir() else own.read(Path(name)).kind
-    return "points" if name in MADE else "signal" if name == "ecg5000" else "image"
+    return "points" if name in MADE else "signal" if name == "ecg5000" or name.startswith(UCR) else "image"
 
 
 def _folder(name: str) -> Path:
@@ -175,20 +185,24 @@ def _folder(name: str) -> Path:
     if own and (own / name).is_dir():
         return own / name
     try:
-        return DATA if name == "emoji" else make_ready(DOWNLOADS / name, BUILD[name])
+        return DATA if name == "emoji" else make_ready(DOWNLOADS / name, partial(build, name=name))
     except Exception as error:
         raise FileNotFoundError(
             f"data set {name!r} is not on this machine and could not be fetched ({type(error).__name__}: {error}). The "
             f"choices: set MEMLIB_DATA to a folder that holds {name}/, with the files listed in data/README.md; or "
-            f"reach {SOURCES[name]}; or load a set that needs no network: {', '.join(CURVES)}, emoji"
+            f"reach {source_of(name)}; or load a set that needs no network: {', '.join(CURVES)}, emoji"
         ) from error
 
 
-def _ecg5000() -> np.ndarray:
-    """(5000, 1, 140) float32: the published training and test rows pooled, without their labels."""
-    folder = _folder("ecg5000")
-    files = [check_ecg5000((folder / name).read_bytes(), name, folder) for name in ECG5000]
-    return np.concatenate([np.loadtxt(io.BytesIO(file), dtype=np.float32) for file in files])[:, None, 1:].copy()
+def _signals(name: str) -> np.ndarray:
+    """(N, 1, L) float32, of ECG5000 (5000, 1, 140): the published training and test rows pooled, without labels."""
+    folder, stem = _folder(name), name.removeprefix(UCR).replace("ecg5000", "ECG5000")
+    names = [f"{stem}_{part}.txt" for part in ("TRAIN", "TEST")]
+    files = [check_ecg5000((folder / each).read_bytes(), each, folder) for each in names]
+    items = np.concatenate([np.loadtxt(io.BytesIO(file), dtype=np.float32) for file in files])[:, None, 1:].copy()
+    if not np.isfinite(items).all():
+        raise ValueError(f"{name} has series of different lengths or with gaps; need one length and numbers only")
+    return items
 
 
 def _images(name: str, size: int) -> np.ndarray:

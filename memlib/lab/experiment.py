@@ -96,7 +96,7 @@ class Experiment:
         if list(course) != sorted(set(course)) or not all(0 < step <= last for step in course):
             raise ValueError(f"course = {course}; need rising steps in 1..{last}, the steps of training")
         object.__setattr__(self, "course", course)
-        if self.dataset in data.NAMES or Path(str(self.dataset)).exists():  # else it is of another machine
+        if data.is_known(str(self.dataset)) or Path(str(self.dataset)).exists():  # else it is of another machine
             _check_network(self.network, data.kind_of(self.dataset))
 
     def to_dict(self) -> dict[str, Any]:
@@ -127,7 +127,7 @@ class Experiment:
         default = Experiment(uniform(self.timesteps.T), self.dataset).to_dict()
         default |= {"timesteps": None, "dataset": None}
         changed = {name: value for name, value in self.to_dict().items() if value != default[name]}
-        if self.dataset not in data.NAMES:
+        if not data.is_known(str(self.dataset)):
             del changed["dataset"]  # wherever it lies, the content tells
         for part in {"network", "training"} & set(changed):
             changed[part] = {name: value for name, value in changed[part].items() if value != default[part][name]}

