@@ -19,9 +19,11 @@ from memlib.viz.style import MEANINGS, Controls, given, legend_above, looks
 VERDICTS = {"supported": "#009E73", "refuted": "#D55E00", "undecided": "0.55"}
 
 
-def spectrum(own: Spectrum, schedule: Schedule, controls: Controls) -> Figure:
+def spectrum(
+    own: Spectrum, schedule: Schedule, controls: Controls, predicted: tuple[int, int] | None = None
+) -> Figure:
     """Above, each band's coefficient at the last number of views with its 95 % interval over controls; below, where
-    each of `controls` looks."""
+    each of `controls` looks. `predicted`: a zone, first timestep and the one after its last, as a coloured strip."""
     size: dict[str, Any] = {"figsize": (6.4, 4.8), "sharex": True, "height_ratios": [3, 2], "layout": "constrained"}
     figure, (above, below) = plt.subplots(2, 1, **size)
     last, starts = own.coefficients[:, -1], [0, *own.edges]
@@ -34,6 +36,10 @@ def spectrum(own: Spectrum, schedule: Schedule, controls: Controls) -> Figure:
         words: dict[str, Any] = {"textcoords": "offset points", "size": 7, "ha": "center", "color": "0.35"}
         above.annotate(f"t = {first}..{after - 1}", (np.mean(ends), high[k]), (0, 3), rotation=90, va="bottom", **words)
     above.axhline(0, color="0.6", linewidth=0.8)
+    if predicted:
+        ends = schedule.log_snr[[predicted[1] - 1, predicted[0]]].tolist()
+        above.axvspan(*ends, color=MEANINGS["sample"].colour, alpha=0.15, linewidth=0, label="zone by geometry")
+        above.legend(loc="upper left", fontsize=7.5)
     above.margins(y=0.3)
     above.set(ylabel="near-copies added, if all\nof p(t) lay in the band")
     for label, look in looks(given("controls", controls)).items():
