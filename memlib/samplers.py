@@ -134,8 +134,8 @@ def timestep_list(steps: Steps, schedule: Schedule) -> list[int]:
 def from_noise(model: Denoiser) -> Callable[[Tensor, Tensor], Tensor]:
     """The model's `denoise`, which gives x0 where alpha_bar = 0 as well; refuses a model that tells noise only."""
     if getattr(model, "blind", not hasattr(model, "denoise")):
-        cure = "start steps below it, or train a network that predicts v or x0, Denoiser(net, schedule, 'v')"
-        raise ValueError(f"schedule has zero terminal SNR: at T - 1 no noise tells x0; {cure}")
+        cure = "start steps below it, or train a network that predicts v or x0: Denoiser(net, schedule, 'v')"
+        raise ValueError(f"schedule has zero terminal SNR: at T - 1 the noise does not give x0; {cure}")
     return cast(Any, model).denoise
 
 
