@@ -91,20 +91,18 @@ class Denoiser(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """x_t (B, *D), t (B,) -> the noise (B, *D)."""
-        out, a, s = self._call(x, t)
-        noise = {"eps": out, "x0": (x - a * out) / s, "v": a * out + s * x, "flow": (a * out + x) / (a + s)}
-        return noise[self.predicts]
+        y, a, s = self._call(x, t)
+        return {"eps": y, "x0": (x - a * y) / s, "v": a * y + s * x, "flow": (a * y + x) / (a + s)}[self.predicts]
 
     def denoise(self, x: Tensor, t: Tensor) -> Tensor:
         """x_t (B, *D), t (B,) -> x0 (B, *D), unless `blind` also where alpha_bar = 0."""
-        out, a, s = self._call(x, t)
-        clean = {"eps": (x - s * out) / a, "x0": out, "v": a * x - s * out, "flow": (x - s * out) / (a + s)}
-        return clean[self.predicts]
+        y, a, s = self._call(x, t)
+        return {"eps": (x - s * y) / a, "x0": y, "v": a * x - s * y, "flow": (x - s * y) / (a + s)}[self.predicts]
 
     def error(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """What the network itself says of x_t, less what it should say: (B, *D), (B,), (B, *D) -> (B, *D)."""
-        out, a, s = self._call(self.schedule.noise(x0, t, eps), t)
-        return out - {"eps": eps, "x0": x0, "v": a * eps - s * x0, "flow": eps - x0}[self.predicts]
+        y, a, s = self._call(self.schedule.noise(x0, t, eps), t)
+        return y - {"eps": eps, "x0": x0, "v": a * eps - s * x0, "flow": eps - x0}[self.predicts]
 
     def _call(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The network's own output at x_t, sqrt(alpha_bar) and sqrt(1 - alpha_bar)."""

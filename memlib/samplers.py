@@ -131,22 +131,14 @@ def timestep_list(steps: Steps, schedule: Schedule) -> list[int]:
     return times
 
 
-def from_noise(model: Denoiser) -> Callable[[Tensor, Tensor], Tensor]:
-    """The model's `denoise`, which gives x0 where alpha_bar = 0 as well; refuses a model that tells noise only."""
-    if getattr(model, "blind", not hasattr(model, "denoise")):
-        cure = "start steps below it, or train a network that predicts v or x0: Denoiser(net, schedule, 'v')"
-        raise ValueError(f"schedule has zero terminal SNR: at T - 1 the noise does not give x0; {cure}")
-    return cast(Any, model).denoise
-
-
 def predict(model: Denoiser, schedule: Schedule, x: Tensor, t: int, clip: Clip = None) -> tuple[Tensor, Tensor]:
     """x0 = (x_t - sqrt(1 - abar) eps)/sqrt(abar) and eps, both (B, *D), from the model at timestep t; if x0 is clipped,
-    eps is the noise that agrees with it."""
+    eps is the noise that agrees with it. At abar = 0 x_t is the noise, and x0 what the model's `denoise` says."""
     abar = schedule.alpha_bar[t].item()
     with evaluating(model):
         at = torch.full((len(x),), t, device=x.device)
         eps = call_model(model, x, at) if abar else x
-        x0 = (x - math.sqrt(1 - abar) * eps) / math.sqrt(abar) if abar else from_noise(model)(x, at)
+        x0 = (x - math.sqrt(1 - abar) * eps) / math.sqrt(abar) if abar else cast(Any, model).denoise(x, at)
         if clip is not None:
             x0 = x0.clamp(*clip)
             eps = (x - math.sqrt(abar) * x0) / math.sqrt(1 - abar)
@@ -158,8 +150,9 @@ def _frames(
 ) -> Iterator[Frame]:
     """The loop that all samplers share; it checks the arguments at once, before a frame is asked for."""
     times, start = timestep_list(steps, schedule), examples(x_T, "x_T").to(*home(model))
-    if schedule.alpha_bar[times[0]] == 0:
-        from_noise(model)
+    if schedule.alpha_bar[times[0]] == 0 and getattr(model, "blind", not hasattr(model, "denoise")):
+        cure = "start steps below it, or train a network that predicts v or x0: Denoiser(net, schedule, 'v')"
+        raise ValueError(f"schedule has zero terminal SNR: at T - 1 the noise does not give x0; {cure}")
     if clip is not None and not clip[0] < clip[1]:
         raise ValueError(f"clip = {clip}; need (low, high) with low < high")
 
