@@ -87,19 +87,28 @@ class Denoiser(nn.Module):
             choices = f"choose predicts from {', '.join(OBJECTIVES)} and takes from {', '.join(INPUTS)}"
             raise ValueError(f"predicts = {predicts!r}, takes = {takes!r}; {choices}")
         self.net, self.schedule, self.predicts, self.takes = net, schedule, predicts, takes
+        self.blind = predicts == "eps" or takes == "sigma"  # where alpha_bar = 0
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """x_t (B, *D), t (B,) -> the noise (B, *D)."""
+        y, a, s = self._call(x, t)
+        return {"eps": y, "x0": (x - a * y) / s, "v": a * y + s * x, "flow": (a * y + x) / (a + s)}[self.predicts]
+
+    def denoise(self, x: Tensor, t: Tensor) -> Tensor:
+        """x_t (B, *D), t (B,) -> x0 (B, *D), unless `blind` also where alpha_bar = 0."""
+        y, a, s = self._call(x, t)
+        return {"eps": (x - s * y) / a, "x0": y, "v": a * x - s * y, "flow": (x - s * y) / (a + s)}[self.predicts]
+
+    def error(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        """What the network itself says of x_t, less what it should say: (B, *D), (B,), (B, *D) -> (B, *D)."""
+        y, a, s = self._call(self.schedule.noise(x0, t, eps), t)
+        return y - {"eps": eps, "x0": x0, "v": a * eps - s * x0, "flow": eps - x0}[self.predicts]
+
+    def _call(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The network's own output at x_t, sqrt(alpha_bar) and sqrt(1 - alpha_bar)."""
         alpha_bar = self.schedule.alpha_bar.to(t.device)[t].reshape(-1, *[1] * (x.ndim - 1))
         a, s = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
         if self.takes == "t":
-            out = call_model(self.net, x, t)
-        else:
-            signal = a if self.takes == "sigma" else a + s  # x_t is this times what the network knows
-            out = call_model(self.net, (1 / signal).to(x) * x, (s / signal).flatten().to(x))
-        a, s = a.to(x), s.to(x)
-        if self.predicts == "x0":
-            return (x - a * out) / s
-        if self.predicts == "v":
-            return a * out + s * x
-        return (a * out + x) / (a + s) if self.predicts == "flow" else out
+            return call_model(self.net, x, t), a.to(x), s.to(x)
+        signal = a if self.takes == "sigma" else a + s  # x_t is this times what the network knows
+        return call_model(self.net, (1 / signal).to(x) * x, (s / signal).flatten().to(x)), a.to(x), s.to(x)

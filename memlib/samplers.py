@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import index
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -78,7 +79,8 @@ def dpm_solver(
         nonlocal previous
         if abar_s == 1:
             return x0
-        h = (math.log(abar_s) - math.log1p(-abar_s) - (math.log(abar_t) - math.log1p(-abar_t))) / 2
+        log_t = math.log(abar_t) if abar_t else -math.inf  # a step of first order, as is the next
+        h = (math.log(abar_s) - math.log1p(-abar_s) - (log_t - math.log1p(-abar_t))) / 2
         extrapolated = x0 if previous is None else x0 + (x0 - previous[0]) * h / (2 * previous[1])
         previous = x0, h
         return math.sqrt((1 - abar_s) / (1 - abar_t)) * x - math.sqrt(abar_s) * math.expm1(-h) * extrapolated
@@ -126,18 +128,17 @@ def timestep_list(steps: Steps, schedule: Schedule) -> list[int]:
     times = [index(t) for t in steps]  # which cuts no fraction, as int() would
     if len(times) < 2 or times[0] >= schedule.T or times[-1] < CLEAN or any(a <= b for a, b in pairwise(times)):
         raise ValueError(f"steps = {times}; timesteps must fall, within {schedule.T - 1}..{CLEAN}, at least two")
-    if schedule.alpha_bar[times[0]] == 0:
-        raise ValueError("schedule has zero terminal SNR: at T - 1 x0 cannot be told from noise; start steps below it")
     return times
 
 
 def predict(model: Denoiser, schedule: Schedule, x: Tensor, t: int, clip: Clip = None) -> tuple[Tensor, Tensor]:
     """x0 = (x_t - sqrt(1 - abar) eps)/sqrt(abar) and eps, both (B, *D), from the model at timestep t; if x0 is clipped,
-    eps is the noise that agrees with it."""
+    eps is the noise that agrees with it. At abar = 0 x_t is the noise, and x0 what the model's `denoise` says."""
     abar = schedule.alpha_bar[t].item()
     with evaluating(model):
-        eps = call_model(model, x, torch.full((len(x),), t, device=x.device))
-        x0 = (x - math.sqrt(1 - abar) * eps) / math.sqrt(abar)
+        at = torch.full((len(x),), t, device=x.device)
+        eps = call_model(model, x, at) if abar else x
+        x0 = (x - math.sqrt(1 - abar) * eps) / math.sqrt(abar) if abar else cast(Any, model).denoise(x, at)
         if clip is not None:
             x0 = x0.clamp(*clip)
             eps = (x - math.sqrt(abar) * x0) / math.sqrt(1 - abar)
@@ -149,6 +150,9 @@ def _frames(
 ) -> Iterator[Frame]:
     """The loop that all samplers share; it checks the arguments at once, before a frame is asked for."""
     times, start = timestep_list(steps, schedule), examples(x_T, "x_T").to(*home(model))
+    if schedule.alpha_bar[times[0]] == 0 and getattr(model, "blind", not hasattr(model, "denoise")):
+        cure = "start steps below it, or train a network that predicts v or x0: Denoiser(net, schedule, 'v')"
+        raise ValueError(f"schedule has zero terminal SNR: at T - 1 the noise does not give x0; {cure}")
     if clip is not None and not clip[0] < clip[1]:
         raise ValueError(f"clip = {clip}; need (low, high) with low < high")
 

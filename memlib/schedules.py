@@ -100,7 +100,7 @@ class Schedule:
 
     def zero_terminal_snr(self) -> Schedule:
         """sqrt(alpha_bar) shifted and scaled so that the last step is pure noise and the first is kept (Lin et al.
-        2305.08891 alg. 1). There a noise-predicting model cannot give x0: samplers refuse to start from that step."""
+        2305.08891 alg. 1). A model of the noise cannot give x0 there: samplers refuse it. `Denoiser` of v or x0 can."""
         root = self.alpha_bar.sqrt()
         return Schedule(((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from memlib.checks import Denoiser, call_model, check_count, evaluating, examples, home, vector
 from memlib.devices import check_device, has_bfloat16
+from memlib.levels import Denoiser as Wrapped
 from memlib.schedules import Schedule
 from memlib.timesteps import TimestepDistribution
 
@@ -92,13 +93,17 @@ class Step:
 def train(
     model: nn.Module, x0: Tensor, schedule: Schedule, timesteps: TimestepDistribution,
     config: TrainConfig | None = None, *, generator: torch.Generator, device: str | torch.device | None = None,
-    state: dict[str, Any] | None = None, loss_weight: Tensor | None = None,
+    state: dict[str, Any] | None = None, loss_weight: Tensor | None = None, objective: str = "eps",
 ) -> Iterator[Step]:  # fmt: skip
     """Minimise E |eps - model(x_t, t)|^2 with t drawn from `timesteps` (Ho et al. 2006.11239), one Step per iteration.
 
     x0: (N, *D) training examples. loss_weight: (T,) e.g. `timesteps.effective_weight()` under uniform drawing, the
     matched control. There is no importance weight 1/(T p(t)): it would cancel the choice of timesteps. Data order,
-    timesteps and noise come from `generator` in a fixed order: runs of one seed differ in the distribution only."""
+    timesteps and noise come from `generator` in a fixed order: runs of one seed differ in the distribution only.
+    objective: "eps", or what a `memlib.Denoiser` predicts: its error, since that of eps is 0 at zero terminal SNR."""
+    own = model if objective != "eps" and isinstance(model, Wrapped) and model.schedule == schedule else None
+    if objective not in ("eps", own and own.predicts):
+        raise ValueError(f"objective = {objective!r}; need eps, or what model predicts, a Denoiser of this schedule")
     x0, weight = checked(model, x0, schedule, timesteps, device, loss_weight)
     budget, device = config or TrainConfig(), x0.device
 
@@ -116,12 +121,12 @@ def train(
             model.train()  # in each step: what the caller does between two of them changes nothing
             ema.eval()
             index, t, eps = draw(x0, timesteps, budget.batch_size, generator)
-            eps = eps.to(device)
-            x_t = schedule.noise(x0[index.to(device)], t, eps)
+            clean, t_there, eps = x0[index.to(device)], t.to(device), eps.to(device)
+            x_t = schedule.noise(clean, t, eps)
             with budget.autocast(device):
-                predicted = call_model(model, x_t, t.to(device))
-            losses = (predicted.float() - eps).square().flatten(1).mean(1)
-            loss = losses.mean() if weight is None else (weight[t.to(device)] * losses).mean()
+                error = own.error(clean, t_there, eps) if own else call_model(model, x_t, t_there).float() - eps
+            losses = error.square().flatten(1).mean(1)
+            loss = losses.mean() if weight is None else (weight[t_there] * losses).mean()
             optimizer.param_groups[0]["lr"] = budget.learning_rate_at(step)
             optimizer.zero_grad()
             loss.backward()

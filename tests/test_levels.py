@@ -19,6 +19,7 @@ from memlib import (
     Levels,
     Schedule,
     TimestepDistribution,
+    TrainConfig,
     ddim,
     from_weights,
     gaussian_interval,
@@ -37,7 +38,8 @@ def g(seed: int = 0) -> torch.Generator:
 
 X = torch.randn(6, 2, 3, 3, generator=g(1))
 EPS = torch.randn(X.shape, generator=g(2))
-ZERO = Schedule.linear(200).zero_terminal_snr()
+SHORT = Schedule.linear(200)
+ZERO = SHORT.zero_terminal_snr()
 
 
 @pytest.mark.parametrize(
@@ -208,8 +210,27 @@ def test_a_network_of_any_convention_gives_the_noise_and_the_samples(predicts: s
     ours = Denoiser(foreign(exact, schedule, predicts, takes), schedule, predicts, takes)
     t, x_T = torch.tensor([0, 1, 50, 98, 99]), initial_noise((4,), sample_generators(5, 0)).double()
     np.testing.assert_allclose(ours(x_T, t), exact(x_T, t), atol=1e-9)
+    np.testing.assert_allclose(ours.denoise(x_T, t), exact.denoise(x_T, t), atol=1e-9)
     samples = [[*ddim(model, schedule, x_T, steps=20)][-1].x for model in (ours, exact)]
     np.testing.assert_allclose(*samples, atol=1e-7)
+    one = ExactDenoiser(x_T[:1], schedule)  # the only item: it is known, and with it the noise
+    ours.net, clean = foreign(one, schedule, predicts, takes), x_T[:1].expand(5, 4)
+    assert ours.error(clean, t, x_T).abs().max() < 1e-9 < 0.1 < ours.error(clean + 1, t, x_T).abs().mean()
+
+
+@pytest.mark.parametrize(("predicts", "sign"), [("v", -1), ("x0", 1), ("flow", -1)])
+def test_with_its_own_objective_a_network_learns_the_mean_where_the_snr_is_zero(predicts: str, sign: int) -> None:
+    net, x0 = torch.nn.Linear(2, 2), torch.tensor([[1.0, 2.0], [3.0, -2.0]])
+    model = Denoiser(lambda x, t: net(0 * x) + (x if predicts == "flow" else 0), ZERO, predicts)
+    model.part, before, last = net, net.bias.clone(), from_weights([0] * 199 + [1])
+    [*train(model, x0, ZERO, last, TrainConfig(9), generator=g())]
+    assert torch.equal(net.bias, before), "the error of the noise is zero there"
+    config = TrainConfig(1500, 64, learning_rate=0.02, cooldown=1500)
+    [*train(model, x0, ZERO, last, config, generator=g(), objective=predicts)]
+    np.testing.assert_allclose(net.bias.detach(), sign * x0.mean(0), atol=0.05)
+    for other, schedule, objective in ((model, ZERO, "score"), (net, ZERO, predicts), (model, SHORT, predicts)):
+        with pytest.raises(ValueError, match=f"objective = '{objective}'"):
+            train(other, x0, schedule, last, generator=g(), objective=objective)
 
 
 def test_a_foreign_network_is_trained_where_it_is_and_unknown_conventions_are_named() -> None:

@@ -16,11 +16,12 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor, nn
 
-from memlib import MLP, ExactDenoiser, Frame, Schedule, UNet, ddim, ddpm, dpm_solver, initial_noise, sample
+from memlib import MLP, Denoiser, ExactDenoiser, Frame, Schedule, UNet, ddim, ddpm, dpm_solver, initial_noise, sample
 from memlib import sample_generators as generators_of
 
 MEAN, VARIANCE = 0.7, 0.25
 SCHEDULE = Schedule.linear()
+ZERO = SCHEDULE.zero_terminal_snr()
 
 
 class GaussianDenoiser(nn.Module):
@@ -166,49 +167,55 @@ class Wavy(nn.Module):
         return torch.sin(3 * x + t[:, None]) + 0.1 * x
 
 
-def reference(kind, **options):
-    """A `diffusers` scheduler on our table in float64, since it keeps its own in float32 (compared elsewhere)."""
+def reference(kind, zero: bool, **options):
+    """A model and a schedule of ours, and a `diffusers` scheduler on our table in float64 (its own is float32); zero:
+    the model predicts v, from zero terminal SNR on."""
+    ours, predicts = (ZERO, "v") if zero else (SCHEDULE, "eps")
+    options |= {"rescale_betas_zero_snr": zero, "prediction_type": "v_prediction" if zero else "epsilon"}
     scheduler = kind(num_train_timesteps=1000, beta_schedule="linear", timestep_spacing="trailing", **options)
-    scheduler.alphas_cumprod = SCHEDULE.alpha_bar
-    return scheduler
+    np.testing.assert_allclose(scheduler.alphas_cumprod, ours.alpha_bar, atol=1e-6)
+    scheduler.alphas_cumprod = ours.alpha_bar
+    return Denoiser(Wavy(), ours, predicts), ours, scheduler
 
 
 CLIPS = [None, (-1.0, 1.0)]
 
 
+@pytest.mark.parametrize("zero", [False, True])
 @pytest.mark.parametrize("clip", CLIPS)
 @pytest.mark.parametrize(("steps", "eta"), [(50, 0.0), (20, 0.3), (10, 1.0)])
-def test_ddim_equals_diffusers(steps: int, eta: float, clip) -> None:
-    scheduler = reference(DDIMScheduler, set_alpha_to_one=True, clip_sample=clip is not None)
+def test_ddim_equals_diffusers(steps: int, eta: float, clip, zero: bool) -> None:
+    model, ours, scheduler = reference(DDIMScheduler, zero, set_alpha_to_one=True, clip_sample=clip is not None)
     scheduler.set_timesteps(steps)
-    model, x = Wavy(), noise(4, 3)
-    frames = list(ddim(model, SCHEDULE, x, steps=steps, eta=eta, clip=clip, generators=generators_of(4, seed=3)))
+    x = noise(4, 3)
+    frames = list(ddim(model, ours, x, steps=steps, eta=eta, clip=clip, generators=generators_of(4, seed=3)))
     assert [f.t for f in frames[:-1]] == scheduler.timesteps.tolist()
     generators = generators_of(4, seed=3)
     for t, frame, after in zip(scheduler.timesteps, frames, frames[1:], strict=False):
         z = initial_noise((3,), generators).double()
         options = {"eta": eta, "use_clipped_model_output": clip is not None, "variance_noise": z}
-        step = scheduler.step(model(x, t.expand(4)), t, x, **options)
+        step = scheduler.step(model.net(x, t.expand(4)), t, x, **options)
         np.testing.assert_allclose(frame.x0, step.pred_original_sample, atol=1e-8)
         np.testing.assert_allclose(after.x, step.prev_sample, atol=1e-8)
         x = after.x
 
 
+@pytest.mark.parametrize("zero", [False, True])
 @pytest.mark.parametrize("clip", CLIPS)
 @pytest.mark.parametrize("steps", [1000, 50])
-def test_ddpm_equals_diffusers(steps: int, clip, monkeypatch) -> None:
-    scheduler = reference(DDPMScheduler, variance_type="fixed_small", clip_sample=clip is not None)
+def test_ddpm_equals_diffusers(steps: int, clip, zero: bool, monkeypatch) -> None:
+    model, ours, scheduler = reference(DDPMScheduler, zero, variance_type="fixed_small", clip_sample=clip is not None)
     scheduler.set_timesteps(steps)
     generators = generators_of(4, seed=4)
     monkeypatch.setattr(
         "diffusers.schedulers.scheduling_ddpm.randn_tensor",
         lambda shape, **_: initial_noise(shape[1:], generators).double(),
     )
-    model, x = Wavy(), noise(4, 3)
-    frames = list(ddpm(model, SCHEDULE, x, steps=steps, clip=clip, generators=generators_of(4, seed=4)))
+    x = noise(4, 3)
+    frames = list(ddpm(model, ours, x, steps=steps, clip=clip, generators=generators_of(4, seed=4)))
     assert [f.t for f in frames[:-1]] == scheduler.timesteps.tolist()
     for t, after in zip(scheduler.timesteps, frames[1:], strict=True):
-        x = scheduler.step(model(x, t.expand(4)), t, x).prev_sample
+        x = scheduler.step(model.net(x, t.expand(4)), t, x).prev_sample
         np.testing.assert_allclose(after.x, x, atol=1e-7)
         x = after.x
 
@@ -402,12 +409,19 @@ def test_a_sample_of_a_normed_model_does_not_depend_on_its_batch() -> None:
 
 
 @every_sampler
-def test_refuses_to_start_where_the_snr_is_zero(sampler, monkeypatch) -> None:
-    zero = SCHEDULE.zero_terminal_snr()
-    monkeypatch.setitem(globals(), "SCHEDULE", zero)
-    with pytest.raises(ValueError, match="zero terminal SNR"):
-        sampler(GaussianDenoiser(zero), noise(2, 3), steps=10)
-    assert last(sampler(GaussianDenoiser(zero), noise(2, 3), steps=[998, 500, -1])).isfinite().all()
+def test_at_zero_snr_the_noise_is_kept_if_the_model_knows_x0_and_a_model_of_noise_is_refused(
+    sampler, monkeypatch
+) -> None:
+    monkeypatch.setitem(globals(), "SCHEDULE", ZERO)
+    for model in (GaussianDenoiser(ZERO), Denoiser(Wavy(), ZERO), Denoiser(Wavy(), ZERO, "x0", "sigma")):
+        with pytest.raises(ValueError, match=r"zero terminal SNR.*Denoiser"):
+            sampler(model, noise(2, 3), steps=10)
+    assert last(sampler(GaussianDenoiser(ZERO), noise(2, 3), steps=[998, 500, -1])).isfinite().all()
+    x, known = noise(2, 3), noise(2, 3)[[0, 0]]
+    frames = list(sampler(ExactDenoiser(known, ZERO), x, steps=[999, 400, 30, -1]))
+    assert torch.equal(frames[0].x, x) and all((frame.x0 - known).abs().max() < 1e-9 for frame in frames)
+    if sampler in (ALL["ddim"], ALL["dpm_solver"]):
+        np.testing.assert_allclose(frames[2].x, ZERO.noise(known, torch.tensor([30, 30]), x), atol=1e-12)
 
 
 @every_sampler
