@@ -20,6 +20,7 @@ from memlib.notebooks import NOTEBOOKS, ROOT, folded, without_widgets
 from memlib.viz.explore.playground import inlined
 
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!\w+:)([^)#\s]+/)?([^)#\s/]+\.\w+)(#[^)\s]*)?\)")  # to a file, not a picture
+ENTRY = re.compile(r"^% (?P<heading>.+)$|^@\w+\{\w+, (?P<fields>.*)\}$", re.M)  # of references.bib, on one line
 PROMPT = {"solution": "one solution", "prediction": "what happens", "setup": "the set-up", "plot": "how it is drawn"}
 CARD = '<a class="card" href="{}.html">{}<b>{}</b><small>{}</small></a>'
 
@@ -43,6 +44,7 @@ def build(notebooks: Path, out: Path) -> int:
         made = {"ran": _ran(read_in), "notebooks": "\n".join(paths)}
         made |= {"verdicts": claim_table(found), "predictions": finding_table(found)}
         made["playground"] = inlined()
+        made["references"] = _references((ROOT / "docs" / "references.bib").read_text(encoding="utf-8"))
         for path in source.glob("*.md"):
             text = _linked(path.read_text(encoding="utf-8"), pages)
             path.write_text(re.sub(r"<!-- (\w+) -->", lambda mark: made.get(mark[1], ""), text), encoding="utf-8")
@@ -73,6 +75,24 @@ def _ran(notebooks: dict[str, NotebookNode]) -> str:
         small = ", ".join([name, "failed" if name in failed else minutes[name], *given])
         lines.append(CARD.format(escape(name), _thumbnail(nb), escape(title), escape(small)))
     return "\n".join([*lines, "</div>", *(f"<p><small>{escape(text)}</small></p>" for text in sorted(made))])
+
+
+def _references(bib: str) -> str:
+    """What references.bib holds, as Markdown: by its headings, each title leading to the work."""
+    lines: list[str] = []
+    for entry in list(ENTRY.finditer(bib))[1:]:  # the first line says what the file is
+        if entry["heading"]:
+            lines.append(f"\n## {entry['heading']}\n")
+            continue
+        own = dict(re.findall(r"(\w+) = \{([^}]*)\}", entry["fields"]))
+        names = [" ".join(reversed(name.split(", "))) for name in own["author"].split(" and ")]
+        who = f"{names[0]} et al." if len(names) > 3 or "others" in names else ", ".join(names)
+        where = own.get("booktitle") or own.get("journal") or own.get("institution")
+        where = f", *{where}*" if where else f", arXiv {own['eprint']}"
+        link = own.get("url") or (f"https://doi.org/{own['doi']}" if "doi" in own else "")
+        title = f"[{own['title']}]({link})" if link else own["title"]
+        lines.append(f"- {who}: {title}{where}, {own['year']}")
+    return "\n".join(lines)
 
 
 def _thumbnail(nb: NotebookNode) -> str:

@@ -103,6 +103,34 @@ def test_references_are_whole_and_all_that_is_cited_is_there() -> None:
         assert {"url", "doi", "journal"} & fields.keys() and fields.get("eprint", "") in fields.get("url", ""), key
 
 
+ON_ARXIV = r"\b(?:0[7-9]|[12]\d)(?:0[1-9]|1[0-2])\.\d{5}\b"
+
+
+def words(path: Path, *kinds: str) -> str:
+    """A page, or the cells of these kinds of a notebook."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".ipynb":
+        return text
+    return "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] in kinds)
+
+
+def unlinked(text: str) -> set[str]:
+    """The arXiv numbers in a text that no link of it leads to."""
+    return set(re.findall(ON_ARXIV, text)) - set(re.findall(rf"arxiv\.org/abs/({ON_ARXIV})", text))
+
+
+@pytest.mark.parametrize("path", [*ROOT.glob("notebooks/*.*"), *ROOT.glob("docs/*.md")], ids=lambda path: path.stem)
+def test_what_a_notebook_or_a_page_cites_is_in_the_references_and_linked(path: Path) -> None:
+    known = " ".join(fields.get("url", "") for fields in entries().values())
+    cited = set(re.findall(ON_ARXIV, words(path, "markdown", "code")))
+    assert not [number for number in cited if number not in known], "check it at its source, then add an entry"
+    assert not unlinked(words(path, "markdown"))
+
+
+def test_a_citation_without_a_link_is_found() -> None:
+    assert unlinked("2401.05779, [2006.11239](https://arxiv.org/abs/2006.11239), 1234.56789") == {"2401.05779"}
+
+
 def test_the_descriptions_of_the_software_agree() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     meta = json.loads((ROOT / "codemeta.json").read_text())

@@ -85,6 +85,13 @@ def test_a_page_fetches_nothing_from_elsewhere_and_its_links_lead_somewhere(site
             assert not part or any(attributes.get("id") == part for _, attributes in read(target).elements), link
 
 
+def test_the_references_are_shown_with_their_links(site) -> None:
+    bib, page = (ROOT / "docs" / "references.bib").read_text(encoding="utf-8"), read(site / "references.html")
+    shown = {a.get("href") for a in page.all("a")}
+    assert set(re.findall(r" url = \{(.+?)\}", bib)) <= shown and len(page.all("h2")) == bib.count("\n% ")
+    assert page.html.count("<li><p>") == bib.count("\n@"), "each entry is a line"
+
+
 @pytest.mark.parametrize("name", [*NAMES, "terms"])
 def test_every_formula_is_drawn(site, name) -> None:
     path = ROOT / "notebooks" / f"{name}.ipynb"
