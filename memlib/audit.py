@@ -112,10 +112,8 @@ def audit(
         centre = rows["train"].mean() if features is None else 0.0
         for name, x in {"samples": rows["samples"], "memorizing baseline": rows["train"], **models}.items():
             own, held = x.double(), rows["held_out"]
-            table[name] |= {
-                "energy to held-out": _energy(own, held),
-                "KID to held-out": kid((own - centre) / scale, (held - centre) / scale),
-            }
+            table[name]["energy to held-out"] = _energy(own, held)
+            table[name]["KID to held-out"] = kid((own - centre) / scale, (held - centre) / scale)
             if name != "memorizing baseline":  # where it is without bound
                 table[name]["generalisation gap"] = generalisation_gap(own, rows["train"], held)
     copied = kept[indices[ratios["samples"] < 1 / 3, 0]].bincount(minlength=size)
@@ -212,11 +210,8 @@ def _matched(samples: Tensor, train: Tensor, match: Match) -> Tensor:
     a, b = (x - x.mean(axes, keepdim=True) for x in (_coarse(samples), _coarse(train)))
     others = [b, b.flip(-1)] if train.ndim == 4 else [b]
     candidates = torch.cat([nearest(a.flatten(1), other.flatten(1), k)[1] for other in others], 1)
-    pairs = zip(
-        torch.arange(len(a)).repeat_interleave(candidates.shape[1]).split(256),
-        candidates.flatten().split(256),
-        strict=True,
-    )
+    rows = torch.arange(len(a)).repeat_interleave(candidates.shape[1])
+    pairs = zip(rows.split(256), candidates.flatten().split(256), strict=True)
     found = torch.cat([match(samples[i], train[j].float()) for i, j in pairs]).double().reshape(candidates.shape)
     two = []
     for items, own in zip(candidates.tolist(), found.tolist(), strict=True):
@@ -233,11 +228,10 @@ def _notes(repeats: int, twins: list[Twin], samples: Tensor, train: Tensor, real
         noise, level = (float(finest_scale(x).square().mean()) for x in (samples, real))
         residual = Estimate(noise / max(level, 1e-30), 0.0, math.inf)
     mirrored = sum(twin[3] for twin in twins)
-    counts, pairs = [repeats, len(twins) - mirrored, mirrored], "{} pairs of training items are "
-    words = [
-        "{} training items repeat others, and each counts once",
-        pairs + "nearly equal: no copy of either is counted",
-    ]
-    words += [pairs + "mirror images of each other"]
-    said = [text.format(count) for text, count in zip(words, counts, strict=True) if count]
-    return said + problems_of(samples, train, real, residual)
+    said = {
+        "training items repeat others, and each counts once": repeats,
+        "pairs of training items are nearly equal: no copy of either is counted": len(twins) - mirrored,
+        "pairs of training items are mirror images of each other": mirrored,
+    }
+    words = [f"{count} {text}" for text, count in said.items() if count]
+    return words + problems_of(samples, train, real, residual)

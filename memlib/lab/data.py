@@ -227,7 +227,7 @@ def _images(name: str, size: int) -> np.ndarray:
     if images.dtype != np.uint8 or images.shape[1:] != (given, given, 3):
         raise ValueError(f"{path} holds {images.dtype} of shape {images.shape}; need uint8 (N, S, S, 3)")
     if size > given:
-        raise ValueError(f"image_size = {size}, but the pictures of {path} have {given} x {given} pixels; need at most {given}")
+        raise ValueError(f"image_size = {size}, but the pictures of {path} have {given} x {given} pixels, the most")
     if size == given:
         return images
     return np.stack([np.asarray(Image.fromarray(x).resize((size, size), Image.Resampling.LANCZOS)) for x in images])

@@ -19,9 +19,7 @@ from memlib.viz.style import MEANINGS, Controls, given, legend_above, looks
 VERDICTS = {"supported": "#009E73", "refuted": "#D55E00", "undecided": "0.55"}
 
 
-def spectrum(
-    own: Spectrum, schedule: Schedule, controls: Controls, predicted: tuple[int, int] | None = None
-) -> Figure:
+def spectrum(own: Spectrum, schedule: Schedule, controls: Controls, predicted: tuple[int, int] | None = None) -> Figure:
     """Above, each band's coefficient at the last number of views with its 95 % interval over controls; below, where
     each of `controls` looks. `predicted`: a zone, first timestep and the one after its last, as a coloured strip."""
     size: dict[str, Any] = {"figsize": (6.4, 4.8), "sharex": True, "height_ratios": [3, 2], "layout": "constrained"}
