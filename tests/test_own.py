@@ -141,7 +141,7 @@ def bad(path: Path, what: str) -> Path:
 
 @pytest.mark.parametrize(
     ("what", "says"),
-    [("unreadable", r"z\.png cannot be used"), ("mixed", r"z\.png is 30 x 30, those before it 20 wide"),
+    [("unreadable", r"z\.png cannot be used"), ("mixed", r"z\.png is 30 x 30, those before it 20 x 20"),
      ("16-bit", r"z\.png .*I;16"), ("CMYK", r"z\.jpg .*CMYK"), ("animated", r"z\.webp .*animated")],
 )  # fmt: skip
 def test_a_picture_that_is_not_understood_is_named_with_what_would_be_right(tmp_path, what: str, says: str) -> None:

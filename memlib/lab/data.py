@@ -69,14 +69,9 @@ class Dataset:
 
 
 def load(
-    name: str | Path | Dataset,
-    n_train: int = 64,
-    *,
-    n_held_out: int | None = None,
-    n_fresh: int | None = None,
-    seed: int = 0,
-    image_size: int | None = 32,
-) -> Dataset:
+    name: str | Path | Dataset, n_train: int = 64, *, n_held_out: int | None = None, n_fresh: int | None = None,
+    seed: int = 0, image_size: int | None = 32,
+) -> Dataset:  # fmt: skip
     """Load a data set by name (`NAMES`, or "ucr/NAME"), or a reader's own by its path, and draw its three parts from a
     generator of this seed.
 

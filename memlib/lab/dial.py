@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from memlib.lab.courses import Line, measured
 from memlib.lab.experiment import Experiment
+from memlib.lab.spectrum import Array
 from memlib.lab.sweep import sweep
 from memlib.metrics import Estimate
 from memlib.timesteps import gaussian_interval, uniform, with_floor
@@ -41,10 +41,8 @@ def pilot(
     log-spaced readings each. On two cores this takes as long as training 16 networks."""
     T, last = experiment.timesteps.T, experiment.training.steps
     looks = {"uniform": uniform(T)}
-    looks |= {
-        f"interval {a} to {b}": with_floor(gaussian_interval(T, a * T / 1000, b * T / 1000), FLOOR)
-        for a, b in INTERVALS
-    }
+    for a, b in INTERVALS:
+        looks[f"interval {a} to {b}"] = with_floor(gaussian_interval(T, a * T / 1000, b * T / 1000), FLOOR)
     course = sorted({max(1, round(last * 10 ** (k / 9 - 1))) for k in range(9)})
     runs = [
         replace(experiment, timesteps=p, seed=seed, course=tuple(course), label=name)
@@ -61,16 +59,14 @@ def dial(courses: Iterable[Line], near_copies: float, fidelity: float = 1.2) -> 
 
     Raises ValueError if no setting reaches both; it names the nearest that can, and its price."""
     if not (0 < near_copies < 1 and fidelity > 1):
-        raise ValueError(
-            f"near_copies = {near_copies}, fidelity = {fidelity}; need a share inside 0..1, a ratio above 1"
-        )
+        given = f"near_copies = {near_copies}, fidelity = {fidelity}"
+        raise ValueError(f"{given}; need a share inside 0..1, a ratio above 1")
     by: dict[str, list[Line]] = {}
     for line in courses:
         by.setdefault(line["control"], []).append(line)
     if not by or min(map(len, by.values())) < 3:
-        raise ValueError(
-            f"courses has { ({name: len(own) for name, own in by.items()}) } seeds; need 3 of each control"
-        )
+        counts = {name: len(own) for name, own in by.items()}
+        raise ValueError(f"courses has {counts} seeds; need 3 of each control")
     found = [_stopped(name, own, near_copies) for name, own in by.items()]
     good = [x for x in found if x.near_copies.value <= near_copies and x.fidelity.value <= fidelity]
     good.sort(key=lambda x: x.fidelity.value)
@@ -90,15 +86,13 @@ def _stopped(control: str, lines: list[Line], near_copies: float) -> Setting:
     return Setting(control, round(grid[at]), _of_one_run(copies[:, at], most=1.0), _of_one_run(off[:, at]))
 
 
-def _on_grid(
-    lines: list[Line], measure: str, steps: NDArray[np.float64], grid: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _on_grid(lines: list[Line], measure: str, steps: Array, grid: Array) -> Array:
     """(seeds, grid): each seed's course, linear in the logarithm of the step."""
     rows = [[reading["measures"][measure] for reading in line["course"]] for line in lines]
     return np.array([np.interp(np.log(grid), np.log(steps), row) for row in rows])
 
 
-def _of_one_run(values: NDArray[np.float64], most: float = math.inf) -> Estimate:
+def _of_one_run(values: Array, most: float = math.inf) -> Estimate:
     """The mean over seeds with the 95 % prediction interval for one more (Student's t)."""
     mean, spread, n = float(values.mean()), float(values.std(ddof=1)), len(values)
     half = float(stats.t.ppf(0.975, n - 1)) * spread * math.sqrt(1 + 1 / n)

@@ -12,42 +12,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from memlib.lab.own import PICTURES
+from memlib.lab.own import PICTURES, pictures
 
 
 def read_items(path: Path) -> Tensor:
     """The items (N, *D) of an .npy or .npz file, or the pictures of a folder as uint8 (N, 3, H, W), by name."""
     if path.is_dir():
-        from PIL import Image
-
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURES)
-        pictures: list[np.ndarray] = []
-        for file in files:
-            try:
-                with Image.open(file) as opened:
-                    picture = opened.convert("RGBA")
-            except OSError as error:
-                raise ValueError(f"{file} cannot be read as a picture ({error}); mend or remove it") from error
-            pictures.append(
-                np.asarray(Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture))[..., :3]
-            )
-            if pictures[-1].shape != pictures[0].shape:
-                sizes = f"{pictures[-1].shape[:2]}, but {files[0]} {pictures[0].shape[:2]}"
-                raise ValueError(f"{file} has {sizes} pixels; bring all pictures to one size")
-        if not pictures:
+        if not files:
             raise ValueError(f"{path} holds no picture ({', '.join(PICTURES)})")
-        return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
+        found = pictures(((str(file), file) for file in files), None, square=False)
+        return torch.from_numpy(found.repeat(3 // found.shape[3], 3)).permute(0, 3, 1, 2).contiguous()
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; need a folder of pictures, an .npy or an .npz file")
     try:
-        found: Any = np.load(path, allow_pickle=False)
-        if not isinstance(found, np.ndarray):
-            if len(found.files) != 1:
-                raise ValueError(f"it holds the arrays {', '.join(found.files)}; need exactly one")
-            found = found[found.files[0]]
+        loaded: Any = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.ndarray):
+            if len(loaded.files) != 1:
+                raise ValueError(f"it holds the arrays {', '.join(loaded.files)}; need exactly one")
+            loaded = loaded[loaded.files[0]]
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
-    items = torch.from_numpy(np.ascontiguousarray(found))
+    items = torch.from_numpy(np.ascontiguousarray(loaded))
     return items[:, None] if items.ndim == 2 and items.shape[1] > 3 else items  # a signal a row, else points
 
 

@@ -49,7 +49,7 @@ def _read(path: Path, image_size: int | None, seen: tuple[tuple[Path, int, int],
         files = [file for file, *_ in seen if file.suffix.lower() in PICTURES]
         if len(seen) > len(files):
             notes.append(f"{len(seen) - len(files)} other files were left out")
-        array = _pictures(((str(file), file) for file in files), image_size) if files else None
+        array = pictures(((str(file), file) for file in files), image_size) if files else None
     elif kind in TABLES:
         array = _series(path) if kind == ".ts" else _table(path, notes)
     elif kind in ARRAYS:
@@ -87,7 +87,7 @@ def collect(given: Any, image_size: int | None = None, column: str | None = None
         items = [item[column] for item in items]
     items = [item[0] if isinstance(item, tuple) else item for item in items]
     if items and isinstance(items[0], Image.Image):
-        return _pictures(((f"items[{i}]", item) for i, item in enumerate(items)), image_size)
+        return pictures(((f"items[{i}]", item) for i, item in enumerate(items)), image_size)
     arrays = [item.detach().cpu().numpy() if isinstance(item, Tensor) else np.asarray(item) for item in items]
     for i, array in enumerate(arrays):
         if array.shape != arrays[0].shape:
@@ -141,14 +141,14 @@ def _squares(array: np.ndarray, where: str, image_size: int | None) -> np.ndarra
             raise ValueError(f"{where} holds {span}; need 8 bits, 0 to 255, or floats in [0, 1], such as x / 65535")
         bytes_ = np.ascontiguousarray(array.transpose(0, 2, 3, 1), dtype=np.uint8)
         shots = (Image.fromarray(x.squeeze(2) if x.shape[2] == 1 else x) for x in bytes_)
-        return _pictures(((f"{where}, item {i}", shot) for i, shot in enumerate(shots)), image_size)
+        return pictures(((f"{where}, item {i}", shot) for i, shot in enumerate(shots)), image_size)
     if image_size not in (None, array.shape[2]):
         raise ValueError(f"image_size = {image_size}, but {where} holds floats: say image_size = {array.shape[2]}")
     return array
 
 
-def _pictures(named: Iterable[tuple[str, Any]], image_size: int | None) -> np.ndarray:
-    """(N, S, S, C) uint8 of pictures or their files: grey if all are, transparency on white, cut to the middle square
+def pictures(named: Iterable[tuple[str, Any]], image_size: int | None, square: bool = True) -> np.ndarray:
+    """(N, H, W, C) uint8 of pictures or their files: grey if all are, transparency on white, cut to the middle square
     and shrunk to `image_size` if that is given."""
     found: list[Image.Image] = []
     for name, given in named:
@@ -168,13 +168,13 @@ def _pictures(named: Iterable[tuple[str, Any]], image_size: int | None) -> np.nd
             if min(shot.size) < image_size:
                 raise ValueError(f"{name} is {shot.width} x {shot.height}; need at least image_size = {image_size}")
             shot = ImageOps.fit(shot, (image_size, image_size), Image.Resampling.LANCZOS)
-        if shot.width != shot.height or (found and shot.size != found[0].size):
-            others = f", those before it {found[0].width} wide" if found else ""
-            cure = "need squares of one size; with image_size given, pictures are cut and shrunk to it"
+        if (square and shot.width != shot.height) or (found and shot.size != found[0].size):
+            others = f", those before it {found[0].width} x {found[0].height}" if found else ""
+            cure = "need one size" + ", squares; with image_size given, pictures are cut and shrunk to it" * square
             raise ValueError(f"{name} is {shot.width} x {shot.height}{others}; {cure}")
         found.append(shot)
     grey = all(shot.mode == "L" for shot in found)
-    return np.stack([np.asarray(shot if grey else shot.convert("RGB")).reshape(*shot.size, -1) for shot in found])
+    return np.stack([np.atleast_3d(shot if grey else shot.convert("RGB")) for shot in found])
 
 
 def _table(path: Path, notes: list[str]) -> np.ndarray:
