@@ -58,7 +58,6 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[plt.Figure]:
 @pytest.mark.parametrize(
     ("explorer", "moves"),
     [
-        (explore.snr_explorer, {"schedule": "cosine", "T": 500, "t / (T-1)": 0.6}),
         (explore.live_trainer, {"A: width": 300, "A: centre": 800, "B: width": 700, "B: centre": 100}),
         (lambda: explore.denoising_explorer(tiny("emoji")), {"t": 1, "sample": 3}),
         (neighbour_explorer, {"smallest": "L2 to nearest", "from rank": 4, "threshold": 0.99}),
@@ -134,12 +133,12 @@ def test_points_far_from_zero_are_in_the_picture():
 
 
 def test_an_error_is_shown_and_goes_away():
-    panel = explore.snr_explorer()
-    named = control(panel, "schedule")
+    panel = neighbour_explorer()
+    named = control(panel, "smallest")
     named.options = (*named.options, "mirror")
     named.value = "mirror"
     assert "KeyError" in panel.reading.value and "mirror" in panel.reading.value
-    named.value = "cosine"
+    named.value = "d1/d2"
     assert "KeyError" not in panel.reading.value
     assert plt.get_fignums() == []
 

@@ -1,4 +1,4 @@
-"""The panel that explorers share; sliders over the SNR; the static picture of an interval and its noise."""
+"""The panel that explorers with a kernel share; the static pictures of the SNR and of an interval."""
 
 from __future__ import annotations
 
@@ -83,16 +83,6 @@ def display_widget(widget: widgets.Widget) -> None:
     display({"text/html": STYLE, "text/plain": ""}, raw=True)
     view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
     display({VIEW: view, "text/html": f'<p class="explorer">{STILL}</p>', "text/plain": STILL}, raw=True)
-
-
-def snr_explorer() -> widgets.Widget:
-    """Schedule, T and a timestep: the SNR there, where uniform sampling spends its draws, and noised data."""
-    controls = {
-        "schedule": widgets.Dropdown(options=list(SCHEDULES), description="schedule"),
-        "T": widgets.Dropdown(options=[50, 100, 500, 1000], value=1000, description="T"),
-        "position": widgets.FloatSlider(0.25, min=0, max=1, step=0.01, description="t / (T-1)"),
-    }
-    return Panel(controls, draw_snr)
 
 
 def draw_snr(schedule: str = "linear", T: int = 1000, position: float = 0.25) -> Drawn:

@@ -95,7 +95,7 @@ function render({ model, el }) {
       const p = probabilities(state[lane], schedule);
       const ends = bell(state[lane]) ?? limited(interval(p, schedule)).ends;
       const [curve, even] = [p, uniform(schedule)].map((q) => logSnrDensity(q, schedule));
-      curves[k]({ curve, ends, even, zone: first?.zone });
+      curves[k]({ curve, ends, even: [even], zones: first?.zone && [first.zone] });
       $(`[data-set=${lane}]`).value = state[lane] in shapes || state[lane] in bells ? state[lane] : "own";
     });
   }
