@@ -42,7 +42,7 @@ SHOTS = Path(__file__).resolve().parents[1] / "build" / "browser"
 LINKED = """panel, known = explore.interval_explorer(), ipywidgets.Label()
 slider = ipywidgets.FloatSlider(500, min=100, max=2000, description="linked")
 ipywidgets.jslink((panel, "width"), (slider, "value"))
-panel.observe(lambda _: setattr(known, "value", str(panel.timesteps)), ["low", "high"])
+panel.observe(lambda _: setattr(known, "value", str(panel.timesteps)), ["width", "centre"])
 explore.noise.display_widget(ipywidgets.VBox([panel, slider, known]))"""
 SOURCES = (
     "import ipywidgets\nfrom memlib.viz import explore, use_style\nuse_style()",

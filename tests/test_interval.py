@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,8 @@ from test_browser import CHROMIUM, SHOTS
 from test_page import browser, compute, processor  # noqa: F401
 
 from memlib import Schedule, gaussian_interval
-from memlib.lab import data
+from memlib.lab import courses, data
+from memlib.lab.spectrum import recorded_spectra
 from memlib.timesteps import TAILS
 from memlib.viz import explore
 from memlib.viz.explore.playground import SETTINGS, inlined
@@ -34,7 +37,7 @@ def opened(browser, path: Path, panel, views: int = 1, width: int = 900):  # noq
     page.evaluate(
         """views => {
         const { model, render } = document.querySelector("[id$=explorer]");
-        const names = ["low", "high", "width", "centre", "tails", "schedule", "T", "position"];
+        const names = ["width", "centre", "tails", "schedule", "T", "position"];
         model.save_changes = () => (window.saved = Object.fromEntries(names.map((name) => [name, model.get(name)])));
         window.model = model;
         for (let view = 1; view < views; view++) window.end = render({ model, el: document.body });
@@ -45,7 +48,9 @@ def opened(browser, path: Path, panel, views: int = 1, width: int = 900):  # noq
 
 
 def numbers(page) -> list[float]:
-    return page.evaluate("['low', 'high', 'width', 'centre'].map((name) => model.get(name))")
+    """low, high, width, centre"""
+    width, centre = page.evaluate("['width', 'centre'].map((name) => model.get(name))")
+    return [centre - width / 2, centre + width / 2, width, centre]
 
 
 def told(page) -> str:
@@ -58,6 +63,38 @@ def test_p_t_is_that_of_memlib_with_each_tail(compute, tails, ends) -> None:  # 
     p = gaussian_interval(1000, *ends, tails=tails).pmf
     ours = compute("return [...gaussianInterval(s, ...f)]", [*ends, tails])
     np.testing.assert_allclose(ours, p, rtol=0, atol=1e-5 * float(p.max()))
+
+
+def test_predicted_near_copies_are_those_of_the_spectrum_and_move_with_the_hand(compute, browser, tmp_path) -> None:  # noqa: F811
+    spectra = recorded_spectra(courses.read())
+    assert set(spectra) == {"mixture", "heartbeats"}
+    panel = explore.interval_explorer(spectra=spectra)
+    for name, own in spectra.items():
+        for ends in [(-1000, 2000), (0, 500), (500, 999), (60, 160), (900, 999)]:  # with and without values cut at 0
+            p = gaussian_interval(1000, *ends)
+            ours = compute("return predictCopies(f[0], gaussianInterval(s, f[1], f[2]))", [panel.spectra[name], *ends])
+            theirs = own.predict(p, int(own.views[-1]), 1, 1)
+            np.testing.assert_allclose(ours, [theirs.value, theirs.low, theirs.high], rtol=0, atol=1e-5)
+    page = opened(browser, tmp_path, panel)
+    copies = page.locator(".copies")
+    assert (
+        "predicted near-copies" in copies.inner_text()
+        and "mixture, 3000 views: 23 % [18 %, 27 %]" in copies.inner_text()
+    )
+    page.locator("[data-set=centre]").press("End")
+    assert "mixture, 3000 views: 0 % [0 %, " in copies.inner_text()
+    for part in (0, 1):
+        zone, ends = page.locator(".zone").nth(part).get_attribute("d"), (75, 274)
+        left, right = (float(x) for x in re.findall(r"[MH]([\d.]+)", zone)[:2])
+        at = ends if not part else Schedule.linear().log_snr[list(ends)]
+        width = page.locator(".curve").nth(part).bounding_box()["width"] - 40
+        share = 199 / 999 if not part else float(at[0] - at[1]) / float(-Schedule.linear().log_snr[[0, -1]].diff())
+        assert right - left == pytest.approx(share * width, abs=1)
+    page.evaluate("model.set('spectra', {})")
+    assert not copies.is_visible() and page.locator(".zone").first.get_attribute("d") == "" and page.wrong == []
+    page.context.close()
+    with pytest.raises(ValueError, match="spectra have bands up to t = 850, the schedule T = 500"):
+        explore.interval_explorer(Schedule.linear(500), spectra=spectra)
 
 
 def test_edges_body_sliders_and_keys_move_it_and_the_words_are_right(browser, tmp_path) -> None:  # noqa: F811
@@ -124,7 +161,9 @@ def test_views_of_one_explorer_move_together_and_one_that_is_gone_is_silent(brow
 
 def test_the_snr_explorer_follows_the_hand_and_says_what_memlib_says(browser, tmp_path) -> None:  # noqa: F811
     page = opened(browser, tmp_path, explore.snr_explorer())
-    assert told(page) == explore.draw_snr()[1].replace("sigma", "\u03c3").replace("74%", "74 %")
+    figure, reading = explore.draw_snr()
+    plt.close(figure)
+    assert told(page) == reading.replace("sigma", "\u03c3").replace("74%", "74 %")
     page.locator("[data-set=schedule]").select_option("cosine")
     page.locator("[data-set=T]").select_option("100")
     page.locator("[data-set=position]").focus()

@@ -70,6 +70,16 @@ def memorization_spectrum(lines: Sequence[Line]) -> Spectrum:
     return Spectrum(tuple(edges), views, centre, level[0], coefficients, float((left_out - mean[:, -1]).std()))
 
 
+def recorded_spectra(lines: Sequence[Line]) -> dict[str, Spectrum]:
+    """The spectrum of each random design among the lines, by the name of its plan without "_random"."""
+    designs: dict[str, list[Line]] = {}
+    for line in lines:
+        name, random, _ = line["plan"].partition("_random")
+        if random and line["control"] != "uniform":
+            designs.setdefault(name, []).append(line)
+    return {name: memorization_spectrum(own) for name, own in designs.items()}
+
+
 def explained(lines: Sequence[Line]) -> tuple[Estimate, Estimate]:
     """R2 at the last step of near-copies of controls that were left out (means over seeds), and of seeds that were
     (control by control, from the other seeds); with 95 % intervals by the bootstrap over controls."""

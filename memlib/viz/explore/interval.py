@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from memlib import Schedule, TimestepDistribution, gaussian_interval
 from memlib.lab import data
+from memlib.lab.spectrum import Spectrum
 from memlib.timesteps import TAILS
 from memlib.viz.explore.noise import TOP, checked
 from memlib.viz.explore.playground import SETTINGS, Page, module
@@ -22,24 +24,18 @@ class Explorer(Page):
 
 
 class IntervalExplorer(Explorer):
-    """`low`, `high`, `width` and `centre` agree, whichever is set; sliders can be linked to them (`jslink`)."""
+    """Sliders can be linked to `width` and `centre`, in timesteps (`jslink`)."""
 
     _esm = module("interval", "panel")
-    low, high, width, centre = (traitlets.Float().tag(sync=True) for _ in range(4))
+    width, centre = (traitlets.Float().tag(sync=True) for _ in range(2))
     tails = traitlets.Enum(TAILS, TAILS[0]).tag(sync=True)
-
-    @traitlets.observe("low", "high", "width", "centre")
-    def _agree(self, change: Any) -> None:
-        low, high = self.low, self.high
-        if change.name in ("width", "centre"):
-            low, high = self.centre - self.width / 2, self.centre + self.width / 2
-        with self.hold_trait_notifications():
-            self.low, self.high, self.width, self.centre = low, high, high - low, (low + high) / 2
+    spectra = traitlets.Dict().tag(sync=True)
 
     @property
     def timesteps(self) -> TimestepDistribution:
         """What is shown now, to train with."""
-        return gaussian_interval(len(self.about["logSnr"]), self.low, self.high, tails=self.tails)
+        low, high = self.centre - self.width / 2, self.centre + self.width / 2
+        return gaussian_interval(len(self.about["logSnr"]), low, high, tails=self.tails)
 
 
 class SnrExplorer(Explorer):
@@ -57,12 +53,34 @@ def _sent(items: Tensor | np.ndarray | None, **about: Any) -> dict[str, Any]:
     return {"about": {"shape": list(shown.shape), **about}, "items": shown.numpy().tobytes()}
 
 
-def interval_explorer(schedule: Schedule | None = None, items: Tensor | np.ndarray | None = None) -> IntervalExplorer:
+def interval_explorer(
+    schedule: Schedule | None = None,
+    items: Tensor | np.ndarray | None = None,
+    spectra: Mapping[str, Spectrum] | None = None,
+) -> IntervalExplorer:
     """Drag an interval, or move its width and centre: p(t), noise levels, and items noised at its ends and centre
-    (schedule: linear, items: a spiral). `.timesteps` is the distribution shown."""
+    (schedule: linear, items: a spiral). `.timesteps` is the distribution shown. With `spectra` of runs on this
+    schedule, by the name of the data set, it shows their zones and predicts near-copies."""
     schedule = schedule or Schedule.linear()
     sent = _sent(items, logSnr=schedule.log_snr.tolist(), top=TOP, never=NEVER, tails=TAILS)
+    sent["spectra"] = {name: _coefficients(spectrum, schedule.T) for name, spectrum in (spectra or {}).items()}
     return IntervalExplorer(width=schedule.T // 2, centre=schedule.T // 4, **sent)
+
+
+def _coefficients(spectrum: Spectrum, T: int) -> dict[str, Any]:
+    """What predicts near-copies at the last number of views, and the bands whose interval lies above zero."""
+    ends, above = [0, *spectrum.edges, T], np.flatnonzero(spectrum.intervals[0] > 0)
+    if ends[-2] >= T:
+        raise ValueError(f"spectra have bands up to t = {ends[-2]}, the schedule T = {T}; need one of those runs")
+    return {
+        "edges": spectrum.edges,
+        "shares": spectrum.mean_shares.tolist(),
+        "copies": float(spectrum.mean_copies[-1]),
+        "residual": spectrum.residual,
+        "views": float(spectrum.views[-1]),
+        "fits": spectrum.coefficients[:, -1].round(7).tolist(),
+        "zone": [ends[above[0]], ends[above[-1] + 1] - 1] if len(above) else None,
+    }
 
 
 def snr_explorer(items: Tensor | np.ndarray | None = None) -> SnrExplorer:

@@ -86,9 +86,9 @@ def display_widget(widget: widgets.Widget) -> None:
 
 
 def draw_snr(schedule: str = "linear", T: int = 1000, position: float = 0.25) -> Drawn:
-    """log-SNR of the schedules, the share of uniform draws per log-SNR band, and a spiral at t = position (T-1)."""
+    """log-SNR of the schedules, the density over it of uniform draws, and a spiral at t = position (T-1)."""
     chosen, t = SCHEDULES[schedule](T), round(position * (T - 1))
-    figure, (curves, bands, noised) = plt.subplots(1, 3, figsize=(9.6, 3.1), layout="constrained")
+    figure, (curves, density, noised) = plt.subplots(1, 3, figsize=(9.6, 3.1), layout="constrained")
     for name, look in plots.looks(SCHEDULES).items():
         width = 2.8 if name == schedule else 1.2
         curves.plot(np.linspace(0, 1, T), SCHEDULES[name](T).log_snr, label=name, linewidth=width, **look.curve)
@@ -96,34 +96,28 @@ def draw_snr(schedule: str = "linear", T: int = 1000, position: float = 0.25) ->
     curves.axhline(0, color="0.4", linewidth=0.8)
     curves.set(xlabel="t / (T \u2212 1) (noise grows \u2192)", ylabel="log-SNR", title="schedules; dot: shown right")
     curves.legend(loc="lower left")
-    bands.stairs(*_shares(chosen, uniform(T)), color=UNIFORM, fill=True)
-    bands.set(xlabel=LOG_SNR, title="share of uniform draws (%)", xlim=chosen.log_snr[[0, -1]].tolist())
+    _dense(density, chosen, uniform(T), UNIFORM, 0.25)
+    density.set_title("uniform draws: density over log-SNR")
     _noised(noised, data.load("spiral", 256).train, chosen, t, "dot")
     return figure, (
         f"{schedule}, T = {T}, t = {t}: signal share {chosen.alpha_bar[t]:.3g}, SNR {chosen.snr[t]:.3g}, log-SNR "
-        f"{chosen.log_snr[t]:.2f}, sigma {chosen.sigma[t]:.3g}. Uniform draws with more noise than signal: "
+        f"{chosen.log_snr[t]:.3g}, sigma {chosen.sigma[t]:.3g}. Uniform draws with more noise than signal: "
         f"{(chosen.snr < 1).double().mean():.0%}."
     )
 
 
 def draw_interval(
-    schedule: Schedule, items: Tensor | np.ndarray, width: float, centre: float, confidence: float = 0.95,
-    tails: str = "proportional",
-) -> Drawn:  # fmt: skip
-    """Above: p(t), density over log-SNR, share of draws per band, against uniform. Below: items (N, *D) noised at the
-    interval's ends, cut to 0..T-1, and at its centre."""
+    schedule: Schedule, items: Tensor | np.ndarray, width: float, centre: float, tails: str = "proportional"
+) -> Drawn:
+    """Above: p(t) and its density over log-SNR, against uniform. Below: items (N, *D) noised at the interval's ends,
+    cut to 0..T-1, and at its centre."""
     low, high, even, shown = centre - width / 2, centre + width / 2, uniform(schedule.T), checked(items)
-    p = gaussian_interval(schedule.T, low, high, confidence, tails)
-    figure, ((weight, density, bands), below) = plt.subplots(2, 3, figsize=(9.6, 5.0), layout="constrained")
+    p = gaussian_interval(schedule.T, low, high, tails=tails)
+    figure = plt.figure(figsize=(9.6, 5.0), layout="constrained")
+    weight, density, *below = figure.subplot_mosaic("aaabbb;ccddee").values()
     weigh(weight, p)
     for other, colour in ((even, UNIFORM), (p, INTERVAL)):
-        density.plot(*other.log_snr_density(schedule), color=colour)
-        bands.stairs(*_shares(schedule, other), color=colour, linewidth=1.8)
-    log_snr, dense = even.log_snr_density(schedule)
-    for ax, title, top in ((density, "density over log-SNR", TOP * dense.max()), (bands, "share of draws (%)", 100)):
-        ax.set(xlabel=LOG_SNR, title=title, xlim=log_snr[[0, -1]].tolist(), ylim=(0, float(top)))
-    for ax in (weight, density, bands):
-        ax.locator_params(nbins=5)
+        _dense(density, schedule, other, colour, TOP * float(even.log_snr_density(schedule)[1].max()))
     figure.legend(handles=weight.lines[:2], loc="outside upper center", ncols=2)
     ends = [round(min(max(t, 0), schedule.T - 1)) for t in (low, centre, high)]
     weight.axvspan(ends[0], ends[2], color=INTERVAL, alpha=0.12, linewidth=0)
@@ -167,8 +161,9 @@ def window(ax: Axes, middle: Tensor, reach: float) -> None:
     ax.set(xlim=(left, right), ylim=(low, high), aspect="equal")
 
 
-def _shares(schedule: Schedule, p: TimestepDistribution) -> tuple[np.ndarray, np.ndarray]:
-    return np.histogram(schedule.log_snr, 8, weights=100 * p.pmf)
+def _dense(ax: Axes, schedule: Schedule, p: TimestepDistribution, colour: str, top: float) -> None:
+    ax.plot(*p.log_snr_density(schedule), color=colour)
+    ax.set(xlabel=LOG_SNR, title="density over log-SNR", xlim=schedule.log_snr[[0, -1]].tolist(), ylim=(0, top))
 
 
 def _noised(ax: Axes, items: Tensor, schedule: Schedule, t: int, name: str) -> None:

@@ -4,7 +4,6 @@ const [LEFT, RIGHT, BASE] = [30, 10, 114]; // pixels beside the axis, and where 
 // An axis: its ends, labels and heights (settings.json), what an arrow key adds, and the value `at` each step.
 const overLogSnr = (schedule) => ({ ...SETTINGS.axes.logSnr, at: schedule.logSnr });
 
-const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
 const percent = (share) => `${Math.round(100 * share)} %`;
 const path = (points) => `M${points.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L")}`;
 const text = (x, y, anchor, words) => `<text x="${x}" y="${y}" text-anchor="${anchor}">${words}</text>`;

@@ -1,21 +1,27 @@
 // The interval explorer: a Gaussian interval that the hand moves; its weights, noise levels and noised data follow.
 
-const NUMBERS = ["low", "high", "width", "centre"];
-
-// One model, any number of views and linked sliders: its four numbers agree, whichever of them was moved.
+// One model, any number of views and linked sliders.
 function initialize({ model }) {
   const T = model.get("about").logSnr.length;
-  let busy = false;
-  const agree = (moved) => {
-    if (busy) return;
-    busy = true;
-    const [low, high, width, centre] = NUMBERS.map((name) => model.get(name));
-    const [w, c] = moved === "ends" ? [high - low, (low + high) / 2] : [width, centre];
-    const [right, middle] = [clamp(Math.round(w), T / 10, 2 * T), clamp(Math.round(c), 0, T)];
-    [middle - right / 2, middle + right / 2, right, middle].forEach((value, k) => model.set(NUMBERS[k], value));
-    busy = false;
-  };
-  NUMBERS.forEach((name, k) => model.on(`change:${name}`, () => agree(k < 2 ? "ends" : "middle")));
+  limit(model, "width", (width) => clamp(Math.round(width), T / 10, 2 * T));
+  limit(model, "centre", (centre) => clamp(Math.round(centre), 0, T));
+}
+
+// A line and a bar for each data set with recorded runs: what its spectrum predicts of p, and of uniform sampling.
+function showCopies(figure, spectra, p, even) {
+  const entries = Object.entries(spectra);
+  const x = (share) => `${4 + 90 * share}%`;
+  const rows = entries.map(([name, spectrum], k) => {
+    const [[value, low, high], [plain]] = [p, even].map((q) => predictCopies(spectrum, q));
+    const words = `${name}, ${spectrum.views} views: ${percent(value)} [${percent(low)}, ${percent(high)}]`;
+    const marks = `<line x1="${x(low)}" x2="${x(high)}" y1="27" y2="27" /><circle cx="${x(plain)}" cy="27" r="6" />`;
+    const dot = `<circle class="dot" cx="${x(value)}" cy="27" r="5" />`;
+    return `<svg y="${40 * k}">${text(0, 13, "start", words)}${marks}${dot}</svg>`;
+  });
+  const ticks = [0, 0.25, 0.5, 0.75, 1].map((share) => text(x(share), 40 * rows.length + 13, "middle", percent(share)));
+  figure.style.display = rows.length ? "" : "none";
+  figure.querySelector("svg").innerHTML = [...rows, ...ticks].join("");
+  figure.querySelector("svg").setAttribute("height", 40 * rows.length + 18);
 }
 
 function begin({ model, $, noised, set }) {
@@ -30,6 +36,7 @@ function begin({ model, $, noised, set }) {
   const noise = { ...overLogSnr(schedule), from: logSnr[0], to: logSnr[T - 1], top: densest };
   noise.levels = [1, 2].map((k) => +((k * densest) / 3).toPrecision(1));
   $(".pair figure:last-child .grip").forEach((grip) => grip.remove());
+  $(".zone-text").forEach((label) => (label.textContent = "zone"));
   $(".grip").forEach((grip) => Object.assign(grip, { ariaValueMin: -T, ariaValueMax: 2 * T }));
   Object.assign($("[data-set=width]")[0], { min: T / 10, max: 2 * T, step: overT.unit });
   Object.assign($("[data-set=centre]")[0], { min: 0, max: T, step: overT.unit });
@@ -37,13 +44,18 @@ function begin({ model, $, noised, set }) {
   const move = ([low, high], done) => set({ width: high - low, centre: (low + high) / 2 }, done);
   const curves = [overT, noise].map((axis, k) => curveEditor($(".curve")[k], axis, move));
   return () => {
-    const [low, high, , centre] = NUMBERS.map((name) => model.get(name));
+    const [width, centre] = ["width", "centre"].map((name) => model.get(name));
+    const [low, high] = [centre - width / 2, centre + width / 2];
     const p = gaussianInterval(schedule, low, high, model.get("tails"));
     const weight = p.map((mass) => T * mass);
     const at = [low, centre, high].map((t) => clamp(Math.round(t), 0, T - 1));
     const bare = Array.from(weight, (w) => w <= never);
-    curves[0]({ curve: weight, even: [ones], ends: [low, high], bare });
-    curves[1]({ curve: logSnrDensity(p, schedule), even: [flat], ends: [0, 0] });
+    const spectra = model.get("spectra");
+    const zones = Object.values(spectra).flatMap(({ zone }) => (zone ? [zone] : []));
+    curves[0]({ curve: weight, even: [ones], ends: [low, high], bare, zones });
+    const dense = logSnrDensity(p, schedule);
+    curves[1]({ curve: dense, even: [flat], ends: [0, 0], zones: zones.map((zone) => zone.map((t) => logSnr[t])) });
+    showCopies($(".copies")[0], spectra, p, even);
     at.forEach((t, k) => noised(k, schedule, t));
     $(".told")[0].textContent =
       `[${low}, ${high}] holds ${percent(sum(p, at[0], at[2] + 1))} of the draws. Almost never trained ` +
@@ -53,4 +65,4 @@ function begin({ model, $, noised, set }) {
   };
 }
 
-export default { initialize, render: explorer(["centre", "width", "tails"], begin) };
+export default { initialize, render: explorer(["centre", "width", "tails", "spectra"], begin) };

@@ -28,6 +28,7 @@ function scheduleOf(logSnr) {
   return { T, alphaBar, logSnr, spacing };
 }
 
+const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
 const sum = (values, from = 0, to = values.length) => values.slice(from, to).reduce((total, value) => total + value, 0);
 
 function fromWeights(weights) {
@@ -192,4 +193,15 @@ function dangerZone(train, schedule) {
     if (candidates > 1.1 && candidates < train.length / 4) zone.push(schedule.logSnr[t]);
   }
   return zone.length ? [zone[zone.length - 1], zone[0]] : null;
+}
+
+// Near-copies of p and the ends of their 95 % interval, as a spectrum of recorded runs predicts them. `fits` are its
+// coefficients by band: the fit's own first, then those of controls drawn again.
+function predictCopies({ edges, shares, copies, residual, fits }, p) {
+  const more = shares.map((share, k) => sum(p, edges[k - 1], edges[k]) - share);
+  const drawn = fits.map((fit) => clamp(fit.reduce((all, slope, k) => all + slope * more[k], copies), 0, 1));
+  const mean = sum(drawn) / drawn.length;
+  const variance = sum(drawn.map((x) => (x - mean) ** 2)) / drawn.length;
+  const half = 1.96 * Math.hypot(Math.sqrt(variance), residual);
+  return [drawn[0], Math.max(0, drawn[0] - half), Math.min(1, drawn[0] + half)];
 }

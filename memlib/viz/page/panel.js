@@ -1,6 +1,7 @@
 // What the explorers share: controls bound to the model's traits, and pictures of items noised at a timestep.
 
 const significant = (x) => +x.toPrecision(3);
+const limit = (model, name, within) => model.on(`change:${name}`, () => model.set(name, within(model.get(name))));
 
 // A canvas for points (N, 2), or for four signals (N, C, L) or images (N, C, H, W); the answer draws them noised.
 function noisedItems(canvas, [n, ...shape], x0) {

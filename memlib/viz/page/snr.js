@@ -3,9 +3,8 @@
 const { schedules: NAMES, sizes, axes } = SETTINGS;
 
 function initialize({ model }) {
-  const near = (T) => sizes.reduce((best, size) => (Math.abs(size - T) < Math.abs(best - T) ? size : best));
-  model.on("change:T", () => model.set("T", near(model.get("T"))));
-  model.on("change:position", () => model.set("position", clamp(model.get("position"), 0, 1)));
+  limit(model, "position", (position) => clamp(position, 0, 1));
+  limit(model, "T", (T) => sizes.reduce((best, size) => (Math.abs(size - T) < Math.abs(best - T) ? size : best)));
 }
 
 function begin({ model, $, noised, set }) {
@@ -37,10 +36,10 @@ function begin({ model, $, noised, set }) {
     curves[0]({ curve: logSnr, even, ends: [position, position], height: logSnr[t] });
     curves[1]({ curve: dense, even: [], ends: [logSnr[t], logSnr[t]], height: dense[t], zones: [[0, -Infinity]] });
     all.forEach((each, k) => noised(k, each, t));
-    const [snr, sigma] = [Math.exp(logSnr[t]), Math.exp(-logSnr[t] / 2)].map(significant);
+    const at = [alphaBar[t], Math.exp(logSnr[t]), logSnr[t], Math.exp(-logSnr[t] / 2)].map(significant);
     $(".told")[0].textContent =
-      `${name}, T = ${T}, t = ${t}: signal share ${significant(alphaBar[t])}, SNR ${snr}, ` +
-      `log-SNR ${logSnr[t].toFixed(2)}, \u03c3 ${sigma}. Uniform draws with more noise than signal: ${percent((T - noisy) / T)}.`;
+      `${name}, T = ${T}, t = ${t}: signal share ${at[0]}, SNR ${at[1]}, log-SNR ${at[2]}, \u03c3 ${at[3]}. Uniform ` +
+      `draws with more noise than signal: ${percent((T - noisy) / T)}.`;
   };
 }
 
