@@ -84,9 +84,9 @@ function curveEditor(svg, axis, moved) {
   new ResizeObserver(() => {
     width = Math.max(200, svg.clientWidth);
     const signed = (number) => String(number).replace("-", "\u2212");
-    const ticks = axis.ticks.map((s) => text(x(s), BASE + 17, "middle", signed(s)));
+    const ticks = axis.ticks.map((s) => text(x(s), BASE + 20, "middle", signed(s)));
     const levels = axis.levels.map((height) => text(LEFT - 6, y(height) + 4, "end", signed(height)));
-    const name = text((LEFT + width) / 2, 145, "middle", axis.name);
+    const name = text((LEFT + width) / 2, 149, "middle", axis.name);
     $(".axis").innerHTML = `<path d="M${LEFT} ${BASE}H${width - RIGHT}" />${[...ticks, ...levels, name].join("")}`;
     draw();
   }).observe(svg);
