@@ -11,8 +11,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from browsing import CHROMIUM, FLAGS, SHOTS
 from nbformat import v4
-from test_browser import CHROMIUM, FLAGS, SHOTS
 
 from memlib.notebooks import find_notebooks
 
@@ -167,7 +167,7 @@ def test_reads_from_files_in_a_browser(site, width) -> None:
             assert told.startswith(words) and page.locator(".told").inner_text() != told, (
                 "an explorer computes in the page"
             )
-        assert "heartbeats, 3500 views: 0 % [0 %, 8 %]" in page.locator(".copies").inner_text()
+        assert "heartbeats 0 % [0 %, 8 %] at 3500 views" in page.locator(".copies").inner_text()
         page.goto((site / "search.html").as_uri() + "?q=copycat")
         page.locator("#search-results li a", has_text="The exact memorizer").first.wait_for(timeout=20_000)
         browser.close()

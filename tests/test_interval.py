@@ -9,8 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from test_browser import CHROMIUM, SHOTS
-from test_page import browser, compute, processor  # noqa: F401
+from browsing import BROWSER, drag, processor, shoot
 
 from memlib import Schedule, gaussian_interval
 from memlib.lab import courses, data
@@ -20,13 +19,11 @@ from memlib.viz import explore
 from memlib.viz.explore.playground import SETTINGS, inlined
 from memlib.viz.style import NEVER
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (set CHROMIUM, or install it)"),
-]
+pytestmark = BROWSER
+SPECTRA = recorded_spectra(courses.read())
 
 
-def opened(browser, path: Path, panel, views: int = 1, width: int = 900):  # noqa: F811
+def opened(browser, path: Path, panel, views: int = 1, width: int = 900):
     """A page with an explorer, without a kernel; what goes wrong in it is in `page.wrong`."""
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
     (path / "alone.html").write_text(f"<!doctype html>{head}{inlined(panel)}", encoding="utf-8")
@@ -59,17 +56,16 @@ def told(page) -> str:
 
 @pytest.mark.parametrize("tails", TAILS)
 @pytest.mark.parametrize("ends", [(0, 500), (-500, 1500), (800, 1400), (480, 580)])
-def test_p_t_is_that_of_memlib_with_each_tail(compute, tails, ends) -> None:  # noqa: F811
+def test_p_t_is_that_of_memlib_with_each_tail(compute, tails, ends) -> None:
     p = gaussian_interval(1000, *ends, tails=tails).pmf
     ours = compute("return [...gaussianInterval(s, ...f)]", [*ends, tails])
     np.testing.assert_allclose(ours, p, rtol=0, atol=1e-5 * float(p.max()))
 
 
-def test_predicted_near_copies_are_those_of_the_spectrum_and_move_with_the_hand(compute, browser, tmp_path) -> None:  # noqa: F811
-    spectra = recorded_spectra(courses.read())
-    assert set(spectra) == {"mixture", "heartbeats"}
-    panel = explore.interval_explorer(spectra=spectra)
-    for name, own in spectra.items():
+def test_predicted_near_copies_are_those_of_the_spectrum_and_move_with_the_hand(compute, browser, tmp_path) -> None:
+    assert set(SPECTRA) == {"mixture", "heartbeats"}
+    panel = explore.interval_explorer(spectra=SPECTRA)
+    for name, own in SPECTRA.items():
         for ends in [(-1000, 2000), (0, 500), (500, 999), (60, 160), (900, 999)]:  # with and without values cut at 0
             p = gaussian_interval(1000, *ends)
             ours = compute("return predictCopies(f[0], gaussianInterval(s, f[1], f[2]))", [panel.spectra[name], *ends])
@@ -79,41 +75,30 @@ def test_predicted_near_copies_are_those_of_the_spectrum_and_move_with_the_hand(
     copies = page.locator(".copies")
     assert (
         "predicted near-copies" in copies.inner_text()
-        and "mixture, 3000 views: 23 % [18 %, 27 %]" in copies.inner_text()
+        and "mixture 23 % [18 %, 27 %] at 3000 views" in copies.inner_text()
     )
     page.locator("[data-set=centre]").press("End")
-    assert "mixture, 3000 views: 0 % [0 %, " in copies.inner_text()
-    for part in (0, 1):
-        zone, ends = page.locator(".zone").nth(part).get_attribute("d"), (75, 274)
-        left, right = (float(x) for x in re.findall(r"[MH]([\d.]+)", zone)[:2])
-        at = ends if not part else Schedule.linear().log_snr[list(ends)]
-        width = page.locator(".curve").nth(part).bounding_box()["width"] - 40
-        share = 199 / 999 if not part else float(at[0] - at[1]) / float(-Schedule.linear().log_snr[[0, -1]].diff())
-        assert right - left == pytest.approx(share * width, abs=1)
+    assert "mixture 0 % [0 %, " in copies.inner_text()
+    unit = (page.locator(".curve").first.bounding_box()["width"] - 40) / 999
+    left, right = (float(x) for x in re.findall(r"[MH]([\d.]+)", page.locator(".zone").first.get_attribute("d"))[:2])
+    assert [(left - 30) / unit, (right - 30) / unit] == pytest.approx([75, 274], abs=1)
     page.evaluate("model.set('spectra', {})")
     assert not copies.is_visible() and page.locator(".zone").first.get_attribute("d") == "" and page.wrong == []
     page.context.close()
     with pytest.raises(ValueError, match="spectra have bands up to t = 850, the schedule T = 500"):
-        explore.interval_explorer(Schedule.linear(500), spectra=spectra)
+        explore.interval_explorer(Schedule.linear(500), spectra=SPECTRA)
 
 
-def test_edges_body_sliders_and_keys_move_it_and_the_words_are_right(browser, tmp_path) -> None:  # noqa: F811
+def test_edges_body_sliders_and_keys_move_it_and_the_words_are_right(browser, tmp_path) -> None:
     page = opened(browser, tmp_path, explore.interval_explorer())
     svg = page.locator(".curve").first.bounding_box()
     unit = (svg["width"] - 40) / 999  # pixels of one timestep
 
-    def drag(part: int, by: float) -> None:
-        box = page.locator(".grip").nth(part).locator("circle").first.bounding_box()
-        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-        page.mouse.move(x, y)
-        page.mouse.down()
-        page.mouse.move(x + by * unit, y, steps=8)
-        page.mouse.up()
-
+    grips = page.locator(".grip")
     assert numbers(page) == [0, 500, 500, 250]
-    drag(1, 200)
+    drag(page, grips.nth(1), 200 * unit)
     assert numbers(page) == pytest.approx([200, 700, 500, 450], abs=3), "the body moves the whole"
-    drag(2, -300)
+    drag(page, grips.nth(2), -300 * unit)
     assert numbers(page) == pytest.approx([200, 400, 200, 300], abs=5), "an edge moves alone"
     assert page.evaluate("saved.width") == numbers(page)[2], "the kernel is told when the hand lets go"
     low, high, _, _ = numbers(page)
@@ -127,7 +112,7 @@ def test_edges_body_sliders_and_keys_move_it_and_the_words_are_right(browser, tm
     page.get_by_label("width").focus()
     page.keyboard.press("End")
     assert numbers(page)[2] == 2000 and told(page).count(": 0 % of the steps") == 1
-    drag(0, 100)
+    drag(page, grips.nth(0), 100 * unit)
     assert numbers(page)[0] == pytest.approx(100, abs=5), "an edge beyond the axis is taken where it is seen"
     page.locator("[data-set=centre]").focus()
     page.keyboard.press("Home")
@@ -146,7 +131,7 @@ def test_edges_body_sliders_and_keys_move_it_and_the_words_are_right(browser, tm
     page.context.close()
 
 
-def test_views_of_one_explorer_move_together_and_one_that_is_gone_is_silent(browser, tmp_path) -> None:  # noqa: F811
+def test_views_of_one_explorer_move_together_and_one_that_is_gone_is_silent(browser, tmp_path) -> None:
     page = opened(browser, tmp_path, explore.interval_explorer(), views=2)
     page.get_by_label("width").first.focus()
     page.keyboard.press("ArrowRight")
@@ -159,7 +144,7 @@ def test_views_of_one_explorer_move_together_and_one_that_is_gone_is_silent(brow
     page.context.close()
 
 
-def test_the_snr_explorer_follows_the_hand_and_says_what_memlib_says(browser, tmp_path) -> None:  # noqa: F811
+def test_the_snr_explorer_follows_the_hand_and_says_what_memlib_says(browser, tmp_path) -> None:
     page = opened(browser, tmp_path, explore.snr_explorer())
     figure, reading = explore.draw_snr()
     plt.close(figure)
@@ -186,7 +171,7 @@ def test_the_snr_explorer_follows_the_hand_and_says_what_memlib_says(browser, tm
 
 
 @pytest.mark.parametrize("T", SETTINGS["sizes"])
-def test_each_schedule_is_that_of_memlib(compute, T) -> None:  # noqa: F811
+def test_each_schedule_is_that_of_memlib(compute, T) -> None:
     for name in SETTINGS["schedules"]:
         ours = compute("return [...scheduleNamed(...f).alphaBar]", [name, T])
         np.testing.assert_allclose(ours, getattr(Schedule, name)(T).alpha_bar, rtol=1e-9, atol=0)
@@ -202,7 +187,7 @@ PICTURES = {
 
 
 @pytest.mark.parametrize("items", PICTURES.values(), ids=PICTURES)
-def test_items_are_drawn_and_noise_changes_them(browser, tmp_path, items) -> None:  # noqa: F811
+def test_items_are_drawn_and_noise_changes_them(browser, tmp_path, items) -> None:
     page = opened(browser, tmp_path, explore.interval_explorer(items=items))
     ink = """canvas => { const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
         return [...data].reduce((sum, value) => (sum * 31 + value) % 1000003, 0); }"""
@@ -214,20 +199,16 @@ def test_items_are_drawn_and_noise_changes_them(browser, tmp_path, items) -> Non
 
 @pytest.mark.parametrize("width", [360, 768, 1366])
 @pytest.mark.parametrize("make", [explore.interval_explorer, explore.snr_explorer])
-def test_it_fits_its_place_and_answers_30_times_a_second(browser, tmp_path, make, width) -> None:  # noqa: F811
-    page = opened(browser, tmp_path, make(items=data.load("emoji", 8).train), width=width)
+def test_it_fits_its_place_and_answers_30_times_a_second(browser, tmp_path, make, width) -> None:
+    given = {"spectra": SPECTRA} if make is explore.interval_explorer else {}
+    page = opened(browser, tmp_path, make(items=data.load("emoji", 8).train, **given), width=width)
     before = told(page)
     page.wait_for_timeout(300)
-    SHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SHOTS / f"{make.__name__}-{width}.png")
+    shoot(page, f"{make.__name__}-{width}")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    box = page.locator(".grip.body circle").nth(1).bounding_box()
 
     def move() -> None:
-        page.mouse.move(box["x"] + 8, box["y"] + 8)
-        page.mouse.down()
-        page.mouse.move(box["x"] + 120, box["y"] + 8, steps=60)
-        page.mouse.up()
+        drag(page, page.locator(".grip.body").first, 110)
 
     move()  # so that it is compiled
     assert processor(browser, page, move)["CrRendererMain"] < 33

@@ -72,12 +72,9 @@ def memorization_spectrum(lines: Sequence[Line]) -> Spectrum:
 
 def recorded_spectra(lines: Sequence[Line]) -> dict[str, Spectrum]:
     """The spectrum of each random design among the lines, by the name of its plan without "_random"."""
-    designs: dict[str, list[Line]] = {}
-    for line in lines:
-        name, random, _ = line["plan"].partition("_random")
-        if random and line["control"] != "uniform":
-            designs.setdefault(name, []).append(line)
-    return {name: memorization_spectrum(own) for name, own in designs.items()}
+    own = [x for x in lines if x["plan"].endswith("_random") and x["control"] != "uniform"]
+    named = {x["plan"]: x["plan"].removesuffix("_random") for x in own}
+    return {name: memorization_spectrum([x for x in own if x["plan"] == plan]) for plan, name in named.items()}
 
 
 def explained(lines: Sequence[Line]) -> tuple[Estimate, Estimate]:

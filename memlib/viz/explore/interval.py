@@ -18,12 +18,7 @@ from memlib.viz.explore.playground import SETTINGS, Page, module
 from memlib.viz.style import NEVER
 
 
-class Explorer(Page):
-    about = traitlets.Dict().tag(sync=True)
-    items = traitlets.Bytes().tag(sync=True)
-
-
-class IntervalExplorer(Explorer):
+class IntervalExplorer(Page):
     """Sliders can be linked to `width` and `centre`, in timesteps (`jslink`)."""
 
     _esm = module("interval", "panel")
@@ -38,7 +33,7 @@ class IntervalExplorer(Explorer):
         return gaussian_interval(len(self.about["logSnr"]), low, high, tails=self.tails)
 
 
-class SnrExplorer(Explorer):
+class SnrExplorer(Page):
     """Sliders can be linked to `position`, t / (T - 1)."""
 
     _esm = module("snr", "panel")

@@ -13,9 +13,7 @@ import numpy as np
 import torch
 from IPython.display import display
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 
 from memlib import Schedule, TimestepDistribution, gaussian_interval, uniform
@@ -68,9 +66,7 @@ class Panel(widgets.VBox):
         figure.set(layout_engine="none", dpi=144)
         for ax, place in zip(figure.axes, self.places, strict=True):
             ax.set_position(place)
-        canvas, file = FigureCanvasAgg(figure), io.BytesIO()
-        canvas.draw()
-        Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(file, "png", compress_level=1)
+        figure.savefig(file := io.BytesIO(), format="png", pil_kwargs={"compress_level": 1})
         self.picture.layout.width = f"{96 * figure.get_figwidth():.0f}px"
         self.picture.value, self.reading.value = file.getvalue(), f"<p>{html.escape(text)}</p>"
 
@@ -97,7 +93,6 @@ def draw_snr(schedule: str = "linear", T: int = 1000, position: float = 0.25) ->
     curves.set(xlabel="t / (T \u2212 1) (noise grows \u2192)", ylabel="log-SNR", title="schedules; dot: shown right")
     curves.legend(loc="lower left")
     _dense(density, chosen, uniform(T), UNIFORM, 0.25)
-    density.set_title("uniform draws: density over log-SNR")
     _noised(noised, data.load("spiral", 256).train, chosen, t, "dot")
     return figure, (
         f"{schedule}, T = {T}, t = {t}: signal share {chosen.alpha_bar[t]:.3g}, SNR {chosen.snr[t]:.3g}, log-SNR "

@@ -27,10 +27,10 @@ def script(*names: str) -> str:
     return "\n".join([f"const SETTINGS = {json.dumps(SETTINGS)};", *(read(f"{name}.js") for name in names)])
 
 
-def module(name: str, part: str, **texts: Any) -> str:
+def module(name: str, *parts: str, **texts: Any) -> str:
     """The ES module of a widget: the elements it begins with, other texts, and the script that ties them together."""
     texts = {"TEMPLATE": read(f"{name}.html").replace("CURVE", read("curve.svg"))} | texts
-    return _constants(**texts) + script("maths", "curve", part, name)
+    return _constants(**texts) + script("maths", "curve", *parts, name)
 
 
 def _constants(**values: Any) -> str:
@@ -44,6 +44,8 @@ class Page(anywidget.AnyWidget):
     """A widget that also runs by itself in a page: `inlined`."""
 
     _css = read("page.css")
+    about = traitlets.Dict().tag(sync=True)
+    items = traitlets.Bytes().tag(sync=True)
 
     def _ipython_display_(self) -> None:
         display_widget(self)
@@ -70,7 +72,7 @@ def page() -> str:
 
 
 class Playground(Page):
-    _esm = module("playground", "plane", WORKER=script("maths", "network", "worker"))
+    _esm = module("playground", "state", "plane", WORKER=script("maths", "network", "worker"))
     link = traitlets.Unicode().tag(sync=True)
 
 

@@ -13,7 +13,7 @@ function showCopies(figure, spectra, p, even) {
   const x = (share) => `${4 + 90 * share}%`;
   const rows = entries.map(([name, spectrum], k) => {
     const [[value, low, high], [plain]] = [p, even].map((q) => predictCopies(spectrum, q));
-    const words = `${name}, ${spectrum.views} views: ${percent(value)} [${percent(low)}, ${percent(high)}]`;
+    const words = `${name} ${percent(value)} [${percent(low)}, ${percent(high)}] at ${spectrum.views} views`;
     const marks = `<line x1="${x(low)}" x2="${x(high)}" y1="27" y2="27" /><circle cx="${x(plain)}" cy="27" r="6" />`;
     const dot = `<circle class="dot" cx="${x(value)}" cy="27" r="5" />`;
     return `<svg y="${40 * k}">${text(0, 13, "start", words)}${marks}${dot}</svg>`;
