@@ -44,7 +44,6 @@ class SnrExplorer(Page):
 
 def _sent(items: Tensor | np.ndarray | None, **about: Any) -> dict[str, Any]:
     shown = checked(data.load("spiral", 256).train if items is None else items)
-    shown = shown if shown.ndim == 2 else shown[:4]
     return {"about": {"shape": list(shown.shape), **about}, "items": shown.numpy().tobytes()}
 
 

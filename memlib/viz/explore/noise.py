@@ -127,12 +127,12 @@ def draw_interval(
 
 
 def checked(items: Tensor | np.ndarray) -> Tensor:
-    """Items as float32 on the CPU. Raises ValueError unless they are points, signals or images."""
+    """Points, or the first four signals or images, as float32 on the CPU; ValueError if they are none of these."""
     shown = torch.as_tensor(items).detach().cpu().float()
     if shown.shape[1:] != (2,) and shown.ndim != 3 and (shown.ndim != 4 or shown.shape[1] not in (1, 3)):
         wanted = "points (N, 2), signals (N, C, L) or images (N, 1 or 3, H, W)"
         raise ValueError(f"items has shape {tuple(shown.shape)}; need {wanted}")
-    return shown
+    return shown if shown.ndim == 2 else shown[:4]
 
 
 def steps_slider(name: str, start: int, low: int, high: int) -> widgets.IntSlider:
@@ -162,8 +162,6 @@ def _dense(ax: Axes, schedule: Schedule, p: TimestepDistribution, colour: str, t
 
 
 def _noised(ax: Axes, items: Tensor, schedule: Schedule, t: int, name: str) -> None:
-    """All of the points, or the first four signals or images, noised at t."""
-    items = items if items.ndim == 2 else items[:4]
     eps = torch.randn(items.shape, generator=torch.Generator().manual_seed(0))
     plots.grid(schedule.noise(items, torch.full((len(items),), t), eps), label="train", columns=2, ax=ax)
     if items.ndim == 2:  # the noise has unit variance, the data may not
