@@ -48,7 +48,7 @@ def build(notebooks: Path, out: Path) -> int:
         made |= {"verdicts": claim_table(found), "predictions": finding_table(found)}
         made["playground"] = inlined(explore.playground())
         made["references"] = _references((ROOT / "docs" / "references.bib").read_text(encoding="utf-8"))
-        interval = explore.interval_explorer(spectra=recorded_spectra(lines))
+        interval = explore.interval_explorer(spectra=recorded_spectra(lines, "mixture", "heartbeats"))
         live = {"interval": inlined(interval), "snr": inlined(explore.snr_explorer())}
         for path in source.glob("*.md"):
             text = _linked(path.read_text(encoding="utf-8"), pages)

@@ -20,7 +20,7 @@ from memlib.viz.explore.playground import SETTINGS, inlined
 from memlib.viz.style import NEVER
 
 pytestmark = BROWSER
-SPECTRA = recorded_spectra(courses.read())
+SPECTRA = recorded_spectra(courses.read(), "mixture", "heartbeats", "nothing")
 
 
 def opened(browser, path: Path, panel, views: int = 1, width: int = 900):

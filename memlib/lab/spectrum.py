@@ -70,11 +70,10 @@ def memorization_spectrum(lines: Sequence[Line]) -> Spectrum:
     return Spectrum(tuple(edges), views, centre, level[0], coefficients, float((left_out - mean[:, -1]).std()))
 
 
-def recorded_spectra(lines: Sequence[Line]) -> dict[str, Spectrum]:
-    """The spectrum of each random design among the lines, by the name of its plan without "_random"."""
-    own = [x for x in lines if x["plan"].endswith("_random") and x["control"] != "uniform"]
-    named = {x["plan"]: x["plan"].removesuffix("_random") for x in own}
-    return {name: memorization_spectrum([x for x in own if x["plan"] == plan]) for plan, name in named.items()}
+def recorded_spectra(lines: Sequence[Line], *names: str) -> dict[str, Spectrum]:
+    """The spectra of the random designs, plans NAME_random, of those names that have been recorded."""
+    own = {name: [x for x in lines if x["plan"] == f"{name}_random" and x["control"] != "uniform"] for name in names}
+    return {name: memorization_spectrum(design) for name, design in own.items() if design}
 
 
 def explained(lines: Sequence[Line]) -> tuple[Estimate, Estimate]:

@@ -53,10 +53,10 @@ class Page(anywidget.AnyWidget):
 
 def inlined(widget: Page) -> str:
     """A widget as elements of a page, HTML or Markdown: style, a place, and a module that needs no kernel."""
-    own = sorted(set(widget.keys) - set(anywidget.AnyWidget().keys) - {"_esm", "_css"})
-    place = type(widget).__name__.lower()
-    started = _constants(PLACE=place, GIVEN={name: getattr(widget, name) for name in own})
-    started += str(widget._esm).replace("export default", "const started =")
+    state, place = widget.get_state(), type(widget).__name__.lower()
+    own = sorted(state.keys() - set(anywidget.AnyWidget().keys) - {"_esm", "_css"})
+    started = _constants(PLACE=place, GIVEN={name: state[name] for name in own})
+    started += state["_esm"].replace("export default", "const started =")
     return (
         f'<style>{read("page.css")}</style>\n<div id="{place}"></div>\n\n'
         f'<script type="module">\n{started}\n{read("alone.js")}\n</script>'
