@@ -16,12 +16,15 @@ from sphinx.cmd.build import main as sphinx
 from memlib.lab.claims import claim_table
 from memlib.lab.courses import read
 from memlib.lab.hypotheses import decide, finding_table
+from memlib.lab.spectrum import recorded_spectra
 from memlib.notebooks import NOTEBOOKS, ROOT, folded, without_widgets
+from memlib.viz import explore
 from memlib.viz.explore.playground import inlined
 
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!\w+:)([^)#\s]+/)?([^)#\s/]+\.\w+)(#[^)\s]*)?\)")  # to a file, not a picture
 ENTRY = re.compile(r"^% (?P<heading>.+)$|^@\w+\{\w+, (?P<fields>.*)\}$", re.M)  # of references.bib, on one line
 PROMPT = {"solution": "one solution", "prediction": "what happens", "setup": "the set-up", "plot": "how it is drawn"}
+LIVE = re.compile(r"^explore\.(interval|snr)_explorer\(", re.M)  # the cells whose explorer needs no kernel
 CARD = '<a class="card" href="{}.html">{}<b>{}</b><small>{}</small></a>'
 
 
@@ -40,16 +43,18 @@ def build(notebooks: Path, out: Path) -> int:
         shutil.copy(NOTEBOOKS / "README.md", source / "terms.md")
         shutil.copy(ROOT / "data" / "readme_picture.png", source)
         pages = {f"{name}.ipynb" for name in paths} | {path.name for path in source.glob("*.md")}
-        found = decide(read())
+        found = decide(lines := read())
         made = {"ran": _ran(read_in), "notebooks": "\n".join(paths)}
         made |= {"verdicts": claim_table(found), "predictions": finding_table(found)}
-        made["playground"] = inlined()
+        made["playground"] = inlined(explore.playground())
         made["references"] = _references((ROOT / "docs" / "references.bib").read_text(encoding="utf-8"))
+        interval = explore.interval_explorer(spectra=recorded_spectra(lines, "mixture", "heartbeats"))
+        live = {"interval": inlined(interval), "snr": inlined(explore.snr_explorer())}
         for path in source.glob("*.md"):
             text = _linked(path.read_text(encoding="utf-8"), pages)
             path.write_text(re.sub(r"<!-- (\w+) -->", lambda mark: made.get(mark[1], ""), text), encoding="utf-8")
         for name, nb in read_in.items():
-            (source / f"{name}.ipynb").write_text(_prepared(nb, pages), encoding="utf-8")
+            (source / f"{name}.ipynb").write_text(_prepared(nb, pages, live), encoding="utf-8")
         if code := sphinx(["-q", "-c", str(ROOT / "docs"), "-d", f"{folder}/trees", str(source), str(site)]):
             return code
         for path in (path for path in site.iterdir() if path.is_dir()):
@@ -115,8 +120,9 @@ def _linked(markdown: str, pages: set[str]) -> str:
     return LINK.sub(lead, markdown)
 
 
-def _prepared(nb: NotebookNode, pages: set[str]) -> str:
-    """The notebook as the site shows it: figures described, no dead controls, cells folded by their tags."""
+def _prepared(nb: NotebookNode, pages: set[str], live: dict[str, str]) -> str:
+    """The notebook as the site shows it: figures described, `live` explorers that compute in the page, no dead
+    controls, cells folded by their tags."""
     nb = without_widgets(nb)
     nb.metadata = {key: nb.metadata[key] for key in ("kernelspec", "language_info") if key in nb.metadata}
     heading = "figure"
@@ -125,6 +131,10 @@ def _prepared(nb: NotebookNode, pages: set[str]) -> str:
             cell.source = _linked(cell.source, pages)
             heading = re.sub(r"[*`$\\]", "", [heading, *re.findall(r"^#+ +(.+)", cell.source, re.M)][-1])
             continue
+        found = LIVE.search(cell.source)
+        for output in cell.get("outputs", []) if found else []:
+            if 'class="explorer"' in output.get("data", {}).get("text/html", ""):
+                output.data["text/html"] = live[found[1]]
         tags = cell.metadata.setdefault("tags", [])
         cell.metadata["mystnb"] = {"image": {"alt": heading}}
         if cell.cell_type == "code" and (parts := folded(cell)):

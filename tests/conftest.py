@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import nbval.kernel
 import pytest
+from browsing import browser, compute  # noqa: F401 (fixtures)
 
 RUNS = pytest.StashKey[str]()
 os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"

@@ -22,10 +22,10 @@ from memlib.__main__ import main
 ROOT = Path(__file__).resolve().parents[1]
 PARAMETERS = 'profile = "quick"\nseed = 0\nwidth = 3.0\nsets = ["spiral"]\nout = ""'
 FIGURE = "import matplotlib.pyplot as plt\n_ = plt.plot([0, width])\nplt.show()"
-EXPLORER = """from memlib.viz.explore import snr_explorer
-panel = snr_explorer()
+EXPLORER = """from memlib.viz.explore import live_trainer
+panel = live_trainer()
 {}
-panel.controls["position"].value = 0.5
+panel.controls["centre_A"].value = 0
 panel"""
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from browsing import CHROMIUM, FLAGS, SHOTS
 from nbformat import v4
-from test_browser import CHROMIUM, FLAGS, SHOTS
 
 from memlib.notebooks import find_notebooks
 
@@ -160,6 +160,14 @@ def test_reads_from_files_in_a_browser(site, width) -> None:
             if sizes:
                 assert page.evaluate("document.fonts.ready.then(() => document.fonts.check('1em \"STIX Two Math\"'))")
             page.screenshot(path=SHOTS / f"site-{name}-{width}.png", full_page=True)
+        for name, words in (("01_snr_analysis", "linear, T = 1000"), ("02_timestep_sampling", "[0, 500] holds")):
+            page.goto((site / f"{name}.html").as_uri())
+            told = page.locator(".told").inner_text()
+            page.locator(".playground input[type=range]").last.press("End")
+            assert told.startswith(words) and page.locator(".told").inner_text() != told, (
+                "an explorer computes in the page"
+            )
+        assert "heartbeats 0 % [0 %, 8 %] at 3500 views" in page.locator(".copies").inner_text()
         page.goto((site / "search.html").as_uri() + "?q=copycat")
         page.locator("#search-results li a", has_text="The exact memorizer").first.wait_for(timeout=20_000)
         browser.close()

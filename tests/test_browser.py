@@ -6,29 +6,20 @@ import json
 import os
 import re
 import secrets
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import nbformat
 import pytest
+from browsing import BROWSER, CHROMIUM, FLAGS, shoot
 from nbclient import NotebookClient
 from nbformat import v4
 
 from memlib.viz.explore.noise import STILL
 
-CANDIDATES = (os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next((found for name in CANDIDATES if name and (found := shutil.which(name))), None)
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (set CHROMIUM, or install it)"),
-]
-
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
+pytestmark = BROWSER
 SETTINGS = {
     # every cell in the page at once, no dialog about kernels, no pop-up, and nothing asked of another host
     "notebook-extension/tracker": {"windowingMode": "none", "autoStartDefaultKernel": True},
@@ -38,11 +29,10 @@ SETTINGS = {
 PANEL = ".jp-NotebookPanel:not(.lm-mod-hidden)"
 AREAS = f"{PANEL} .jp-Cell-outputArea"
 TROUBLE = re.compile(r"Traceback \(most recent call last\)|\b\w*Error\b|model not found")
-SHOTS = Path(__file__).resolve().parents[1] / "build" / "browser"
 LINKED = """panel, known = explore.interval_explorer(), ipywidgets.Label()
 slider = ipywidgets.FloatSlider(500, min=100, max=2000, description="linked")
 ipywidgets.jslink((panel, "width"), (slider, "value"))
-panel.observe(lambda _: setattr(known, "value", str(panel.timesteps)), ["low", "high"])
+panel.observe(lambda _: setattr(known, "value", str(panel.timesteps)), ["width", "centre"])
 explore.noise.display_widget(ipywidgets.VBox([panel, slider, known]))"""
 SOURCES = (
     "import ipywidgets\nfrom memlib.viz import explore, use_style\nuse_style()",
@@ -96,10 +86,6 @@ class Lab:
     def trouble(self) -> list[str]:
         """The errors that a reader sees in the outputs."""
         return [text for text in self.page.locator(AREAS).all_inner_texts() if TROUBLE.search(text)]
-
-    def shoot(self, name: str) -> None:
-        SHOTS.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=SHOTS / f"{name}.png")
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +147,7 @@ def test_a_notebook_that_is_not_trusted_shows_a_line_for_each_explorer(lab: Lab)
     lab.open("sliders.ipynb")
     still_as_text(lab)
     assert lab.page.locator(AREAS).get_by_text(STILL).count() == 2
-    lab.shoot("untrusted")
+    shoot(lab.page, "untrusted")
 
 
 def test_pictures_follow_the_slider_and_the_training(lab: Lab) -> None:
@@ -199,7 +185,7 @@ def test_pictures_follow_the_slider_and_the_training(lab: Lab) -> None:
             page.set_viewport_size({"width": width, "height": 768})
             page.wait_for_timeout(500)
             explorer.scroll_into_view_if_needed()
-            lab.shoot(f"{name}-{width}")
+            shoot(lab.page, f"{name}-{width}")
 
 
 def test_a_saved_notebook_opened_again_shows_no_error(lab: Lab) -> None:
@@ -207,4 +193,4 @@ def test_a_saved_notebook_opened_again_shows_no_error(lab: Lab) -> None:
     lab.page.wait_for_timeout(2000)
     lab.open("sliders.ipynb")
     still_as_text(lab)
-    lab.shoot("reopened")
+    shoot(lab.page, "reopened")

@@ -2,69 +2,52 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import re
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from test_browser import CHROMIUM, SHOTS
-from test_page import browser, compute, processor  # noqa: F401
+from browsing import BROWSER, drag, processor, shoot
 
 from memlib import Schedule, gaussian_interval
-from memlib.lab import data
+from memlib.lab import courses, data
+from memlib.lab.spectrum import recorded_spectra
 from memlib.timesteps import TAILS
 from memlib.viz import explore
-from memlib.viz.explore.playground import read
+from memlib.viz.explore.playground import SETTINGS, inlined
 from memlib.viz.style import NEVER
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (set CHROMIUM, or install it)"),
-]
-# what anywidget's model does, without a kernel
-SHIM = """
-const values = { ...GIVEN, items: new DataView(Uint8Array.from(atob("ITEMS"), (c) => c.charCodeAt(0)).buffer) };
-const on = {};
-const model = {
-  get: (name) => values[name],
-  set: (name, value) => {
-    if (values[name] === value) return;
-    values[name] = value;
-    for (const listener of on[`change:${name}`] ?? []) listener();
-  },
-  on: (event, listener) => (on[event] ??= []).push(listener),
-  off: (event, listener) => (on[event] = on[event].filter((other) => other !== listener)),
-  save_changes: () => (window.saved = { ...values }),
-};
-window.model = model;
-started.initialize({ model });
-for (const el of document.querySelectorAll(".here")) window.end = started.render({ model, el });
-"""
+pytestmark = BROWSER
+SPECTRA = recorded_spectra(courses.read(), "mixture", "heartbeats", "nothing")
 
 
-def opened(browser, path: Path, views: int = 1, width: int = 900, **given):  # noqa: F811
-    """A page with the explorer, without a kernel; what goes wrong in it is in `page.wrong`."""
-    panel = explore.interval_explorer(**given)
-    values = {name: getattr(panel, name) for name in ("low", "high", "width", "centre", "tails", "about")}
-    shim = SHIM.replace("GIVEN", json.dumps(values)).replace("ITEMS", base64.b64encode(panel.items).decode())
-    own = str(panel._esm).replace("export default", "const started =")
+def opened(browser, path: Path, panel, views: int = 1, width: int = 900):
+    """A page with an explorer, without a kernel; what goes wrong in it is in `page.wrong`."""
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-    places = '<div class="here"></div>' * views
-    html = f"{head}<style>{read('page.css')}</style>{places}<script type=module>{own}\n{shim}</script>"
-    (path / "interval.html").write_text(f"<!doctype html>{html}", encoding="utf-8")
+    (path / "alone.html").write_text(f"<!doctype html>{head}{inlined(panel)}", encoding="utf-8")
     page = browser.new_context(viewport={"width": width, "height": 800}).new_page()
     page.wrong = []
     page.on("pageerror", lambda error: page.wrong.append(str(error)))
-    page.goto((path / "interval.html").as_uri())
-    page.locator(".told").first.wait_for()
+    page.goto((path / "alone.html").as_uri())
+    page.evaluate(
+        """views => {
+        const { model, render } = document.querySelector("[id$=explorer]");
+        const names = ["width", "centre", "tails", "schedule", "T", "position"];
+        model.save_changes = () => (window.saved = Object.fromEntries(names.map((name) => [name, model.get(name)])));
+        window.model = model;
+        for (let view = 1; view < views; view++) window.end = render({ model, el: document.body });
+    }""",
+        views,
+    )
     return page
 
 
 def numbers(page) -> list[float]:
-    return page.evaluate("['low', 'high', 'width', 'centre'].map((name) => model.get(name))")
+    """low, high, width, centre"""
+    width, centre = page.evaluate("['width', 'centre'].map((name) => model.get(name))")
+    return [centre - width / 2, centre + width / 2, width, centre]
 
 
 def told(page) -> str:
@@ -73,29 +56,49 @@ def told(page) -> str:
 
 @pytest.mark.parametrize("tails", TAILS)
 @pytest.mark.parametrize("ends", [(0, 500), (-500, 1500), (800, 1400), (480, 580)])
-def test_p_t_is_that_of_memlib_with_each_tail(compute, tails, ends) -> None:  # noqa: F811
+def test_p_t_is_that_of_memlib_with_each_tail(compute, tails, ends) -> None:
     p = gaussian_interval(1000, *ends, tails=tails).pmf
     ours = compute("return [...gaussianInterval(s, ...f)]", [*ends, tails])
     np.testing.assert_allclose(ours, p, rtol=0, atol=1e-5 * float(p.max()))
 
 
-def test_edges_body_sliders_and_keys_move_it_and_the_words_are_right(browser, tmp_path) -> None:  # noqa: F811
-    page = opened(browser, tmp_path)
+def test_predicted_near_copies_are_those_of_the_spectrum_and_move_with_the_hand(compute, browser, tmp_path) -> None:
+    assert set(SPECTRA) == {"mixture", "heartbeats"}
+    panel = explore.interval_explorer(spectra=SPECTRA)
+    for name, own in SPECTRA.items():
+        for ends in [(-1000, 2000), (0, 500), (500, 999), (60, 160), (900, 999)]:  # with and without values cut at 0
+            p = gaussian_interval(1000, *ends)
+            ours = compute("return predictCopies(f[0], gaussianInterval(s, f[1], f[2]))", [panel.spectra[name], *ends])
+            theirs = own.predict(p, int(own.views[-1]), 1, 1)
+            np.testing.assert_allclose(ours, [theirs.value, theirs.low, theirs.high], rtol=0, atol=1e-5)
+    page = opened(browser, tmp_path, panel)
+    copies = page.locator(".copies")
+    assert (
+        "predicted near-copies" in copies.inner_text()
+        and "mixture 23 % [18 %, 27 %] at 3000 views" in copies.inner_text()
+    )
+    page.locator("[data-set=centre]").press("End")
+    assert "mixture 0 % [0 %, " in copies.inner_text()
+    unit = (page.locator(".curve").first.bounding_box()["width"] - 40) / 999
+    left, right = (float(x) for x in re.findall(r"[MH]([\d.]+)", page.locator(".zone").first.get_attribute("d"))[:2])
+    assert [(left - 30) / unit, (right - 30) / unit] == pytest.approx([75, 274], abs=1)
+    page.evaluate("model.set('spectra', {})")
+    assert not copies.is_visible() and page.locator(".zone").first.get_attribute("d") == "" and page.wrong == []
+    page.context.close()
+    with pytest.raises(ValueError, match="spectra have bands up to t = 850, the schedule T = 500"):
+        explore.interval_explorer(Schedule.linear(500), spectra=SPECTRA)
+
+
+def test_edges_body_sliders_and_keys_move_it_and_the_words_are_right(browser, tmp_path) -> None:
+    page = opened(browser, tmp_path, explore.interval_explorer())
     svg = page.locator(".curve").first.bounding_box()
     unit = (svg["width"] - 40) / 999  # pixels of one timestep
 
-    def drag(part: int, by: float) -> None:
-        box = page.locator(".grip").nth(part).locator("circle").first.bounding_box()
-        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-        page.mouse.move(x, y)
-        page.mouse.down()
-        page.mouse.move(x + by * unit, y, steps=8)
-        page.mouse.up()
-
+    grips = page.locator(".grip")
     assert numbers(page) == [0, 500, 500, 250]
-    drag(1, 200)
+    drag(page, grips.nth(1), 200 * unit)
     assert numbers(page) == pytest.approx([200, 700, 500, 450], abs=3), "the body moves the whole"
-    drag(2, -300)
+    drag(page, grips.nth(2), -300 * unit)
     assert numbers(page) == pytest.approx([200, 400, 200, 300], abs=5), "an edge moves alone"
     assert page.evaluate("saved.width") == numbers(page)[2], "the kernel is told when the hand lets go"
     low, high, _, _ = numbers(page)
@@ -109,7 +112,7 @@ def test_edges_body_sliders_and_keys_move_it_and_the_words_are_right(browser, tm
     page.get_by_label("width").focus()
     page.keyboard.press("End")
     assert numbers(page)[2] == 2000 and told(page).count(": 0 % of the steps") == 1
-    drag(0, 100)
+    drag(page, grips.nth(0), 100 * unit)
     assert numbers(page)[0] == pytest.approx(100, abs=5), "an edge beyond the axis is taken where it is seen"
     page.locator("[data-set=centre]").focus()
     page.keyboard.press("Home")
@@ -128,8 +131,8 @@ def test_edges_body_sliders_and_keys_move_it_and_the_words_are_right(browser, tm
     page.context.close()
 
 
-def test_views_of_one_explorer_move_together_and_one_that_is_gone_is_silent(browser, tmp_path) -> None:  # noqa: F811
-    page = opened(browser, tmp_path, views=2)
+def test_views_of_one_explorer_move_together_and_one_that_is_gone_is_silent(browser, tmp_path) -> None:
+    page = opened(browser, tmp_path, explore.interval_explorer(), views=2)
     page.get_by_label("width").first.focus()
     page.keyboard.press("ArrowRight")
     first, second = page.locator(".told").all_inner_texts()
@@ -139,6 +142,39 @@ def test_views_of_one_explorer_move_together_and_one_that_is_gone_is_silent(brow
     now, kept = page.locator(".told").all_inner_texts()
     assert "[-10, 510]" in now and kept == second and page.wrong == []
     page.context.close()
+
+
+def test_the_snr_explorer_follows_the_hand_and_says_what_memlib_says(browser, tmp_path) -> None:
+    page = opened(browser, tmp_path, explore.snr_explorer())
+    figure, reading = explore.draw_snr()
+    plt.close(figure)
+    assert told(page) == reading.replace("sigma", "\u03c3").replace("74%", "74 %")
+    page.locator("[data-set=schedule]").select_option("cosine")
+    page.locator("[data-set=T]").select_option("100")
+    page.locator("[data-set=position]").focus()
+    page.keyboard.press("End")
+    assert told(page).startswith("cosine, T = 100, t = 99: signal share 2.43e-7, ")
+    for part, expected in ((0, 0.5), (1, 0.77)):  # log-SNR -2 of a cosine
+        box = page.locator(".curve").nth(part).bounding_box()
+        unit = (box["width"] - 40) / (19.5 if part else 1)
+        page.mouse.click(box["x"] + 30 + (9.3 + 2 if part else 0.5) * unit, box["y"] + 60)
+        assert page.evaluate("saved.position") == pytest.approx(expected, abs=0.012), "the dot comes to the hand"
+    grip = page.get_by_role("slider", name="log-SNR")
+    grip.press("PageDown")
+    assert page.evaluate("model.get('position')") > 0.78
+    page.evaluate("model.set('position', 7); model.set('T', 400)")
+    assert page.evaluate("[model.get('position'), model.get('T')]") == [1, 500], (
+        "a linked slider cannot leave the limits"
+    )
+    assert page.wrong == []
+    page.context.close()
+
+
+@pytest.mark.parametrize("T", SETTINGS["sizes"])
+def test_each_schedule_is_that_of_memlib(compute, T) -> None:
+    for name in SETTINGS["schedules"]:
+        ours = compute("return [...scheduleNamed(...f).alphaBar]", [name, T])
+        np.testing.assert_allclose(ours, getattr(Schedule, name)(T).alpha_bar, rtol=1e-9, atol=0)
 
 
 PICTURES = {
@@ -151,8 +187,8 @@ PICTURES = {
 
 
 @pytest.mark.parametrize("items", PICTURES.values(), ids=PICTURES)
-def test_items_are_drawn_and_noise_changes_them(browser, tmp_path, items) -> None:  # noqa: F811
-    page = opened(browser, tmp_path, items=items)
+def test_items_are_drawn_and_noise_changes_them(browser, tmp_path, items) -> None:
+    page = opened(browser, tmp_path, explore.interval_explorer(items=items))
     ink = """canvas => { const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
         return [...data].reduce((sum, value) => (sum * 31 + value) % 1000003, 0); }"""
     blank = page.evaluate(f"({ink})(Object.assign(document.createElement('canvas'), {{ width: 360, height: 360 }}))")
@@ -162,21 +198,19 @@ def test_items_are_drawn_and_noise_changes_them(browser, tmp_path, items) -> Non
 
 
 @pytest.mark.parametrize("width", [360, 768, 1366])
-def test_it_fits_its_place_and_answers_30_times_a_second(browser, tmp_path, width) -> None:  # noqa: F811
-    page = opened(browser, tmp_path, width=width, items=data.load("emoji", 8).train)
+@pytest.mark.parametrize("make", [explore.interval_explorer, explore.snr_explorer])
+def test_it_fits_its_place_and_answers_30_times_a_second(browser, tmp_path, make, width) -> None:
+    given = {"spectra": SPECTRA} if make is explore.interval_explorer else {}
+    page = opened(browser, tmp_path, make(items=data.load("emoji", 8).train, **given), width=width)
+    before = told(page)
     page.wait_for_timeout(300)
-    SHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SHOTS / f"interval-alone-{width}.png")
+    shoot(page, f"{make.__name__}-{width}")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    box = page.locator(".grip.body circle").nth(1).bounding_box()
 
     def move() -> None:
-        page.mouse.move(box["x"] + 8, box["y"] + 8)
-        page.mouse.down()
-        page.mouse.move(box["x"] + 120, box["y"] + 8, steps=60)
-        page.mouse.up()
+        drag(page, page.locator(".grip.body").first, 110)
 
     move()  # so that it is compiled
     assert processor(browser, page, move)["CrRendererMain"] < 33
-    assert re.match(r"\[\d+, \d+\] holds", told(page)) and page.wrong == []
+    assert told(page) != before and page.wrong == []
     page.context.close()

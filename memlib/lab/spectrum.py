@@ -70,6 +70,12 @@ def memorization_spectrum(lines: Sequence[Line]) -> Spectrum:
     return Spectrum(tuple(edges), views, centre, level[0], coefficients, float((left_out - mean[:, -1]).std()))
 
 
+def recorded_spectra(lines: Sequence[Line], *names: str) -> dict[str, Spectrum]:
+    """The spectra of the random designs, plans NAME_random, of those names that have been recorded."""
+    own = {name: [x for x in lines if x["plan"] == f"{name}_random" and x["control"] != "uniform"] for name in names}
+    return {name: memorization_spectrum(design) for name, design in own.items() if design}
+
+
 def explained(lines: Sequence[Line]) -> tuple[Estimate, Estimate]:
     """R2 at the last step of near-copies of controls that were left out (means over seeds), and of seeds that were
     (control by control, from the other seeds); with 95 % intervals by the bootstrap over controls."""

@@ -85,7 +85,7 @@ def sliders(repeats: int, device: str) -> Iterator[str]:
 
     use_style()
     rows = []
-    for name in ["snr_explorer"]:
+    for name in ["live_trainer"]:
         found, taken = [getattr(explore, name)()], []
         while any(boxes := [widget for widget in found if getattr(widget, "children", ())]):
             found = [w for w in found if w not in boxes] + [child for box in boxes for child in box.children]

@@ -1,4 +1,4 @@
-"""The panel that explorers share; sliders over the SNR; the static picture of an interval and its noise."""
+"""The panel that explorers with a kernel share; the static pictures of the SNR and of an interval."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ import numpy as np
 import torch
 from IPython.display import display
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 
 from memlib import Schedule, TimestepDistribution, gaussian_interval, uniform
@@ -68,9 +66,7 @@ class Panel(widgets.VBox):
         figure.set(layout_engine="none", dpi=144)
         for ax, place in zip(figure.axes, self.places, strict=True):
             ax.set_position(place)
-        canvas, file = FigureCanvasAgg(figure), io.BytesIO()
-        canvas.draw()
-        Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(file, "png", compress_level=1)
+        figure.savefig(file := io.BytesIO(), format="png", pil_kwargs={"compress_level": 1})
         self.picture.layout.width = f"{96 * figure.get_figwidth():.0f}px"
         self.picture.value, self.reading.value = file.getvalue(), f"<p>{html.escape(text)}</p>"
 
@@ -85,20 +81,10 @@ def display_widget(widget: widgets.Widget) -> None:
     display({VIEW: view, "text/html": f'<p class="explorer">{STILL}</p>', "text/plain": STILL}, raw=True)
 
 
-def snr_explorer() -> widgets.Widget:
-    """Schedule, T and a timestep: the SNR there, where uniform sampling spends its draws, and noised data."""
-    controls = {
-        "schedule": widgets.Dropdown(options=list(SCHEDULES), description="schedule"),
-        "T": widgets.Dropdown(options=[50, 100, 500, 1000], value=1000, description="T"),
-        "position": widgets.FloatSlider(0.25, min=0, max=1, step=0.01, description="t / (T-1)"),
-    }
-    return Panel(controls, draw_snr)
-
-
 def draw_snr(schedule: str = "linear", T: int = 1000, position: float = 0.25) -> Drawn:
-    """log-SNR of the schedules, the share of uniform draws per log-SNR band, and a spiral at t = position (T-1)."""
+    """log-SNR of the schedules, the density over it of uniform draws, and a spiral at t = position (T-1)."""
     chosen, t = SCHEDULES[schedule](T), round(position * (T - 1))
-    figure, (curves, bands, noised) = plt.subplots(1, 3, figsize=(9.6, 3.1), layout="constrained")
+    figure, (curves, density, noised) = plt.subplots(1, 3, figsize=(9.6, 3.1), layout="constrained")
     for name, look in plots.looks(SCHEDULES).items():
         width = 2.8 if name == schedule else 1.2
         curves.plot(np.linspace(0, 1, T), SCHEDULES[name](T).log_snr, label=name, linewidth=width, **look.curve)
@@ -106,34 +92,27 @@ def draw_snr(schedule: str = "linear", T: int = 1000, position: float = 0.25) ->
     curves.axhline(0, color="0.4", linewidth=0.8)
     curves.set(xlabel="t / (T \u2212 1) (noise grows \u2192)", ylabel="log-SNR", title="schedules; dot: shown right")
     curves.legend(loc="lower left")
-    bands.stairs(*_shares(chosen, uniform(T)), color=UNIFORM, fill=True)
-    bands.set(xlabel=LOG_SNR, title="share of uniform draws (%)", xlim=chosen.log_snr[[0, -1]].tolist())
+    _dense(density, chosen, uniform(T), UNIFORM, 0.25)
     _noised(noised, data.load("spiral", 256).train, chosen, t, "dot")
     return figure, (
         f"{schedule}, T = {T}, t = {t}: signal share {chosen.alpha_bar[t]:.3g}, SNR {chosen.snr[t]:.3g}, log-SNR "
-        f"{chosen.log_snr[t]:.2f}, sigma {chosen.sigma[t]:.3g}. Uniform draws with more noise than signal: "
+        f"{chosen.log_snr[t]:.3g}, sigma {chosen.sigma[t]:.3g}. Uniform draws with more noise than signal: "
         f"{(chosen.snr < 1).double().mean():.0%}."
     )
 
 
 def draw_interval(
-    schedule: Schedule, items: Tensor | np.ndarray, width: float, centre: float, confidence: float = 0.95,
-    tails: str = "proportional",
-) -> Drawn:  # fmt: skip
-    """Above: p(t), density over log-SNR, share of draws per band, against uniform. Below: items (N, *D) noised at the
-    interval's ends, cut to 0..T-1, and at its centre."""
+    schedule: Schedule, items: Tensor | np.ndarray, width: float, centre: float, tails: str = "proportional"
+) -> Drawn:
+    """Above: p(t) and its density over log-SNR, against uniform. Below: items (N, *D) noised at the interval's ends,
+    cut to 0..T-1, and at its centre."""
     low, high, even, shown = centre - width / 2, centre + width / 2, uniform(schedule.T), checked(items)
-    p = gaussian_interval(schedule.T, low, high, confidence, tails)
-    figure, ((weight, density, bands), below) = plt.subplots(2, 3, figsize=(9.6, 5.0), layout="constrained")
+    p = gaussian_interval(schedule.T, low, high, tails=tails)
+    figure = plt.figure(figsize=(9.6, 5.0), layout="constrained")
+    weight, density, *below = figure.subplot_mosaic("aaabbb;ccddee").values()
     weigh(weight, p)
     for other, colour in ((even, UNIFORM), (p, INTERVAL)):
-        density.plot(*other.log_snr_density(schedule), color=colour)
-        bands.stairs(*_shares(schedule, other), color=colour, linewidth=1.8)
-    log_snr, dense = even.log_snr_density(schedule)
-    for ax, title, top in ((density, "density over log-SNR", TOP * dense.max()), (bands, "share of draws (%)", 100)):
-        ax.set(xlabel=LOG_SNR, title=title, xlim=log_snr[[0, -1]].tolist(), ylim=(0, float(top)))
-    for ax in (weight, density, bands):
-        ax.locator_params(nbins=5)
+        _dense(density, schedule, other, colour, TOP * float(even.log_snr_density(schedule)[1].max()))
     figure.legend(handles=weight.lines[:2], loc="outside upper center", ncols=2)
     ends = [round(min(max(t, 0), schedule.T - 1)) for t in (low, centre, high)]
     weight.axvspan(ends[0], ends[2], color=INTERVAL, alpha=0.12, linewidth=0)
@@ -148,12 +127,12 @@ def draw_interval(
 
 
 def checked(items: Tensor | np.ndarray) -> Tensor:
-    """Items as float32 on the CPU. Raises ValueError unless they are points, signals or images."""
+    """Points, or the first four signals or images, as float32 on the CPU; ValueError if they are none of these."""
     shown = torch.as_tensor(items).detach().cpu().float()
     if shown.shape[1:] != (2,) and shown.ndim != 3 and (shown.ndim != 4 or shown.shape[1] not in (1, 3)):
         wanted = "points (N, 2), signals (N, C, L) or images (N, 1 or 3, H, W)"
         raise ValueError(f"items has shape {tuple(shown.shape)}; need {wanted}")
-    return shown
+    return shown if shown.ndim == 2 else shown[:4]
 
 
 def steps_slider(name: str, start: int, low: int, high: int) -> widgets.IntSlider:
@@ -177,13 +156,12 @@ def window(ax: Axes, middle: Tensor, reach: float) -> None:
     ax.set(xlim=(left, right), ylim=(low, high), aspect="equal")
 
 
-def _shares(schedule: Schedule, p: TimestepDistribution) -> tuple[np.ndarray, np.ndarray]:
-    return np.histogram(schedule.log_snr, 8, weights=100 * p.pmf)
+def _dense(ax: Axes, schedule: Schedule, p: TimestepDistribution, colour: str, top: float) -> None:
+    ax.plot(*p.log_snr_density(schedule), color=colour)
+    ax.set(xlabel=LOG_SNR, title="density over log-SNR", xlim=schedule.log_snr[[0, -1]].tolist(), ylim=(0, top))
 
 
 def _noised(ax: Axes, items: Tensor, schedule: Schedule, t: int, name: str) -> None:
-    """All of the points, or the first four signals or images, noised at t."""
-    items = items if items.ndim == 2 else items[:4]
     eps = torch.randn(items.shape, generator=torch.Generator().manual_seed(0))
     plots.grid(schedule.noise(items, torch.full((len(items),), t), eps), label="train", columns=2, ax=ax)
     if items.ndim == 2:  # the noise has unit variance, the data may not

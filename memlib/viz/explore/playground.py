@@ -1,9 +1,11 @@
-"""The playground: two small networks that train in the reader's browser. One script serves notebook, site and file."""
+"""Widgets that compute in the reader's browser, with a kernel or without; the playground is one of them."""
 
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from pathlib import Path
+from typing import Any
 
 import anywidget
 import traitlets
@@ -11,10 +13,6 @@ import traitlets
 from memlib.viz.explore.noise import display_widget
 
 FILES = Path(__file__).resolve().parents[1] / "page"
-SHIM = """const values = { standalone: true, link: location.hash.includes("=") ? location.hash : "" };
-const model = { get: (name) => values[name], set: (name, value) => (values[name] = value), on: () => {} };
-model.save_changes = () => history.replaceState(null, "", `#${values.link}`);
-started.render({ model, el: document.getElementById("playground") });"""
 
 
 def read(name: str) -> str:
@@ -29,22 +27,39 @@ def script(*names: str) -> str:
     return "\n".join([f"const SETTINGS = {json.dumps(SETTINGS)};", *(read(f"{name}.js") for name in names)])
 
 
-def module(name: str, *parts: str, **texts: str) -> str:
+def module(name: str, *parts: str, **texts: Any) -> str:
     """The ES module of a widget: the elements it begins with, other texts, and the script that ties them together."""
     texts = {"TEMPLATE": read(f"{name}.html").replace("CURVE", read("curve.svg"))} | texts
-    constants = [f"const {key} = {json.dumps(text)};\n".replace("</", "<\\/") for key, text in texts.items()]
-    return "".join(constants) + script("maths", "curve", *parts, name)
+    return _constants(**texts) + script("maths", "curve", *parts, name)
 
 
-MODULE = module("playground", "plane", WORKER=script("maths", "network", "worker"))
+def _constants(**values: Any) -> str:
+    def coded(value: Any) -> str:
+        return json.dumps(value, default=lambda raw: {"base64": b64encode(raw).decode()}).replace("</", "<\\/")
+
+    return "".join(f"const {name} = {coded(value)};\n" for name, value in values.items())
 
 
-def inlined() -> str:
-    """The playground as elements of a page, HTML or Markdown: style, a place, and a module that starts by itself."""
-    own = MODULE.replace("export default", "const started =")
+class Page(anywidget.AnyWidget):
+    """A widget that also runs by itself in a page: `inlined`."""
+
+    _css = read("page.css")
+    about = traitlets.Dict().tag(sync=True)
+    items = traitlets.Bytes().tag(sync=True)
+
+    def _ipython_display_(self) -> None:
+        display_widget(self)
+
+
+def inlined(widget: Page) -> str:
+    """A widget as elements of a page, HTML or Markdown: style, a place, and a module that needs no kernel."""
+    state, place = widget.get_state(), type(widget).__name__.lower()
+    own = sorted(state.keys() - set(anywidget.AnyWidget().keys) - {"_esm", "_css"})
+    started = _constants(PLACE=place, GIVEN={name: state[name] for name in own})
+    started += state["_esm"].replace("export default", "const started =")
     return (
-        f'<style>{read("page.css")}</style>\n<div id="playground"></div>\n\n'
-        f'<script type="module">\n{own}\n{SHIM}\n</script>'
+        f'<style>{read("page.css")}</style>\n<div id="{place}"></div>\n\n'
+        f'<script type="module">\n{started}\n{read("alone.js")}\n</script>'
     )
 
 
@@ -52,17 +67,13 @@ def page() -> str:
     """The playground alone, as one HTML file that needs no other."""
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
     head += "<title>Watch a network memorize: memlib</title>"
-    body = f'<body style="margin: 0; padding: 8px 16px">{inlined()}</body>'
+    body = f'<body style="margin: 0; padding: 8px 16px">{inlined(playground())}</body>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n{body}</html>\n'
 
 
-class Playground(anywidget.AnyWidget):
-    _esm = MODULE
-    _css = read("page.css")
+class Playground(Page):
+    _esm = module("playground", "state", "plane", WORKER=script("maths", "network", "worker"))
     link = traitlets.Unicode().tag(sync=True)
-
-    def _ipython_display_(self) -> None:
-        display_widget(self)
 
 
 def playground(link: str = "") -> Playground:

@@ -1,11 +1,8 @@
 // A curve over t or log-SNR (curve.svg). Its body moves the centre, its edges the width: mouse, touch or keys.
 
 const [LEFT, RIGHT, BASE] = [30, 10, 114]; // pixels beside the axis, and where it lies
-// An axis: its two ends; the value of each step; what an arrow key adds; the height at its upper end; its labels.
-const overLogSnr = (schedule) => ({
-  ...{ from: 9.3, to: -10.2, at: schedule.logSnr, unit: 0.2, top: 0.5, levels: [0.2, 0.4] },
-  ...{ ticks: [8, 4, 0, -4, -8], name: "log-SNR (noise grows \u2192)" },
-});
+// An axis: its ends, labels and heights (settings.json), what an arrow key adds, and the value `at` each step.
+const overLogSnr = (schedule) => ({ ...SETTINGS.axes.logSnr, at: schedule.logSnr });
 
 const percent = (share) => `${Math.round(100 * share)} %`;
 const path = (points) => `M${points.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L")}`;
@@ -13,40 +10,42 @@ const text = (x, y, anchor, words) => `<text x="${x}" y="${y}" text-anchor="${an
 
 // The interval within its limits: 3 to 18 wide, the centre from -8 to 8; and whether that changed it.
 function limited([low, high]) {
-  const half = Math.min(Math.max(high - low, 3), 18) / 2;
-  const centre = Math.min(Math.max((low + high) / 2, -8), 8);
+  const half = clamp(high - low, 3, 18) / 2;
+  const centre = clamp((low + high) / 2, -8, 8);
   const ends = [centre - half, centre + half].map((x) => Math.round(10 * x) / 10);
   return { ends, changed: !(Math.abs(ends[0] - low) + Math.abs(ends[1] - high) <= 0.2) };
 }
 
 // `moved(ends, done)` is called with the interval at each move, and with done = true when the hand lets go.
+// Where the body is the only grip, it is a point on the curve: its two ends are one, and it comes to the hand.
 function curveEditor(svg, axis, moved) {
   const $ = (name) => svg.querySelector(name);
   const grips = [...svg.querySelectorAll(".grip")];
+  const parts = grips.map((grip) => +grip.dataset.part);
   let [shown, width, grab] = [{}, 300, null];
-  const { from, to, at, unit } = axis;
-  const x = (s) => LEFT + ((s - from) / (to - from)) * (width - LEFT - RIGHT);
-  const y = (height) => BASE - (Math.min(height / axis.top, 1.04) * (BASE - 14));
+  const { from, to, unit, top, bottom = 0 } = axis;
+  const within = (s) => clamp(s, Math.min(from, to), Math.max(from, to));
+  const x = (s) => LEFT + ((within(s) - from) / (to - from)) * (width - LEFT - RIGHT);
+  const y = (height) => BASE - clamp((height - bottom) / (top - bottom), 0, 1.04) * (BASE - 14);
   const sides = ([low, high]) => (from > to ? [high, low] : [low, high]); // left and right, and back
-  const within = (s) => Math.min(Math.max(s, Math.min(from, to)), Math.max(from, to));
   const places = ([left, right] = sides(shown.ends)) => [left, (left + right) / 2, right];
-  const trace = (heights) => path(Array.from(heights, (height, t) => [x(at[t]), y(height)]));
+  const trace = (heights) => path(Array.from(heights, (height, t) => [x(axis.at[t]), y(height)]));
   function draw() {
     if (!shown.curve) return;
-    $(".line").setAttribute("d", trace(shown.curve));
-    $(".area").setAttribute("d", `${trace(shown.curve)}V${BASE}H${LEFT}Z`);
-    $(".even").setAttribute("d", trace(shown.even));
-    grips.forEach((grip, part) => {
-      const place = places()[part];
-      grip.setAttribute("transform", `translate(${x(within(place))} 0)`);
-      grip.setAttribute("aria-valuenow", place.toFixed(1));
+    const [line, zones] = [trace(shown.curve), shown.zones ?? []];
+    $(".line").setAttribute("d", line);
+    $(".area").setAttribute("d", `${line}V${BASE}H${LEFT}Z`);
+    $(".even").setAttribute("d", shown.even.map(trace).join(""));
+    grips.forEach((grip, k) => {
+      const place = places()[parts[k]];
+      const rise = shown.height === undefined ? 0 : y(shown.height) - BASE;
+      grip.setAttribute("transform", `translate(${x(place)} ${rise})`);
+      grip.setAttribute("aria-valuenow", place.toFixed(unit < 0.1 ? 2 : 1));
     });
-    const dashes = shown.bare?.reduce((d, bare, t) => d + (bare ? `M${x(at[t])} ${BASE}h${width / at.length}` : ""), "");
-    $(".bare").setAttribute("d", dashes ?? "");
-    const [low, high] = shown.zone ?? [0, 0];
-    $(".zone").setAttribute("x", Math.min(x(low), x(high)));
-    $(".zone").setAttribute("width", Math.abs(x(low) - x(high)));
-    $(".zone-text").setAttribute("x", shown.zone ? x((low + high) / 2) : -99);
+    const dashes = shown.bare?.map((bare, t) => (bare ? `M${x(axis.at[t])} ${BASE}h${width / axis.at.length}` : ""));
+    $(".bare").setAttribute("d", dashes?.join("") ?? "");
+    $(".zone").setAttribute("d", zones.map(([low, high]) => `M${x(low)} 8H${x(high)}V${BASE}H${x(low)}Z`).join(""));
+    $(".zone-text").setAttribute("x", zones.length ? (x(zones[0][0]) + x(zones[0][1])) / 2 : -99);
   }
   const value = (event) => {
     const share = (event.clientX - svg.getBoundingClientRect().left - LEFT) / (width - LEFT - RIGHT);
@@ -54,15 +53,16 @@ function curveEditor(svg, axis, moved) {
   };
   const shift = (part, ends, by) => sides(sides(ends).map((s, side) => (part === 2 - 2 * side ? s : s + by)));
   svg.addEventListener("pointerdown", (event) => {
-    const [s, seen] = [value(event), places().map(within)];
-    const away = seen.map((place) => Math.abs(x(place) - x(s)));
-    let part = grips.length ? away.indexOf(Math.min(...away)) : -1;
-    if (away[part] > 22) part = s > shown.ends[0] && s < shown.ends[1] ? 1 : -1; // the body moves the whole
-    if (part < 0) return;
-    const ends = sides([0, 2].map((edge) => (edge === part ? seen : places())[edge])); // an edge is where it is seen
-    grab = { part, s, ends, before: shown.ends };
+    const [s, seen, isPoint] = [value(event), places().map(within), parts.length === 1];
+    const away = parts.map((part) => Math.abs(x(seen[part]) - x(s)));
+    let k = away.indexOf(Math.min(...away));
+    if (!isPoint && away[k] > 22) k = s > shown.ends[0] && s < shown.ends[1] ? 1 : -1; // the body moves the whole
+    if (k < 0) return;
+    const ends = [0, 2].map((edge) => (edge === parts[k] ? seen : places())[edge]); // an edge is where it is seen
+    grab = { part: parts[k], s, ends: isPoint ? [s, s] : sides(ends), before: shown.ends };
+    if (isPoint) moved(grab.ends, false);
     svg.setPointerCapture(event.pointerId);
-    grips[part].focus({ preventScroll: true });
+    grips[k].focus({ preventScroll: true });
     event.preventDefault();
   });
   svg.addEventListener("pointermove", (event) => {
@@ -72,20 +72,21 @@ function curveEditor(svg, axis, moved) {
     if (grab.before !== shown.ends) moved(shown.ends, true);
     grab = null;
   });
-  grips.forEach((grip, part) =>
+  grips.forEach((grip, k) =>
     grip.addEventListener("keydown", (event) => {
       const by = { ArrowLeft: Math.sign(from - to), ArrowRight: Math.sign(to - from), ArrowUp: 1, ArrowDown: -1 };
       Object.assign(by, { PageUp: 5, PageDown: -5 });
       if (!(event.key in by)) return;
       event.preventDefault();
-      moved(shift(part, shown.ends, unit * by[event.key]), true);
+      moved(shift(parts[k], shown.ends, unit * by[event.key]), true);
     }),
   );
   new ResizeObserver(() => {
     width = Math.max(200, svg.clientWidth);
-    const ticks = axis.ticks.map((s) => text(x(s), BASE + 17, "middle", String(s).replace("-", "\u2212")));
-    const levels = axis.levels.map((height) => text(LEFT - 6, y(height) + 4, "end", height));
-    const name = text((LEFT + width) / 2, 145, "middle", axis.name);
+    const signed = (number) => String(number).replace("-", "\u2212");
+    const ticks = axis.ticks.map((s) => text(x(s), BASE + 20, "middle", signed(s)));
+    const levels = axis.levels.map((height) => text(LEFT - 6, y(height) + 4, "end", signed(height)));
+    const name = text((LEFT + width) / 2, 149, "middle", axis.name);
     $(".axis").innerHTML = `<path d="M${LEFT} ${BASE}H${width - RIGHT}" />${[...ticks, ...levels, name].join("")}`;
     draw();
   }).observe(svg);

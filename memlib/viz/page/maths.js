@@ -1,17 +1,25 @@
 // The mathematics of the page, without a document: each function equals memlib's to 1e-5 (tests/test_page.py).
 // Points lie flat in an array: x0, y0, x1, y1, ... Python joins the files of this folder into one module.
 
-function linearSchedule(T) {
+// The three schedules by name. Cosine and sigmoid say how much signal is left at u = t / T, with betas of at most .999.
+const logistic = (x) => 1 / (1 + Math.exp(-x));
+const SIGNAL = {
+  cosine: (u) => Math.cos(((u + 0.008) / 1.008) * (Math.PI / 2)) ** 2,
+  sigmoid: (u) => logistic(3) - logistic(6 * u - 3),
+};
+function scheduleNamed(name, T) {
+  const signal = SIGNAL[name];
+  const linear = (t) => ((1e-4 + ((0.02 - 1e-4) * t) / (T - 1)) * 1000) / T;
+  const beta = (t) => (name === "linear" ? linear(t) : Math.min(1 - signal((t + 1) / T) / signal(t / T), 0.999));
   const alphaBar = new Float64Array(T);
-  for (let t = 0, product = 1; t < T; t++) {
-    alphaBar[t] = product *= 1 - (1e-4 + ((0.02 - 1e-4) * t) / (T - 1)) * (1000 / T);
-  }
+  for (let t = 0, product = 1; t < T; t++) alphaBar[t] = product *= 1 - beta(t);
   return scheduleOf(alphaBar.map((a) => Math.log(a / (1 - a))));
 }
+const linearSchedule = (T) => scheduleNamed("linear", T);
 
 function scheduleOf(logSnr) {
   const T = logSnr.length;
-  const alphaBar = logSnr.map((s) => 1 / (1 + Math.exp(-s)));
+  const alphaBar = logSnr.map(logistic);
   // |d log-SNR / dt| by central differences, one-sided at the ends
   const spacing = logSnr.map((_, t) => {
     const [before, after] = [Math.max(t - 1, 0), Math.min(t + 1, T - 1)];
@@ -20,8 +28,11 @@ function scheduleOf(logSnr) {
   return { T, alphaBar, logSnr, spacing };
 }
 
+const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
+const sum = (values, from = 0, to = values.length) => values.slice(from, to).reduce((total, value) => total + value, 0);
+
 function fromWeights(weights) {
-  const total = weights.reduce((sum, w) => sum + w, 0);
+  const total = sum(weights);
   return Float64Array.from(weights, (w) => w / total);
 }
 
@@ -182,4 +193,15 @@ function dangerZone(train, schedule) {
     if (candidates > 1.1 && candidates < train.length / 4) zone.push(schedule.logSnr[t]);
   }
   return zone.length ? [zone[zone.length - 1], zone[0]] : null;
+}
+
+// Near-copies of p and the ends of their 95 % interval, as a spectrum of recorded runs predicts them. `fits` are its
+// coefficients by band: the fit's own first, then those of controls drawn again.
+function predictCopies({ edges, shares, copies, residual, fits }, p) {
+  const more = shares.map((share, k) => sum(p, edges[k - 1], edges[k]) - share);
+  const drawn = fits.map((fit) => clamp(fit.reduce((all, slope, k) => all + slope * more[k], copies), 0, 1));
+  const mean = sum(drawn) / drawn.length;
+  const variance = sum(drawn.map((x) => (x - mean) ** 2)) / drawn.length;
+  const half = 1.96 * Math.hypot(Math.sqrt(variance), residual);
+  return [drawn[0], Math.max(0, drawn[0] - half), Math.min(1, drawn[0] + half)];
 }

@@ -2,36 +2,20 @@
 // Weights lie in one array, in the order of torch's model.parameters().
 
 // out (rows, columns) = a (rows, inner) times b (columns, inner) transposed, plus a bias for each column.
-// Four rows and two columns at once keep the processor's registers full; rows % 4 = columns % 2 = 0.
+// Two rows and two columns at once keep the processor's registers full; rows and columns are even.
 function product(out, a, b, rows, columns, inner, bias) {
-  for (let i = 0; i < rows; i += 4) {
-    const [a0, a1, a2, a3] = [i * inner, (i + 1) * inner, (i + 2) * inner, (i + 3) * inner];
+  for (let i = 0; i < rows; i += 2) {
     for (let j = 0; j < columns; j += 2) {
-      const [b0, b1] = [j * inner, (j + 1) * inner];
-      const c0 = bias ? bias[j] : 0;
-      const c1 = bias ? bias[j + 1] : 0;
-      let [s00, s10, s20, s30, s01, s11, s21, s31] = [c0, c0, c0, c0, c1, c1, c1, c1];
+      const [a0, a1, b0, b1] = [i * inner, (i + 1) * inner, j * inner, (j + 1) * inner];
+      const [c0, c1, o] = [bias ? bias[j] : 0, bias ? bias[j + 1] : 0, i * columns + j];
+      let [s00, s01, s10, s11] = [c0, c1, c0, c1];
       for (let k = 0; k < inner; k++) {
-        const y0 = b[b0 + k];
-        const y1 = b[b1 + k];
-        s00 += a[a0 + k] * y0;
-        s01 += a[a0 + k] * y1;
-        s10 += a[a1 + k] * y0;
-        s11 += a[a1 + k] * y1;
-        s20 += a[a2 + k] * y0;
-        s21 += a[a2 + k] * y1;
-        s30 += a[a3 + k] * y0;
-        s31 += a[a3 + k] * y1;
+        s00 += a[a0 + k] * b[b0 + k];
+        s01 += a[a0 + k] * b[b1 + k];
+        s10 += a[a1 + k] * b[b0 + k];
+        s11 += a[a1 + k] * b[b1 + k];
       }
-      const o = i * columns + j;
-      out[o] = s00;
-      out[o + 1] = s01;
-      out[o + columns] = s10;
-      out[o + columns + 1] = s11;
-      out[o + 2 * columns] = s20;
-      out[o + 2 * columns + 1] = s21;
-      out[o + 3 * columns] = s30;
-      out[o + 3 * columns + 1] = s31;
+      [out[o], out[o + 1], out[o + columns], out[o + columns + 1]] = [s00, s01, s10, s11];
     }
   }
 }
@@ -56,7 +40,7 @@ class Network {
     Object.assign(this, { ...settings, inner, sizes, step: 0 });
     for (const name of ["weights", "gradient", "average", "first", "second"]) this[name] = new Float64Array(total);
     for (const name of ["weights", "gradient", "average"]) this[`${name}Of`] = this.layers(this[name]);
-    const array = (columns = width) => new Float64Array(Math.max(batch, 4 * Math.ceil(room / 4), width) * columns);
+    const array = (columns = width) => new Float64Array(Math.max(batch, 2 * Math.ceil(room / 2), width) * columns);
     for (const name of ["hidden", "timed", "times", "work", "flipped", "flipped2"]) this[name] = array();
     for (const name of ["out", "noisy", "error"]) this[name] = array(2);
     this.features = array(inner);
@@ -86,7 +70,7 @@ class Network {
   // The predicted noise of the first n points of x, in this.out; t is one timestep, or one for each.
   forward(x, t, n, layers = this.averageOf) {
     const { width, depth, frequencies, inner, features, times, hidden, timed, active, slopes, out } = this;
-    const [rows, one] = [4 * Math.ceil(n / 4), typeof t === "number"];
+    const [rows, one] = [2 * Math.ceil(n / 2), typeof t === "number"];
     for (let i = 0; i < n; i++) {
       const row = i * inner;
       for (let k = 0; k < 2; k++) {
@@ -103,7 +87,7 @@ class Network {
     for (let k = 0; k < (one ? width : n * width); k++) {
       times[k] = this.table[(one ? t : t[Math.floor(k / width)]) * width + (k % width)];
     }
-    product(timed, times, layers[0].matrix, one ? 4 : rows, width, width, layers[0].bias);
+    product(timed, times, layers[0].matrix, one ? 2 : rows, width, width, layers[0].bias);
     product(hidden, features, layers[1].matrix, rows, width, inner, layers[1].bias);
     for (let layer = 0; layer <= depth; layer++) {
       const [seen, slope, last] = [active[layer], slopes[layer], layer === depth];

@@ -2,13 +2,16 @@
 
 const REACH = 2.35; // half the height of the plane, in the units of the data
 const { colours } = SETTINGS;
+const HOW = "arrow keys move the cursor (with shift, far), Enter adds a point, Delete takes the nearest away";
 
-// `picked(i)` is called when a sample is pointed at, `drawn([x, y], begins)` at a drawn point, `drawn()` at the end.
-function plane(canvas, schedule, times, picked, drawn) {
+// `picked(i)` is called when a sample is pointed at, `drawn([x, y], begins)` at a drawn point, `drawn()` at the end, and
+// `keyed([x, y], deed)` when keys move the cursor, or ask to add a point there or to take the nearest.
+function plane(canvas, schedule, times, { picked, drawn, keyed }) {
   const pen = canvas.getContext("2d");
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const shown = { pick: -1 };
-  let [width, height, scale, drawing, waiting, at] = [300, 300, 60, false, 0, null];
+  const name = canvas.getAttribute("aria-label");
+  let [width, height, scale, drawing, waiting, at, cursor] = [300, 300, 60, false, 0, null, [0, 0]];
   const px = (x) => width / 2 + scale * x;
   const py = (y) => height / 2 - scale * y;
   function dot(x, y, radius, fill, edge = fill) {
@@ -59,6 +62,9 @@ function plane(canvas, schedule, times, picked, drawn) {
       if (!last || d1 >= SETTINGS.threshold * d2) dot(x, y, 3.4, "#ffffffcc", colours.sample);
     });
     if (found.length && shown.pick >= 0) mark(train, at[2 * shown.pick], at[2 * shown.pick + 1]);
+    if (!shown.drawable || document.activeElement !== canvas) return;
+    const [x, y] = cursor;
+    for (const [a, b] of [[0.25, 0], [0, 0.25]]) line(x - a, y - b, x + a, y + b, colours.A, 3);
   }
   // The posterior weight of each training point as a disc's area, and the two nearest.
   function mark(train, x, y) {
@@ -103,11 +109,16 @@ function plane(canvas, schedule, times, picked, drawn) {
   });
   canvas.addEventListener("pointerleave", () => picked(-1));
   canvas.addEventListener("keydown", (event) => {
-    const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1 }[event.key];
-    if (!by || !shown.samples) return;
+    const by = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
+    const deed = { Enter: "add", " ": "add", Delete: "take", Backspace: "take" }[event.key];
+    if (shown.drawable ? !by && !deed : !by || !shown.samples) return;
     event.preventDefault();
-    picked((shown.pick + by + at.length / 2) % (at.length / 2));
+    if (!shown.drawable) return picked((shown.pick + by[0] - by[1] + at.length / 2) % (at.length / 2));
+    if (by) cursor = cursor.map((x, k) => clamp(x + by[k] * (event.shiftKey ? 0.5 : 0.1), -2.4, 2.4));
+    keyed(cursor, deed);
+    request();
   });
+  for (const change of ["focus", "blur"]) canvas.addEventListener(change, request);
   new ResizeObserver(() => {
     const dense = window.devicePixelRatio || 1;
     [width, height] = [canvas.clientWidth, canvas.clientHeight];
@@ -119,6 +130,8 @@ function plane(canvas, schedule, times, picked, drawn) {
   return (what) => {
     Object.assign(shown, what);
     canvas.classList.toggle("pad", shown.drawable);
+    canvas.setAttribute("role", shown.drawable ? "application" : "img");
+    canvas.setAttribute("aria-label", shown.drawable ? `${name}: ${HOW}` : name);
     request();
   };
 }

@@ -1,63 +1,5 @@
 // The playground: its state, two workers in lockstep, and what the reader sees of them.
 
-const { defaults, shapes, bells } = SETTINGS;
-const MAKE = { uniform, notch, "u-shape": uShape, "min-snr": minSnr, paper: (s) => gaussianInterval(s, 0, 500) };
-const LANES = ["a", "b"];
-const two = (x) => x.toFixed(2);
-
-// --- the state is text, as in a link. A p(t) is the name of a shape, or the ends of a bell over log-SNR, "-2.3..7.1".
-
-const bell = (spec) => (/^-?[\d.]+\.\.-?[\d.]+$/.test(spec) ? spec.split("..").map(Number) : null);
-const probabilities = (spec, schedule) => MAKE[spec]?.(schedule) ?? logSnrBell(schedule, ...bell(spec));
-
-// Strokes "x,y;x,y|x,y" as training points, held-out points and a curve; `wrong` says why not.
-function readDrawn(words) {
-  const read = (stroke) => stroke.split(";").filter(Boolean).map((pair) => pair.split(",").map(Number));
-  const strokes = words.split("|").map(read);
-  const all = strokes.flat();
-  const between = ([x, y], [x1, y1]) => [0, 1, 2, 3, 4, 5].map((i) => [x + ((x1 - x) * i) / 6, y + ((y1 - y) * i) / 6]);
-  const curve = strokes.flatMap((s) => s.flatMap((point, i) => between(point, s[i + 1] ?? point)));
-  const part = (k) => Float64Array.from(all.filter((_, i) => i % 2 === k).flat());
-  let wrong = "";
-  if (all.length < 4 || all.length > 200) wrong = `${all.length} points; need 4 to 200 (every second is held out)`;
-  else if (!all.every((p) => p.length === 2 && p.every((x) => Math.abs(x) <= 2.5))) wrong = "a point outside the plane";
-  return { all, train: part(0), heldOut: part(1), curve, wrong };
-}
-
-function readLink(words) {
-  const given = Object.fromEntries(new URLSearchParams(words.replace(/^.*#/, "")));
-  const timesteps = (v) => v in shapes || (bell(v) !== null && !limited(bell(v)).changed);
-  const right = {
-    data: (v) => v in CURVES || (v === "drawn" && !readDrawn(given.drawn ?? "").wrong),
-    drawn: (v) => !readDrawn(v).wrong,
-    seed: (v) => /^\d{1,4}$/.test(v),
-    a: timesteps,
-    b: timesteps,
-    speed: (v) => /^(full|60|10)$/.test(v),
-    steps: (v) => /^[1-9]\d{0,4}$/.test(v),
-  };
-  const [state, wrong] = [{ ...defaults }, []];
-  for (const key of Object.keys(right).filter((key) => key in given)) {
-    if (right[key](given[key])) state[key] = given[key];
-    else wrong.push(`${key} = ${given[key]}`);
-  }
-  return { state, wrong };
-}
-
-const told = (state) => Object.keys(state).filter((key) => state[key] !== defaults[key]);
-const writeLink = (state) => told(state).map((key) => `${key}=${state[key]}`).join("&");
-
-function python(state, train, steps) {
-  const points = Array.from(train, (x, i) => (i % 2 ? `${x.toFixed(3)}]` : `[${x.toFixed(3)}`)).join(", ");
-  const made = LANES.map((lane) => {
-    const [mean, std] = bellOf(...(bell(state[lane]) ?? [0, 0])).map((x) => x.toFixed(3));
-    const gaussian = `from_log_snr(schedule, lambda s: (-0.5 * ((s - ${mean}) / ${std}) ** 2).exp())`;
-    return shapes[state[lane]]?.python ?? gaussian;
-  });
-  const values = { ...SETTINGS, points, made: made.join(", "), steps: steps || 1000, seed: state.seed };
-  return SETTINGS.python.join("\n").replace(/<(\w+)>/g, (_, name) => values[name]);
-}
-
 // A worker with one network: a message, then its answer.
 function startWorker() {
   const worker = new Worker(URL.createObjectURL(new Blob([WORKER], { type: "text/javascript" })));
@@ -80,7 +22,7 @@ function render({ model, el }) {
   view.stop = +state.steps || SETTINGS.pause;
   let [course, latest, first, data, chunk, wake] = [[], null, null, null, 4, () => {}];
   const say = (words) => void ($(".word").textContent = words);
-  const planes = LANES.map((lane) => plane($(`[data-plane=${lane}] canvas`), schedule, times, picked, drawn));
+  const planes = LANES.map((lane) => plane($(`[data-plane=${lane}] canvas`), schedule, times, { picked, drawn, keyed }));
   const curves = LANES.map((lane) =>
     curveEditor($(`[data-lane=${lane}] .curve`), overLogSnr(schedule), (moved, done) => {
       const { ends, changed } = limited(moved);
@@ -95,7 +37,7 @@ function render({ model, el }) {
       const p = probabilities(state[lane], schedule);
       const ends = bell(state[lane]) ?? limited(interval(p, schedule)).ends;
       const [curve, even] = [p, uniform(schedule)].map((q) => logSnrDensity(q, schedule));
-      curves[k]({ curve, ends, even, zone: first?.zone });
+      curves[k]({ curve, ends, even: [even], zones: first?.zone && [first.zone] });
       $(`[data-set=${lane}]`).value = state[lane] in shapes || state[lane] in bells ? state[lane] : "own";
     });
   }
@@ -133,12 +75,18 @@ function render({ model, el }) {
   // A point is drawn in plane A, the first of a stroke or another; without a point the stroke ends.
   function drawn(point, begins) {
     if (!point) return renew();
-    const place = point.map((x) => two(Math.min(Math.max(x, -2.4), 2.4))).join(",");
+    const place = point.map((x) => two(clamp(x, -2.4, 2.4))).join(",");
     const last = data.all[data.all.length - 1];
     if (!begins && Math.hypot(point[0] - last[0], point[1] - last[1]) < 0.22) return;
     state.drawn += (!begins ? ";" : state.drawn && "|") + place;
     data = readDrawn(state.drawn);
     show();
+  }
+  function keyed(cursor, deed) {
+    if (deed === "add") drawn(cursor, true);
+    if (deed === "take") state.drawn = withoutNearest(state.drawn, cursor);
+    if (deed) renew();
+    say(`Cursor at ${cursor.map(two).join(", ")}; ${readDrawn(state.drawn).all.length} points.`);
   }
   // Both networks begin anew.
   function renew() {
@@ -166,7 +114,7 @@ function render({ model, el }) {
         const { points, noise } = SETTINGS;
         Object.assign(view, { renew: false, step: 0, pick: -1 });
         data = state.data === "drawn" ? readDrawn(state.drawn) : makePoints(state.data, +state.seed, points, noise);
-        if (data.wrong) latest = say(`Draw in plane A, with the mouse or a finger: ${data.wrong}.`);
+        if (data.wrong) latest = say(`Draw in plane A, with the mouse, a finger, or arrow keys and Enter: ${data.wrong}.`);
         if (data.wrong) continue;
         const start = (lane) => ({ ...data, seed: +state.seed, p: probabilities(state[lane], schedule) });
         const replies = await ask((lane) => ({ start: start(lane), steps: 0, look: true }));

@@ -1,0 +1,46 @@
+// The SNR explorer: a position on three schedules that the hand moves, what the noise is there, and data noised so.
+
+const { schedules: NAMES, sizes, axes } = SETTINGS;
+
+function initialize({ model }) {
+  limit(model, "position", (position) => clamp(position, 0, 1));
+  limit(model, "T", (T) => sizes.reduce((best, size) => (Math.abs(size - T) < Math.abs(best - T) ? size : best)));
+}
+
+function begin({ model, $, noised, set }) {
+  const [line, density] = [{ ...axes.position }, { ...axes.logSnr, top: 0.25, levels: [0.1, 0.2] }];
+  let [all, chosen] = [[], null];
+  const positionOf = (s) => {
+    const away = chosen.logSnr.map((x) => Math.abs(x - s));
+    return away.indexOf(Math.min(...away)) / (chosen.T - 1);
+  };
+  $(".grip:not(.body)").forEach((grip) => grip.remove());
+  Object.assign($(".body")[0], { ariaLabel: "position", ariaValueMin: 0, ariaValueMax: 1 });
+  $(".body")[1].ariaLabel = "log-SNR";
+  $(".zone-text")[1].textContent = "more noise than signal";
+  $("[data-set=schedule]")[0].append(...NAMES.map((name) => new Option(name)));
+  $("[data-set=T]")[0].append(...sizes.map((T) => new Option(T)));
+  const curves = [
+    curveEditor($(".curve")[0], line, ([at], done) => set({ position: clamp(at, 0, 1) }, done)),
+    curveEditor($(".curve")[1], density, ([s], done) => set({ position: positionOf(s) }, done)),
+  ];
+  return () => {
+    const [name, T, position] = ["schedule", "T", "position"].map((trait) => model.get(trait));
+    if (all[0]?.T !== T) all = NAMES.map((each) => scheduleNamed(each, T));
+    chosen = all[NAMES.indexOf(name)];
+    const { alphaBar, logSnr } = chosen;
+    const [t, noisy] = [Math.round(position * (T - 1)), alphaBar.findIndex((a) => a < 0.5)];
+    const dense = logSnrDensity(uniform(chosen), chosen);
+    [line.at, density.at] = [logSnr.map((_, i) => i / (T - 1)), logSnr];
+    const even = [logSnr.map(() => 0), ...all.filter((one) => one !== chosen).map((one) => one.logSnr)];
+    curves[0]({ curve: logSnr, even, ends: [position, position], height: logSnr[t] });
+    curves[1]({ curve: dense, even: [], ends: [logSnr[t], logSnr[t]], height: dense[t], zones: [[0, -Infinity]] });
+    all.forEach((each, k) => noised(k, each, t));
+    const at = [alphaBar[t], Math.exp(logSnr[t]), logSnr[t], Math.exp(-logSnr[t] / 2)].map(significant);
+    $(".told")[0].textContent =
+      `${name}, T = ${T}, t = ${t}: signal share ${at[0]}, SNR ${at[1]}, log-SNR ${at[2]}, \u03c3 ${at[3]}. Uniform ` +
+      `draws with more noise than signal: ${percent((T - noisy) / T)}.`;
+  };
+}
+
+export default { initialize, render: explorer(["schedule", "T", "position"], begin) };

@@ -1,0 +1,69 @@
+"""What the tests in a real browser share. Its fixtures reach them through conftest.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+CANDIDATES = (os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next((found for name in CANDIDATES if name and (found := shutil.which(name))), None)
+BROWSER = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (set CHROMIUM, or install it)"),
+]
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
+SHOTS = Path(__file__).resolve().parents[1] / "build" / "browser"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def compute(browser):
+    """Run JavaScript over the page's mathematics: the value of `body`, given `f` and the linear schedule `s`."""
+    from memlib.viz.explore.playground import script
+
+    page, source = browser.new_page(), script("maths", "network")
+    return lambda body, f=None: page.evaluate(f"(f) => {{ {source}\nconst s = linearSchedule(1000); {body} }}", f)
+
+
+def shoot(page, name: str) -> None:
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / f"{name}.png")
+
+
+def drag(page, grip, by: float) -> None:
+    """Move the middle of an element by so many pixels, in steps."""
+    box = grip.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + by, y, steps=20)
+    page.mouse.up()
+
+
+def processor(browser, page, work) -> dict[str, float]:
+    """Milliseconds of the processor in the longest task of each thread during `work()`, which other work on the
+    machine does not stretch."""
+    browser.start_tracing(page=page, categories=["toplevel"])
+    work()
+    events = json.loads(browser.stop_tracing())["traceEvents"]
+    threads = {(e["pid"], e["tid"]): e["args"]["name"] for e in events if e["name"] == "thread_name"}
+    longest: dict[str, float] = {}
+    for e in events:
+        if "RunTask" in e["name"] and "tdur" in e:
+            name = threads.get((e["pid"], e["tid"]), "")
+            longest[name] = max(longest.get(name, 0), e["tdur"] / 1e3)
+    return longest
