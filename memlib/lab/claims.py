@@ -30,9 +30,8 @@ def claim_verdicts(findings: Iterable[Finding]) -> dict[str, dict[str, dict[str,
     for (claim, dataset, how), verdicts in groups.items():
         found[claim].setdefault(dataset, {})[how] = _together(verdicts)
     for dataset in sorted({dataset for own in found.values() for dataset in own}):
-        words = {
-            found[claim].get(dataset, {}).get("", "not run") for claim in CLAIMS if claim[:2] in ("C3", "C4", "C5")
-        }
+        judged = (found[claim] for claim in CLAIMS if claim[:2] in ("C3", "C4", "C5"))
+        words = {own.get(dataset, {}).get("", "not run") for own in judged}
         some, none = bool(words & {"reproduced", "partly"}), "not reproduced" in words
         word = words.pop() if len(words) == 1 else "partly" if some else "not reproduced" if none else "undecided"
         found["C6"][dataset] = {"": word}

@@ -69,10 +69,8 @@ def estimate(plan: Plan, out: Path = COURSES, device: str = "cpu") -> tuple[int,
         if own.alike() not in per_run:
             dataset, generator = own.load_data(), torch.Generator().manual_seed(own.seed)
             network = own.network.build(tuple(dataset.train.shape[1:]), own.seed)
-            schedule = own.build_schedule()
-            steps = train(
-                network, dataset.train, schedule, own.timesteps, own.training, generator=generator, device=device
-            )
+            made = network, dataset.train, own.build_schedule(), own.timesteps, own.training
+            steps = train(*made, generator=generator, device=device)
             next(steps)
             start = time.monotonic()
             count = sum(1 for _ in islice(steps, 5))

@@ -78,9 +78,8 @@ def collect(given: Any, image_size: int | None = None, column: str | None = None
         raise TypeError(f"items is a {type(given).__name__}; {choices}")
     items = [given[i] for i in range(len(given))]
     if items and isinstance(items[0], dict):
-        found = [
-            name for name, value in items[0].items() if isinstance(value, Tensor | np.ndarray | Image.Image | list)
-        ]
+        kinds = Tensor | np.ndarray | Image.Image | list
+        found = [name for name, value in items[0].items() if isinstance(value, kinds)]
         column = column or (found[0] if len(found) == 1 else "")
         if column not in items[0]:
             raise ValueError(f"column = {column!r}; the items have {', '.join(items[0])}: say which is to be learnt")

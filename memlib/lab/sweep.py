@@ -68,9 +68,8 @@ def sweep(
     done, failures = [0] * len(todo), []
     with ExitStack() as stack:
         total = sum(own.training.steps for own in todo)
-        bar = stack.enter_context(
-            tqdm(total=total, desc=f"{len(todo)} runs", unit="step", disable=not progress or not todo)
-        )
+        hidden = not progress or not todo
+        bar = stack.enter_context(tqdm(total=total, desc=f"{len(todo)} runs", unit="step", disable=hidden))
 
         def tell(group: Sequence[int], step: int) -> None:
             for i in group:

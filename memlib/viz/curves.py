@@ -157,9 +157,7 @@ def monitor_curves(readings: Sequence[Reading]) -> Figure:
     axes[0].axhline(last.null.value, label="held-out items", **look["held out"].curve)
     if last.begin:
         axes[0].axvspan(last.begin.low, last.begin.high, color="0.92", linewidth=0, zorder=0)
-        axes[0].axvline(
-            last.begin.value, color="0.3", linestyle=":", label=f"begins about {last.begin:.0f}".split(" [")[0]
-        )
+        axes[0].axvline(last.begin.value, color="0.3", linestyle=":", label=f"begins about {last.begin.value:.0f}")
     axes[0].set(xlabel="step", ylabel="share of near-copies", ylim=(0, 1))
     for part, label in enumerate(("train", "held out")):
         axes[1].plot(steps, [float(r.losses[part].mean()) for r in readings], label=label, **look[label].curve)

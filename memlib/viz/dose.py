@@ -53,13 +53,10 @@ def dose(courses: pd.DataFrame, zone: dict[str, float], groups: Mapping[str, Seq
     last: Any = courses[(courses.measure == "near-copies") & (courses.step == courses.step.max())]
     figure, ax = plt.subplots(figsize=(6.4, 4), layout="constrained")
     for label, look in looks(given("groups", groups)).items():
-        own = (
-            last[last.control.isin(groups[label])].groupby("control").agg({"value": ["mean", "sem"], "views": "first"})
-        )
-        x = own["views", "first"] * own.index.map(zone)
-        ax.errorbar(
-            x, own["value", "mean"], own["value", "sem"], fmt=look.marker, color=look.colour, label=label, capsize=0
-        )
+        by = last[last.control.isin(groups[label])].groupby("control")
+        x, y = by.views.first(), by.value.agg(["mean", "sem"])
+        style: dict[str, Any] = {"fmt": look.marker, "color": look.colour, "label": label, "capsize": 0}
+        ax.errorbar(x * x.index.map(zone), y["mean"], y["sem"], **style)
     ax.set(xlabel="views of an item in the zone (steps x batch / items x share)", ylabel="near-copies")
     ax.yaxis.set_major_formatter("{x:.0%}")
     legend_above(figure, ax.get_legend_handles_labels()[0])

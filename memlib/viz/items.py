@@ -98,9 +98,8 @@ def points(
     ax.scatter(known[:, 0], known[:, 1], s=36, facecolor="white", edgecolor=TRAIN, label="train", zorder=3)
     if samples is not None:
         shown, look = numbers("samples", samples, None, 2), looks([name])[name]
-        ax.scatter(
-            shown[:, 0], shown[:, 1], s=14, color=look.colour, marker=look.marker, linewidth=0, label=name, zorder=4
-        )
+        drawn: dict[str, Any] = {"color": look.colour, "marker": look.marker, "linewidth": 0, "label": name}
+        ax.scatter(shown[:, 0], shown[:, 1], s=14, zorder=4, **drawn)
         if nearest is not None:
             lines: Any = np.stack([shown, known[np.asarray(nearest)]], 1)
             ax.add_collection(LineCollection(lines, colors="0.5", linewidths=0.8, zorder=2))

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from matplotlib import pyplot as plt
 from torch import Tensor
@@ -62,21 +63,16 @@ def audit_page(made: Audit, samples: Tensor, train: Tensor) -> str:
     most = made.copied.argsort(descending=True, stable=True)[:SHOWN]
     most = most[made.copied[most] > 0]
     if len(most) and train.ndim > 2:
-        title = "The most copied training items (how often): " + ", ".join(
-            f"{i} ({made.copied[i]})" for i in most.tolist()
-        )
-        figures[title] = grid(_shown(train[most], train), label="train").figure
+        often = ", ".join(f"{i} ({made.copied[i]})" for i in most.tolist())
+        copied = grid(_shown(train[most], train), label="train").figure
+        figures[f"The most copied training items (how often): {often}"] = copied
     for title, figure in figures.items():
         image = base64.b64encode(as_png(figure)[0]).decode()
         parts.append(f'<h2>{html.escape(title)}</h2><img src="data:image/png;base64,{image}" alt="">')
         plt.close(figure)
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in ["", *measures])
-    rows = [
-        "".join(f"<td>{own[name]:.3g}</td>" if name in own else "<td></td>" for name in measures)
-        for own in made.table.values()
-    ]
-    body = "".join(f"<tr><th>{html.escape(name)}</th>{row}</tr>" for name, row in zip(made.table, rows, strict=True))
-    parts.append(f"<h2>The numbers, with intervals of 95 %</h2><table><tr>{head}</tr>{body}</table>")
+    words = {row: {name: f"{value:.3g}" for name, value in own.items()} for row, own in made.table.items()}
+    table = pd.DataFrame(words).T.reindex(columns=measures).fillna("").to_html(border=0)
+    parts.append(f"<h2>The numbers, with intervals of 95 %</h2>{table}")
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>memlib: audit</title><style>{STYLE}</style>'
     return f"{head}<h1>Does this generator copy its training set?</h1>{''.join(parts)}</html>"
 

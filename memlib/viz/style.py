@@ -114,9 +114,8 @@ def caption(drawn: Figure | Axes, text: str) -> None:
 def legend_above(figure: Figure, handles: Sequence[Any]) -> None:
     """One legend above all axes of `figure`, in as many columns as its width has room for."""
     widths = [5 * len(handle.get_label()) + 44 for handle in handles]  # points: five a letter, and the symbol
-    room = (
-        n for n in range(len(widths), 1, -1) if sum(map(max, np.array_split(widths, n))) < 72 * figure.get_figwidth()
-    )
+    width = 72 * figure.get_figwidth()
+    room = (n for n in range(len(widths), 1, -1) if sum(map(max, np.array_split(widths, n))) < width)
     figure.legend(handles=handles, loc="outside upper center", ncols=next(room, 1))
 
 

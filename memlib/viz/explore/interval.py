@@ -48,10 +48,9 @@ def _sent(items: Tensor | np.ndarray | None, **about: Any) -> dict[str, Any]:
 
 
 def interval_explorer(
-    schedule: Schedule | None = None,
-    items: Tensor | np.ndarray | None = None,
+    schedule: Schedule | None = None, items: Tensor | np.ndarray | None = None,
     spectra: Mapping[str, Spectrum] | None = None,
-) -> IntervalExplorer:
+) -> IntervalExplorer:  # fmt: skip
     """Drag an interval, or move its width and centre: p(t), noise levels, and items noised at its ends and centre
     (schedule: linear, items: a spiral). `.timesteps` is the distribution shown. With `spectra` of runs on this
     schedule, by the name of the data set, it shows their zones and predicts near-copies."""
