@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import nbval.kernel
 import pytest
+import torch
 from browsing import browser, compute  # noqa: F401 (fixtures)
 
 RUNS = pytest.StashKey[str]()
@@ -35,6 +36,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if RUNS in config.stash:
         shutil.rmtree(config.stash[RUNS], ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def same_first_weights() -> None:
+    """Networks of tests begin alike, whatever ran before."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-"""Record what the monitor counted in runs that copy and in runs that never do: python -m tests.record_monitor SEED.
+"""Record what the monitor counted in runs that copy and in runs that never do: python -m tests.record_monitor NAME SEED.
 
-Ten seeds from SEED on, each with 16 points of the spiral, which are copied, and with 1,024, which are not. `copying` is
-where the near-copies of 1,024 samples by DDIM-50, every 60 steps, pass 5 % beyond those of 2,048 fresh points.
+Ten seeds from SEED on of one of SYSTEMS, each with few items, which are copied, and with 1,024, which are not.
+`copying` is where the near-copies of 1,024 samples by DDIM-50, read every so many steps, pass 5 % beyond those of 2,048
+fresh items.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from scipy.optimize import isotonic_regression
 from torch.nn.utils import vector_to_parameters
 
-from memlib import MLP, Schedule, TrainConfig, sample, uniform
+from memlib import Schedule, TrainConfig, sample, uniform
 from memlib.lab import data
 from memlib.lab.experiment import Network
 from memlib.lab.fleet import train_fleet
@@ -22,7 +23,10 @@ from memlib.metrics import neighbour_ratio
 from memlib.monitor import COPYING, Monitor
 
 FILE = Path(__file__).parent / "golden" / "monitor.json"
-CONFIG = TrainConfig(steps=720, batch_size=512, learning_rate=0.002, ema_decay=0.995)
+SYSTEMS = {  # training items that are copied, held-out items, steps between readings of the truth, budget
+    "spiral": (16, 2048, 60, TrainConfig(720, 512, learning_rate=0.002, ema_decay=0.995)),
+    "mixture16": (32, 512, 100, TrainConfig(1500, 256, learning_rate=0.003, ema_decay=0.995, precision="float32")),
+}
 SCHEDULE = Schedule.linear()
 
 
@@ -35,31 +39,33 @@ def passes(steps: list[int], beyond: list[float]) -> float | None:
     return steps[j - 1] + way * (steps[j] - steps[j - 1])
 
 
-def record(n_train: int, seeds: range, until: int) -> list[dict]:
-    sets = [data.load("spiral", n_train, n_held_out=2048, n_fresh=2048, seed=seed) for seed in seeds]
-    models = [Network(width=128).build((2,), seed) for seed in seeds]
+def record(name: str, n_train: int, seeds: range, until: int) -> list[dict]:
+    _, n_held_out, every, config = SYSTEMS[name]
+    sets = [data.load(name, n_train, n_held_out=n_held_out, n_fresh=2048, seed=seed) for seed in seeds]
+    shape = tuple(sets[0].train.shape[1:])
+    models = [Network(width=128).build(shape, seed) for seed in seeds]
     monitors = [Monitor(x.train, x.held_out, SCHEDULE) for x in sets]
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     weights: dict[int, torch.Tensor] = {}
     x0s, controls = [x.train for x in sets], [uniform()] * len(seeds)
-    for step in train_fleet(models, x0s, SCHEDULE, controls, CONFIG, generators=generators):
+    for step in train_fleet(models, x0s, SCHEDULE, controls, config, generators=generators):
         for monitor, t, losses, ema in zip(monitors, step.t, step.losses, step.emas, strict=True):
             monitor.update(t, losses)
             if monitor.due():
                 monitor.read(ema)
-        if step.step % 60 == 0 and step.step <= until:
+        if step.step % every == 0 and step.step <= until:
             weights[step.step] = step.averages.clone()
-    rows, network = [], MLP()
+    rows, network = [], Network(width=128).build(shape, 0)
     for k, (x, monitor) in enumerate(zip(sets, monitors, strict=True)):
         beyond, null = [], float((neighbour_ratio(x.fresh, x.train) < 1 / 3).double().mean())
         for averages in weights.values():
             vector_to_parameters(averages[k], network.parameters())
-            drawn = sample(network, SCHEDULE, (2,), 1024, seed=7, batch_size=1024)
+            drawn = sample(network, SCHEDULE, shape, 1024, seed=7, batch_size=1024)
             share = float((neighbour_ratio(drawn, x.train) < 1 / 3).double().mean())
             beyond.append((share - null) / (1 - null))
         truth = passes([*weights], beyond) if weights else None
         steps = [reading.step for reading in monitor.readings]
-        row = {"n_train": n_train, "seed": seeds[k], "copying": truth and round(truth), "steps": steps}
+        row = {"dataset": name, "n_train": n_train, "seed": seeds[k], "copying": truth and round(truth), "steps": steps}
         rows.append(row | {"near": monitor.near, "null": vars(monitor.null), "samples": monitor.samples})
         print(rows[-1], [round(x, 3) for x in beyond], flush=True)
     return rows
@@ -67,6 +73,7 @@ def record(n_train: int, seeds: range, until: int) -> list[dict]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    seeds = range(int(sys.argv[1]), int(sys.argv[1]) + 10)
-    rows = record(16, seeds, CONFIG.steps) + record(1024, seeds, 0)
+    name, seeds = sys.argv[1], range(int(sys.argv[2]), int(sys.argv[2]) + 10)
+    rows = [row for row in json.loads(FILE.read_text()) if row["dataset"] != name]
+    rows += record(name, SYSTEMS[name][0], seeds, SYSTEMS[name][3].steps) + record(name, 1024, seeds, 0)
     FILE.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")

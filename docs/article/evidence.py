@@ -218,6 +218,17 @@ class Evidence:
             rows.append([f.hypothesis if first else "", says, number(f.effect), p, f"{f.seeds}", verdict])
         return table(["", "predicted", "effect", "$p$ (Holm)", "seeds", "verdict"], rows)
 
+    def zone_table(self) -> str:
+        """For each set whose zone was predicted from geometry: the zone, and what came of each prediction."""
+        rows = []
+        for name, plan in self.plans.items():
+            if name.endswith("_zone") and self.of[name]:
+                (low, high), dataset = plan.content["zone"], plan.content["experiment"]["dataset"]
+                cells = [f"{number(f.effect)}, *{f.verdict}*" for f in self.family("H8", dataset)]
+                rows.append([dataset.removeprefix("ucr/"), f"{low} to {high - 1}", f"{self.seeds(name)}", *cells])
+        head = ["data set", "predicted zone", "seeds", "twice the zone", "half of it", "twice it, less twice 75 to 274"]
+        return table(head, rows)
+
     def control_table(self) -> str:
         rows: list[list[str]] = []
         measures = ("closer to train", "fidelity", "energy", "membership")
