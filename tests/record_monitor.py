@@ -1,4 +1,4 @@
-"""Record what the monitor counted in runs that copy and in runs that never do: python -m tests.record_monitor NAME SEED.
+"""Record what the monitor counted in runs that copy and in runs that do not: python -m tests.record_monitor NAME SEED.
 
 Ten seeds from SEED on of one of SYSTEMS, each with few items, which are copied, and with 1,024, which are not.
 `copying` is where the near-copies of 1,024 samples by DDIM-50, read every so many steps, pass 5 % beyond those of 2,048

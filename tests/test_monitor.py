@@ -42,16 +42,24 @@ def replayed(row: dict) -> list[Estimate | None]:
     return said
 
 
-def test_runs_that_copy_are_seen_as_often_as_the_page_says_and_runs_that_never_copy_cause_no_alarm() -> None:
-    """Ten unseen seeds each, recorded by tests/record_monitor.py. Eight within 20 % was the aim, and is not reached."""
-    copying, never = ([row for row in json.loads(RECORDED.read_text()) if row["n_train"] == n] for n in (16, 1024))
+@pytest.mark.parametrize(
+    ("dataset", "n_train", "found"),  # found: runs said to copy, steps within 20 %, within 30 %, intervals that hold it
+    [("mixture16", 32, (10, 9, 10, 9)), ("spiral", 16, (10, 6, 10, 4))],
+)
+def test_runs_that_copy_are_seen_as_often_as_the_page_says_and_runs_that_never_copy_cause_no_alarm(
+    dataset: str, n_train: int, found: tuple[int, ...]
+) -> None:
+    """Ten unseen seeds each, recorded by tests/record_monitor.py. On the spiral a fresh point is a near-copy by chance
+    in one case of four, and eight within 20 %, which was the aim, are not reached."""
+    rows = [row for row in json.loads(RECORDED.read_text()) if row["dataset"] == dataset]
+    copying, never = ([row for row in rows if row["n_train"] == n] for n in (n_train, 1024))
     assert len(copying) == len(never) == 10 and not any(said for row in never for said in replayed(row))
     last = [replayed(row)[-1] for row in copying]
     errors = [abs(said.value / row["copying"] - 1) for said, row in zip(last, copying, strict=True) if said]
     held = [said.low <= row["copying"] <= said.high for said, row in zip(last, copying, strict=True) if said]
-    assert (len(errors), sum(e <= 0.2 for e in errors), sum(e <= 0.3 for e in errors), sum(held)) == (10, 6, 10, 4)
-    words = (ROOT / "docs" / "monitor.md").read_text(encoding="utf-8")
-    assert "within 20 % in six, within 30 % in ten" in words and "held the truth in four" in words
+    assert (len(errors), sum(e <= 0.2 for e in errors), sum(e <= 0.3 for e in errors), sum(held)) == found
+    page = " ".join((ROOT / "docs" / "monitor.md").read_text(encoding="utf-8").split())
+    assert f"within 20 % in {found[1]}, within 30 % in {found[2]}; its interval held the truth in {found[3]}" in page
 
 
 def test_a_run_that_copies_is_seen_live_and_training_is_not_disturbed() -> None:

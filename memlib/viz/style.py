@@ -125,7 +125,7 @@ def panels(names: Sequence[str], rows: Sequence[str], width: float) -> tuple[Fig
     size = (0.4 + 0.075 * max(map(len, words)) + width * len(names), 1.2 + 0.36 * len(rows) + 0.06 * len(words))
     figure, axes = plt.subplots(1, len(names), figsize=size, sharey=True, layout="constrained", squeeze=False)
     for ax, name in zip(axes[0], names, strict=True):
-        ax.set_xlabel(textwrap.fill(name, int(12 * width)))
+        ax.set_xlabel("\n".join(textwrap.fill(line, int(12 * width)) for line in name.split("\n")))
         ax.margins(x=0.15)
         ax.grid(False, axis="y")
         ax.tick_params(axis="y", length=0)
