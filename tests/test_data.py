@@ -89,7 +89,8 @@ def test_content_is_identity_and_equal_pictures_count_once(own):
     ("arguments", "named"),
     [
         ({"name": "cats"}, "'cats'.*spiral.*emoji"), ({"n_train": 1}, "n_train"), ({"seed": -1}, "seed"),
-        ({"n_train": 400}, "797 items, too few"), ({"image_size": 64}, "image_size = 64.*emoji.npz have 32 x 32 pixels, the most"),
+        ({"n_train": 400}, "797 items, too few"),
+        ({"image_size": 64}, "image_size = 64.*emoji.npz have 32 x 32 pixels, the most"),
     ],
 )  # fmt: skip
 def test_bad_arguments_are_named(arguments, named):
