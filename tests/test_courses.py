@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -12,13 +11,12 @@ import pytest
 import torch
 
 from memlib.lab import courses, data, made, plans, runs
-from memlib.lab.experiment import VERSION, Experiment, Network
+from memlib.lab.experiment import VERSION, Experiment
 from memlib.lab.hypotheses import decide
 from memlib.lab.sweep import SweepError
 from memlib.lab.yardstick import Yardstick
 from memlib.models import ExactDenoiser
 from memlib.timesteps import uniform
-from memlib.training import TrainConfig
 
 PLAN = """
 question = "a test"
@@ -266,13 +264,3 @@ def test_the_reference_holds_no_item_of_train_or_fresh() -> None:
     assert curve.shape == (4096, 2)
     off = torch.cdist(data.load("spiral", 512).train, curve).min(1).values
     assert off.square().mean().sqrt().item() == pytest.approx(made.NOISE, rel=0.1), "noise across the curve alone"
-
-
-def test_the_ancestral_sampler_belongs_to_an_experiment() -> None:
-    own = Experiment(uniform(), "mixture4", 8, network=Network(width=16), training=TrainConfig(steps=5), n_samples=4)
-    network, dataset = own.network.build((4,), 0), own.load_data()
-    made = {kind: runs.draw(network, replace(own, sampler=kind), dataset) for kind in ("ddim", "ddpm")}
-    assert not torch.equal(made["ddim"], made["ddpm"])
-    assert torch.equal(made["ddpm"], runs.draw(network, replace(own, sampler="ddpm"), dataset))
-    with pytest.raises(ValueError, match="sampler"):
-        replace(own, sampler="euler")

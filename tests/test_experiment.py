@@ -12,7 +12,7 @@ import torch
 from torch.nn.utils import parameters_to_vector
 
 from memlib import gaussian_interval, sample, uniform
-from memlib.lab import data, experiment
+from memlib.lab import experiment
 from memlib.lab import runs as made
 from memlib.lab.experiment import Experiment, Network
 from memlib.lab.runs import Result, run, run_fleet
@@ -109,10 +109,10 @@ def test_a_seed_gives_the_same_first_weights_and_leaves_torchs_generator_alone()
 
 
 @pytest.mark.parametrize(("dataset", "clipped"), [("emoji", True), ("spiral", False)])
-def test_only_pictures_are_clipped_to_their_range(dataset, clipped):
+def test_an_experiments_sampler_is_taken_and_only_pictures_are_clipped_to_their_range(dataset, clipped):
     own = replace(SMALL, dataset=dataset)
-    samples = made.draw(lambda x, t: -x, own, own.load_data())
-    assert (samples.abs().max() <= 1) == clipped
+    by = {kind: made.draw(lambda x, t: -x, replace(own, sampler=kind), own.load_data()) for kind in ("ddim", "ddpm")}
+    assert not torch.equal(*by.values()) and (by["ddim"].abs().max() <= 1) == clipped
 
 
 class Killed(BaseException):
@@ -236,7 +236,7 @@ def test_a_description_goes_through_json_and_refuses_what_makes_no_run():
             Experiment.from_dict(rich.to_dict() | bad)
     bad_values = {
         "schedule": "quadratic", "n_train": 1, "seed": -1, "timesteps": [0.5, 0.5], "sampler_steps": 101,
-        "loss_weight": uniform(7), "course": (121,), "dataset": "cats",
+        "loss_weight": uniform(7), "course": (121,), "dataset": "cats", "sampler": "euler",
     }  # fmt: skip
     for name, value in bad_values.items():
         with pytest.raises((TypeError, ValueError), match="cats" if name == "dataset" else name):
@@ -251,17 +251,6 @@ def test_numpys_numbers_and_lists_are_as_good_as_pythons():
     plain = replace(SMALL, seed=3, training=replace(training, steps=2, learning_rate=0.5), network=Network(16, (1, 2)))
     assert numpys.to_dict() == plain.to_dict() and numpys.alike() == plain.alike()
     assert run(numpys).path == run(plain).path
-
-
-def test_paired_seeds_draw_the_same_numbers_whatever_the_timesteps_are():
-    own = [experiment.Network(8).build((2,), 0) for _ in range(2)]
-    states = []
-    for network, timesteps in zip(own, (uniform(100), gaussian_interval(100, 0, 50)), strict=True):
-        generator = torch.Generator().manual_seed(0)
-        x0 = data.load("spiral", 8).train
-        list(train(network, x0, SMALL.build_schedule(), timesteps, TrainConfig(steps=5), generator=generator))
-        states.append(generator.get_state())
-    assert torch.equal(*states)
 
 
 def test_a_run_that_fails_late_keeps_its_checkpoint_unless_it_diverged(runs, monkeypatch):

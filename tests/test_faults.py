@@ -16,7 +16,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from contextlib import suppress
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -38,16 +39,11 @@ PLACES = 200  # where a byte is flipped, in each kind of file
 CONTEXT = get_context("forkserver")  # one warm process that forks: torch is imported once, not at each kill
 CONTEXT.set_forkserver_preload(["memlib.lab", "pytest", "torch._dynamo"])
 FILE_OPERATIONS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate"}
-Work = Callable[[], Any]
 
 
 def experiment(seed: int = 0) -> Experiment:
-    training = TrainConfig(steps=60, batch_size=8)
-    small = Experiment(uniform(100), "spiral", 8, network=Network(16), training=training, course=(20, 45))
-    return replace(small, seed=seed, n_samples=6, sampler_steps=5)
-
-
-# --- what is done in a process of its own, and killed there -----------------------------------------------------------
+    own = {"training": TrainConfig(steps=60, batch_size=8), "course": (20, 45), "n_samples": 6, "sampler_steps": 5}
+    return Experiment(uniform(100), "spiral", 8, network=Network(16), seed=seed, **own)
 
 
 def alone() -> None:
@@ -58,15 +54,11 @@ def fleet() -> None:
     run_fleet([experiment(seed) for seed in range(3)])
 
 
-def sweep_in_processes() -> None:
-    list(sweep([experiment(seed) for seed in range(2)], workers=2, fleet=1, progress=False))
+def sweep_of_two(workers: int) -> None:
+    list(sweep([experiment(seed) for seed in range(2)], workers=workers, fleet=1, progress=False))
 
 
-def sweep_one_by_one() -> None:
-    list(sweep([experiment(seed) for seed in range(2)], workers=1, fleet=1, progress=False))
-
-
-def child(work: Work, folder: Path, at: float | int | None = None, note: Path | None = None) -> None:
+def child(work: Callable[[], Any], folder: Path, at: float | int | None = None, note: Path | None = None) -> None:
     """Do it; killed after a time (a float) or right before a file operation in `folder` (an int)."""
     os.environ["MEMLIB_RUNS"] = str(folder)
     module.CHECKPOINT_SECONDS = 0
@@ -96,8 +88,7 @@ def die() -> None:
 
 def ended(target: Callable[..., None], *arguments: Any) -> int:
     """Call it in a process of its own; the exit code (-9: killed)."""
-    (code,) = all_ended([CONTEXT.Process(target=target, args=arguments)])
-    return code
+    return all_ended([CONTEXT.Process(target=target, args=arguments)])[0]
 
 
 def all_ended(processes: list) -> list[int]:
@@ -123,9 +114,6 @@ def bits(tensors: Any) -> list:
     return tensors.tolist() if isinstance(tensors, torch.Tensor) else [bits(tensor) for tensor in tensors.values()]
 
 
-# --- kill -------------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("work", [alone, fleet])
 def test_killed_at_any_moment_it_ends_with_the_same_bits(work, tmp_path) -> None:
     """Half of the kills come at random times, half right before a random file operation."""
@@ -146,7 +134,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(work, tmp_path) -> None
 @pytest.mark.parametrize("seed", range(5 if LONG else 1))
 def test_if_a_sweep_is_killed_its_workers_exit_and_it_can_go_on(seed, tmp_path) -> None:
     folder = tmp_path / "killed"
-    process = CONTEXT.Process(target=child, args=(sweep_in_processes, folder))
+    process = CONTEXT.Process(target=child, args=(partial(sweep_of_two, 2), folder))
     process.start()
     deadline = time.monotonic() + 120
     while not [*folder.glob("*.checkpoint"), *folder.glob("*.pt")]:  # its workers are at work
@@ -158,12 +146,9 @@ def test_if_a_sweep_is_killed_its_workers_exit_and_it_can_go_on(seed, tmp_path) 
     process.join(30)
     left = psutil.wait_procs(started, timeout=5)[1]
     assert started and all(not w.is_running() or w.status() == psutil.STATUS_ZOMBIE for w in left), "a worker goes on"
-    assert ended(child, sweep_one_by_one, folder) == 0
-    assert ended(child, sweep_one_by_one, tmp_path / "undisturbed") == 0
+    for place in (folder, tmp_path / "undisturbed"):
+        assert ended(child, partial(sweep_of_two, 1), place) == 0
     assert content(folder) == content(tmp_path / "undisturbed")
-
-
-# --- full disks and read-only folders ---------------------------------------------------------------------------------
 
 
 def on_a_bad_disk(folder: Path, limit: int | None, said: Path) -> None:
@@ -208,9 +193,6 @@ def test_a_folder_that_may_not_be_written_is_named() -> None:
         assert said.read_text() == "", "a stored run needs no write"
 
 
-# --- corruption and hostile files -------------------------------------------------------------------------------------
-
-
 def flips(whole: bytes) -> Iterator[bytes]:
     """The content with one byte changed, to any other value, at random places."""
     g = random.Random(4)
@@ -226,16 +208,12 @@ def runs(tmp_path, monkeypatch) -> Path:
     return tmp_path / "runs"
 
 
-class Stop(BaseException):
-    """Leaves everything where it is, as a kill does."""
-
-
 def checkpoint_of(runs: Path) -> Path:
     def stop(step: int) -> None:
         if step == 40:
-            raise Stop
+            raise KeyboardInterrupt  # leaves everything where it is, as a kill does
 
-    with pytest.raises(Stop):
+    with pytest.raises(KeyboardInterrupt):
         run(experiment(), on_step=stop)
     (path,) = runs.glob("*.checkpoint")
     return path
@@ -258,20 +236,6 @@ def test_a_flipped_byte_is_named_or_changes_nothing(kind, runs) -> None:
     assert named > PLACES / 2
 
 
-def test_a_damaged_file_is_named_and_made_again(runs) -> None:
-    path = checkpoint_of(runs)
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.warns(UserWarning, match=f"{path.name} is damaged.*begins anew"):
-        first = run(experiment())
-    whole = content(runs)
-    first.path.write_bytes(next(flips(first.path.read_bytes())))
-    with pytest.raises(ValueError, match=first.path.name):
-        first.denoiser()
-    with pytest.warns(UserWarning, match=f"{first.path.name} is damaged.*made again"):
-        run(experiment())
-    assert content(runs) == whole
-
-
 class Payload:
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -280,23 +244,25 @@ class Payload:
         return os.mkdir, (str(self.path),)
 
 
-def test_a_pickle_is_never_executed(runs, tmp_path) -> None:
-    hostile = {"plain": tmp_path / "plain", "zip": tmp_path / "zip"}
-    hostile["plain"].write_bytes(pickle.dumps(Payload(tmp_path / "executed")))
-    torch.save({"samples": Payload(tmp_path / "executed")}, hostile["zip"])
-    for path in hostile.values():
-        checkpoint_of(runs).write_bytes(path.read_bytes())
-        with pytest.warns(UserWarning, match=r"checkpoint is damaged"):
-            result = run(experiment())
-        result.path.write_bytes(path.read_bytes())
-        with pytest.raises(ValueError, match=result.path.name):
-            Result.load(result.path)
-        with pytest.warns(UserWarning, match="made again"):
-            run(experiment()).path.unlink()
-    assert not (tmp_path / "executed").exists()
+@pytest.mark.parametrize("kind", ["cut short", "pickle", "pickle in a zip file"])
+def test_a_damaged_file_is_named_and_made_again_and_a_hostile_one_is_not_executed(kind, runs, tmp_path) -> None:
+    def spoil(path: Path) -> None:
+        hostile = Payload(tmp_path / "executed")
+        path.write_bytes(pickle.dumps(hostile) if kind == "pickle" else path.read_bytes()[:-1])
+        if kind == "pickle in a zip file":
+            torch.save({"samples": hostile}, path)
 
-
-# --- eight at once ----------------------------------------------------------------------------------------------------
+    spoil(path := checkpoint_of(runs))
+    with pytest.warns(UserWarning, match=f"{path.name} is damaged.*begins anew"):
+        first = run(experiment())
+    whole = content(runs)
+    spoil(first.path)
+    for read in (first.denoiser, partial(Result.load, first.path)):
+        with pytest.raises(ValueError, match=first.path.name):
+            read()
+    with pytest.warns(UserWarning, match=f"{first.path.name} is damaged.*made again"):
+        run(experiment())
+    assert content(runs) == whole and not (tmp_path / "executed").exists()
 
 
 def contender(folder: Path, flag: Path) -> None:
@@ -305,11 +271,9 @@ def contender(folder: Path, flag: Path) -> None:
     def die_first(step: int) -> None:
         told.append(step)
         if step == 40:
-            try:
-                os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
-            except FileExistsError:
-                return
-            die()
+            with suppress(FileExistsError):
+                flag.touch(exist_ok=False)
+                die()
 
     told: list[int] = []
     child(lambda: run(experiment(), on_step=die_first), folder)

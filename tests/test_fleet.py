@@ -176,30 +176,20 @@ def test_what_only_train_can_train_is_refused_by_name(odd: str, count: int) -> N
         train_fleet(schedule=SCHEDULE, config=CONFIG, **own)
 
 
-class Wrapped(nn.Module):
+class Wrapped(MLP):
     """A network of another library, whose prediction is the `.sample` of what it returns."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner = MLP(2, width=8)
-
     def forward(self, x: Tensor, t: Tensor) -> SimpleNamespace:
-        return SimpleNamespace(sample=self.inner(x, t))
+        return SimpleNamespace(sample=super().forward(x, t))
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_foreign_network_is_trained_as_its_own_prediction(count: int) -> None:
-    def losses(networks: list[nn.Module]) -> Tensor:
-        data = [torch.randn(8, 2, generator=torch.Generator().manual_seed(k)) for k in range(count)]
-        generators = [torch.Generator().manual_seed(k) for k in range(count)]
-        config = TrainConfig(steps=3, batch_size=4, precision="float32")
-        chosen = [uniform()] * count
-        *_, last = train_fleet(networks, data, Schedule.linear(), chosen, config, generators=generators)
-        return last.loss
-
-    wrapped = [Wrapped() for _ in range(count)]
-    plain = [copy.deepcopy(network.inner) for network in wrapped]
-    assert torch.equal(losses(wrapped), losses(plain))
+    own, plain = members("points", count), members("points", count)
+    own["models"] = [Wrapped(2, 16) for _ in range(count)]
+    for foreign, network in zip(own["models"], plain["models"], strict=True):
+        foreign.load_state_dict(network.state_dict())
+    assert torch.equal(fleet(own).losses, fleet(plain).losses)
 
 
 def test_dropout_is_trained_with_other_masks_for_each_member() -> None:

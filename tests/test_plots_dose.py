@@ -1,10 +1,15 @@
-"""Figures of time courses: what is drawn is what was recorded."""
+"""Figures of time courses, of seeds, and those that move: what is drawn is what was recorded."""
 
 from __future__ import annotations
+
+import io
+import re
+from base64 import b64decode
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import PIL.Image
 import pytest
 
 from memlib import Schedule, uniform, viz
@@ -13,11 +18,7 @@ from memlib.lab.hypotheses import Finding
 from memlib.lab.spectrum import memorization_spectrum
 from memlib.metrics import Estimate
 
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("fresh_style")
 
 
 @pytest.fixture
@@ -65,3 +66,26 @@ def test_predictions_show_their_interval_and_the_colour_of_their_verdict() -> No
     interval, mark = ax.get_lines()[:2]
     assert [*interval.get_xdata(), *mark.get_xdata()] == [0.05, 0.15, 0.1]
     assert interval.get_color() == mark.get_color() == "#009E73" and len(ax.get_yticks()) == 1
+
+
+def test_seeds_are_drawn_one_by_one_with_their_mean() -> None:
+    ax = viz.seed_lines({"a": [[1.0, np.nan], [3.0, 5.0]]}, [1, 2])
+    np.testing.assert_allclose(ax.get_lines()[-1].get_ydata(), [2, 5])
+    assert len(ax.get_lines()) == 3
+    (ax,) = viz.seed_dots({"share": {"x": [1.0, 2.0], "y": [4.0]}}, null={"share": 0.5}).axes
+    dots = [[float(v) for v in c.get_offsets()[:, 0]] for c in ax.collections]
+    assert dots == [[1, 2], [4]] and [t.get_text() for t in ax.texts] == ["1.5", "4"]
+
+
+def test_a_moving_picture_holds_every_frame_and_its_last_one_for_print() -> None:
+    figure, ax = plt.subplots(figsize=(4, 2))
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    dot = ax.scatter([], [], s=400)
+    html = viz.moving(figure, lambda i: dot.set_offsets([[i / 5, 0.5]]), 5, 'a "dot"').data
+    assert '<source media="print, (prefers-reduced-motion: reduce)"' in html and 'alt="a &quot;dot&quot;"' in html
+    still, film = (PIL.Image.open(io.BytesIO(b64decode(x))) for x in re.findall(r'base64,([^"]+)', html))
+    assert film.n_frames == 5 and film.size == still.size == (600, 300)
+    frames = [np.asarray((film.seek(i), film.convert("RGB"))[1], dtype=float) for i in range(5)]
+    away = [np.abs(frame - np.asarray(still.convert("RGB"), dtype=float)).mean() for frame in frames]
+    assert away[-1] < 0.1 and min(away[:-1]) > 0.5
+    assert not plt.fignum_exists(figure.number), "else it is shown a second time"
