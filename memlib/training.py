@@ -78,12 +78,6 @@ class Step:
     generator: torch.Generator
     T: int
 
-    def by_band(self, bands: int = 10) -> Tensor:
-        """(bands,) mean unweighted loss in each of `bands` equal bands of t, low noise first; NaN in an empty one."""
-        band = self.t.cpu() * bands // self.T
-        total = torch.zeros(bands).index_add_(0, band, self.losses.float().cpu())
-        return total / band.bincount(minlength=bands)
-
     def state(self) -> dict[str, Any]:
         """A copy of all that `train(..., state=...)` needs to go on as if it had never stopped."""
         state: dict[str, Any] = {name: getattr(self, name).state_dict() for name in ("model", "ema", "optimizer")}

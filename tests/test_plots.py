@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from scipy import integrate
 
@@ -70,7 +69,6 @@ FIGURES: dict[str, Callable[[], Figure | Axes]] = {
     "grid of points": lambda: plots.grid(draw(10, 2)),
     "neighbours of images": lambda: plots.neighbour_panels(*IMAGES),
     "neighbours of signals": lambda: plots.neighbour_panels(*neighbours(1, 20)),
-    "pca_scatter": lambda: plots.pca_scatter({"train": draw(20, 3), "samples": draw(30, 2, seed=1)}),
     "points": lambda: plots.points(draw(9, 2), draw(5, 2, seed=1), nearest=torch.arange(5), field=(draw(6, 2),) * 2),
 }
 
@@ -186,15 +184,6 @@ def test_compare_shows_values_intervals_and_the_null() -> None:
     assert [text.get_text() for text in second.texts] == ["0.87", "0.67", "1.16", "\u2013"]
 
 
-def test_pca_scatter_shows_every_point_in_the_colour_of_its_set() -> None:
-    clouds = {"train": draw(20, 3), "samples": draw(30, 2, seed=1)}
-    main, *_ = plots.pca_scatter(clouds).axes
-    everything = torch.cat([cloud[:, :2] for cloud in clouds.values()]).double().numpy()
-    np.testing.assert_array_equal(main.collections[0].get_offsets(), everything)
-    colours = [plots.MEANINGS[name].colour.lower() for name in ("train", "sample")]
-    assert [to_hex(c) for c in main.collections[0].get_facecolors()[[0, -1]]] == colours
-
-
 def test_strips_show_x_above_x0_from_noise_to_sample() -> None:
     given = frames(2, 3, 8, 8)
     panels = np.array(plots.denoising_strip(iter(given), samples=(1,), schedule=LINEAR).axes).reshape(2, 8)
@@ -287,7 +276,7 @@ def test_beside_nearest_puts_images_above_and_signals_over_their_neighbour() -> 
      (lambda: plots.neighbour_panels(*IMAGES[:2], IMAGES[2].flip(1), IMAGES[3]), "distances"),
      (lambda: plots.beside_nearest(np.ones((2, 1, 9)), np.ones((2, 1, 9)), [""]), "notes"),
      (lambda: plots.beside_nearest(np.ones((2, 1, 9)), np.ones((2, 1, 8)), ["", ""]), "nearest"),
-     (lambda: plots.pca_scatter({"a": [[1.0, NAN]]}), "'a'"), (lambda: plots.points(draw(5, 3)), "train"),
+     (lambda: plots.points(draw(5, 3)), "train"),
      (lambda: plots.points(draw(5, 2), draw(5)), "samples")],
 )  # fmt: skip
 def test_bad_input_is_named(call: Callable[[], Any], match: str) -> None:

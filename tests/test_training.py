@@ -170,16 +170,6 @@ def test_drawing_from_p_is_uniform_drawing_with_the_weight_t_p(p) -> None:
         assert abs(gradient - flat) > 8 * error
 
 
-def test_by_band_is_the_mean_of_each_band() -> None:
-    step = next(run(batch_size=200))
-    for bands in (1, 7, 10):
-        for band, value in enumerate(step.by_band(bands)):
-            inside = (step.t / 1000 >= band / bands) & (step.t / 1000 < (band + 1) / bands)
-            assert value.item() == pytest.approx(step.losses[inside].mean().item(), rel=1e-5)
-    step = next(run(timesteps=from_weights([0] * 99 + [1, 1] + [0] * 899)))  # 99 and 100, either side of an edge
-    assert step.by_band().isnan().tolist() == [False, False] + [True] * 8
-
-
 TIMES = [0, 100, 500, 999]
 
 

@@ -173,7 +173,7 @@ def pictures(named: Iterable[tuple[str, Any]], image_size: int | None, square: b
             raise ValueError(f"{name} is {shot.width} x {shot.height}{others}; {cure}")
         found.append(shot)
     grey = all(shot.mode == "L" for shot in found)
-    return np.stack([np.atleast_3d(shot if grey else shot.convert("RGB")) for shot in found])
+    return np.stack([np.atleast_3d(np.asarray(shot if grey else shot.convert("RGB"))) for shot in found])
 
 
 def _table(path: Path, notes: list[str]) -> np.ndarray:

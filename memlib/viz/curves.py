@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
-import seaborn as sns
 from IPython.display import DisplayHandle, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -125,24 +123,6 @@ def compare(
             ax.errorbar(value, y, xerr=error, color=look.colour, marker=look.marker, capsize=3)
             style.note(ax, value, y, style.number(value))
     return figure
-
-
-def pca_scatter(projected: Arrays) -> Figure:
-    """The first two principal components of several sets, {label: (N, >= 2)}, with the density of each at the sides."""
-    clouds = {name: numbers(f"projected[{name!r}]", x, None, None) for name, x in given("projected", projected).items()}
-    x, y = "principal component 1", "principal component 2"
-    tidy = pd.concat([pd.DataFrame(own[:, :2], columns=[x, y]).assign(set=name) for name, own in clouds.items()])
-    colours = {name: look.colour for name, look in looks(clouds).items()}
-    markers = {name: look.marker for name, look in looks(clouds).items()}
-    with plt.rc_context({"figure.constrained_layout.use": False}):  # the grid of axes lays itself out
-        grid = sns.JointGrid(tidy, x=x, y=y, hue="set", palette=colours, height=5.4)
-    grid.plot_joint(sns.scatterplot, style=tidy["set"], markers=markers, s=28, alpha=0.75, linewidth=0)
-    grid.plot_marginals(sns.histplot, element="step", fill=False, stat="density", common_norm=False, bins=24)
-    grid.figure.subplots_adjust(top=0.93, bottom=0.16)  # for the legend and the caption
-    handles = grid.ax_joint.get_legend_handles_labels()[0]
-    grid.ax_joint.legend().remove()
-    grid.figure.legend(handles=handles, loc="upper center", ncols=len(clouds))
-    return grid.figure
 
 
 def monitor_curves(readings: Sequence[Reading]) -> Figure:
