@@ -37,7 +37,7 @@ from memlib.lab.runs import Result, run_fleet
 from memlib.lab.sweep import FLEET, sweep
 
 # of data/plans/dose, by what a line is worth
-PLANS = ("emoji_claims", "heartbeats_claims", "heartbeats_random", "mixture_claims")
+PLANS = ("emoji_claims", "pokemon_zone", "emoji_zone", "heartbeats_claims", "heartbeats_clock", "mixture_claims")
 NOTEBOOKS = ("04_train_signals", "05_train_images")
 PARTS = {  # minutes of each twelve, what is done, the packages without which it is left out
     "tests": (2.0, "the tests of a GPU, by name", ("pytest",)),
