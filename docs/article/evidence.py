@@ -225,9 +225,10 @@ class Evidence:
             if name.endswith("_zone") and self.of[name]:
                 (low, high), dataset = plan.content["zone"], plan.content["experiment"]["dataset"]
                 cells = [f"{number(f.effect)}, *{f.verdict}*" for f in self.family("H8", dataset)]
-                rows.append([dataset.removeprefix("ucr/"), f"{low} to {high - 1}", f"{self.seeds(name)}", *cells])
-        head = ["data set", "predicted zone", "seeds", "twice the zone", "half of it", "twice it, less twice 75 to 274"]
-        return table(head, rows)
+                words = f"t = {low} to {high - 1}, {self.seeds(name)} seeds"
+                rows.append([dataset.removeprefix("ucr/"), words, *cells])
+        wider = f"twice it, less twice {self.low} to {self.high - 1}"
+        return table(["data set", "predicted zone", "twice the zone", "half of it", wider], rows)
 
     def control_table(self) -> str:
         rows: list[list[str]] = []
