@@ -209,3 +209,16 @@ def test_the_command_writes_a_page_and_numbers_and_holds_a_release_back(tmp_path
         assert main([*command[:1], "--samples", str(path), *command[3:5], "--train", paths[2]]) == 2
         assert named in capsys.readouterr().err
     assert read_items(tmp_path / "h").dtype == torch.uint8
+
+
+def test_points_and_signals_get_their_page_too(tmp_path: Path, capsys) -> None:
+    for shape, figures in (((2,), 2), ((1, 32), 3)):
+        train, held_out, samples = (items(40, shape, seed) for seed in (1, 2, 3))
+        samples[:10] = train[:10]
+        for name, x in (("s", samples), ("t", train), ("h", held_out)):
+            np.savez(tmp_path / f"{name}.npz", x)
+        paths = [str(tmp_path / f"{name}.npz") for name in "sth"]
+        command = ["audit", "--samples", paths[0], "--train", paths[1], "--held-out", paths[2]]
+        assert main([*command, "--out", str(tmp_path / "out"), "--fail-above", "0.2"]) == 3
+        assert (tmp_path / "out" / "audit.html").read_text().count("data:image/png;base64,") == figures
+    capsys.readouterr()

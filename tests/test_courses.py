@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from memlib.__main__ import main
 from memlib.lab import courses, data, made, plans, runs
 from memlib.lab.experiment import VERSION, Experiment
 from memlib.lab.hypotheses import decide
@@ -264,3 +265,10 @@ def test_the_reference_holds_no_item_of_train_or_fresh() -> None:
     assert curve.shape == (4096, 2)
     off = torch.cdist(data.load("spiral", 512).train, curve).min(1).values
     assert off.square().mean().sqrt().item() == pytest.approx(made.NOISE, rel=0.1), "noise across the curve alone"
+
+
+def test_the_command_says_its_estimate_records_and_goes_on(plan, tmp_path, capsys) -> None:
+    command = ["sweep", "--plan", str(plan.path), "--out", str(tmp_path / "out"), "--workers", "1"]
+    assert main(command) == 0
+    assert capsys.readouterr().out.startswith("mini: 6 runs, about ") and len(courses.read(tmp_path / "out")) == 8
+    assert main(command) == 0 and capsys.readouterr().out.startswith("mini: 0 runs")

@@ -36,7 +36,9 @@ def frame() -> pd.DataFrame:
 def test_the_spectrum_is_drawn_band_by_band_over_log_snr() -> None:
     lines = [x for x in courses.read() if x["plan"] == "mixture_random" and x["control"] != "uniform"]
     own, schedule = memorization_spectrum(lines), Schedule.linear()
-    above, below = viz.spectrum(own, schedule, {"uniform": uniform()}).axes
+    above, below = viz.spectrum(own, schedule, {"uniform": uniform()}, (130, 280)).axes
+    strip = next(x for x in above.patches if x.get_label() == "zone by geometry")
+    assert [strip.get_x(), strip.get_x() + strip.get_width()] == pytest.approx(schedule.log_snr[[279, 130]].tolist())
     levels = [x for x in above.get_lines() if x.get_linewidth() == 2]
     assert [x.get_ydata()[0] for x in levels] == own.coefficients[0, -1].tolist()
     ends = sorted(schedule.log_snr[[75, 149]].tolist())
