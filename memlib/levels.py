@@ -92,16 +92,18 @@ class Denoiser(nn.Module):
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """x_t (B, *D), t (B,) -> the noise (B, *D)."""
         y, a, s = self._call(x, t)
-        return {"eps": y, "x0": (x - a * y) / s, "v": a * y + s * x, "flow": (a * y + x) / (a + s)}[self.predicts]
+        if self.predicts in ("eps", "x0"):
+            return y if self.predicts == "eps" else (x - a * y) / s
+        return a * y + s * x if self.predicts == "v" else (a * y + x) / (a + s)
 
     def denoise(self, x: Tensor, t: Tensor) -> Tensor:
         """x_t (B, *D), t (B,) -> x0 (B, *D), unless `blind` also where alpha_bar = 0."""
         y, a, s = self._call(x, t)
         return {"eps": (x - s * y) / a, "x0": y, "v": a * x - s * y, "flow": (x - s * y) / (a + s)}[self.predicts]
 
-    def error(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-        """What the network itself says of x_t, less what it should say: (B, *D), (B,), (B, *D) -> (B, *D)."""
-        y, a, s = self._call(self.schedule.noise(x0, t, eps), t)
+    def error(self, x: Tensor, t: Tensor, x0: Tensor, eps: Tensor) -> Tensor:
+        """What the network itself says of x_t, made of x0 and eps, less what it should say: (B, *D), but t (B,)."""
+        y, a, s = self._call(x, t)
         return y - {"eps": eps, "x0": x0, "v": a * eps - s * x0, "flow": eps - x0}[self.predicts]
 
     def _call(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -118,7 +118,7 @@ def train(
             clean, t_there, eps = x0[index.to(device)], t.to(device), eps.to(device)
             x_t = schedule.noise(clean, t, eps)
             with budget.autocast(device):
-                error = own.error(clean, t_there, eps) if own else call_model(model, x_t, t_there).float() - eps
+                error = own.error(x_t, t_there, clean, eps) if own else call_model(model, x_t, t_there).float() - eps
             losses = error.square().flatten(1).mean(1)
             loss = losses.mean() if weight is None else (weight[t_there] * losses).mean()
             optimizer.param_groups[0]["lr"] = budget.learning_rate_at(step)

@@ -213,7 +213,8 @@ def test_a_network_of_any_convention_gives_the_noise_and_the_samples(predicts: s
     np.testing.assert_allclose(*samples, atol=1e-7)
     one = ExactDenoiser(x_T[:1], schedule)  # the only item: it is known, and with it the noise
     ours.net, clean = foreign(one, schedule, predicts, takes), x_T[:1].expand(5, 4)
-    assert ours.error(clean, t, x_T).abs().max() < 1e-9 < 0.1 < ours.error(clean + 1, t, x_T).abs().mean()
+    off = lambda x0: ours.error(schedule.noise(x0, t, x_T), t, x0, x_T).abs()  # noqa: E731
+    assert off(clean).max() < 1e-9 < 0.1 < off(clean + 1).mean()
 
 
 @pytest.mark.parametrize(("predicts", "sign"), [("v", -1), ("x0", 1), ("flow", -1)])

@@ -37,12 +37,11 @@ class Evidence:
         self.usual_items = planned.groupby("dataset").n_train.min().tolist()
         self.schedule = self.dose.controls["uniform"].build_schedule()
         self.centres = made.mixture_centres(self.budget["dataset"])
-        design = [x for x in self.of["mixture_random"] if x["control"].startswith("random")]
-        self.spectrum = spectrum.memorization_spectrum(design)
+        self.spectra = spectrum.recorded_spectra(self.lines, "mixture", "heartbeats")
+        self.spectrum = self.spectra["mixture"]
         self.upper = self.spectrum.edges[-3]  # of a band above the zone
-        self.bands = [
-            *zip([0, *self.spectrum.edges], *self.spectrum.intervals, strict=True)
-        ]  # the first step, and the interval
+        # of each band the first step, and the interval
+        self.bands = [*zip([0, *self.spectrum.edges], *self.spectrum.intervals, strict=True)]
 
     def holds(self, condition: Any) -> str:
         """Nothing, where the records bear out the sentences that follow; else the article cannot be built."""
@@ -78,12 +77,9 @@ class Evidence:
         words = {"mixture16": "mixture", "ecg5000": "heartbeats", "emoji": "emoji"}
         return ", ".join(f"{words[d]} {self.tally(hypothesis, d)}" for d in words if self.family(hypothesis, d))
 
-    def zone(self, plan: str) -> tuple[int, int]:
-        """The timesteps from the first to the last band whose interval lies above zero."""
-        own = spectrum.memorization_spectrum([x for x in self.of[plan] if x["control"].startswith("random")])
-        above = np.flatnonzero(own.intervals[0] > 0)
-        ends = [0, *own.edges, 1000]
-        return ends[above[0]], ends[above[-1] + 1]
+    def zone(self, name: str) -> tuple[int, int] | None:
+        """The zone of the spectrum of a random design."""
+        return self.spectra[name].zone(self.schedule.T)
 
     def mean(self, control: str, measure: str = "near-copies", step: int | None = None) -> float:
         """Over seeds, in the runs of the second plan; at the last step if none is named."""

@@ -23,13 +23,12 @@ from memlib.checks import check_count
 from memlib.lab import own
 from memlib.lab.files import CLONE, DATA, folder_from, home, write_atomically
 from memlib.lab.made import CURVES, MADE, MIXTURES, curve, points
-from memlib.lab.sources import SOURCES, UCR, build, check_ecg5000, make_ready, source_of
+from memlib.lab.sources import SOURCES, UCR, build, check_ecg5000, make_ready, source_of, ucr_name
 
 DOWNLOADS = home() / ("data/downloads" if CLONE else "downloads")
 LICENCES = {
     "emoji": "CC-BY 4.0, Twemoji graphics, Copyright Twitter, Inc and other contributors",
     "ecg5000": "none stated (the archive asks to be cited)",
-    "ucr": "none stated (the archive asks to be cited)",
     "pokemon": "none open: the artwork belongs to Nintendo, Creatures and GAME FREAK",
     "flowers102": "none stated",
 }
@@ -112,7 +111,7 @@ def load(
     if name in MADE:
         licence, source = "MIT (made by memlib)", "made by memlib"
     elif is_known(name):
-        licence, source = LICENCES[name.partition("/")[0]], source_of(name)
+        licence, source = LICENCES["ecg5000" if ucr_name(name) else name], source_of(name)
     else:
         licence, source = "the reader's own", name
     content = hashlib.sha256(items.tobytes()).hexdigest()
@@ -169,7 +168,7 @@ def kind_of(name: str | Path | Dataset) -> str:
     """What the items of a data set are: "points", "signal" or "image"."""
     if not is_known(name := named(name)):
         return "image" if Path(name).is_dir() else own.read(Path(name)).kind
-    return "points" if name in MADE else "signal" if name == "ecg5000" or name.startswith(UCR) else "image"
+    return "points" if name in MADE else "signal" if ucr_name(name) is not None else "image"
 
 
 def _folder(name: str) -> Path:
@@ -191,8 +190,7 @@ def _folder(name: str) -> Path:
 
 def _signals(name: str) -> np.ndarray:
     """(N, 1, L) float32, of ECG5000 (5000, 1, 140): the published training and test rows pooled, without labels."""
-    folder, stem = _folder(name), name.removeprefix(UCR).replace("ecg5000", "ECG5000")
-    names = [f"{stem}_{part}.txt" for part in ("TRAIN", "TEST")]
+    folder, names = _folder(name), [f"{ucr_name(name)}_{part}.txt" for part in ("TRAIN", "TEST")]
     files = [check_ecg5000((folder / each).read_bytes(), each, folder) for each in names]
     items = np.concatenate([np.loadtxt(io.BytesIO(file), dtype=np.float32) for file in files])[:, None, 1:].copy()
     if not np.isfinite(items).all():
@@ -222,7 +220,8 @@ def _images(name: str, size: int) -> np.ndarray:
     if images.dtype != np.uint8 or images.shape[1:] != (given, given, 3):
         raise ValueError(f"{path} holds {images.dtype} of shape {images.shape}; need uint8 (N, S, S, 3)")
     if size > given:
-        raise ValueError(f"image_size = {size}, but the pictures of {path} have {given} x {given} pixels, the most")
+        found = f"the pictures of {path} have {given} x {given} pixels"
+        raise ValueError(f"image_size = {size}, but {found}; ask for at most {given}")
     if size == given:
         return images
     return np.stack([np.asarray(Image.fromarray(x).resize((size, size), Image.Resampling.LANCZOS)) for x in images])

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from memlib.lab.own import PICTURES, pictures
+from memlib.lab.own import PICTURES, arrays, pictures
 
 
 def read_items(path: Path) -> Tensor:
@@ -25,15 +25,9 @@ def read_items(path: Path) -> Tensor:
         return torch.from_numpy(found.repeat(3 // found.shape[3], 3)).permute(0, 3, 1, 2).contiguous()
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; need a folder of pictures, an .npy or an .npz file")
-    try:
-        loaded: Any = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, np.ndarray):
-            if len(loaded.files) != 1:
-                raise ValueError(f"it holds the arrays {', '.join(loaded.files)}; need exactly one")
-            loaded = loaded[loaded.files[0]]
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-    items = torch.from_numpy(np.ascontiguousarray(loaded))
+    if len(held := arrays(path)) != 1:
+        raise ValueError(f"{path} holds the arrays {', '.join(held)}; need exactly one")
+    items = torch.from_numpy(np.ascontiguousarray(*held.values()))
     return items[:, None] if items.ndim == 2 and items.shape[1] > 3 else items  # a signal a row, else points
 
 

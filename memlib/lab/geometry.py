@@ -9,10 +9,13 @@ half of it is the predicted zone.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from memlib.lab.experiment import Experiment
 from memlib.schedules import Schedule
 
 SHELL = 3.0  # half-width of a shell, in standard deviations of the squared length of noise
@@ -25,8 +28,7 @@ def pull(train: Tensor, reference: Tensor, schedule: Schedule, generator: torch.
 
     train (n, *D), reference (N, *D). Gain: the loss (of the noise, per dimension) of the best linear denoiser of the
     reference less that of the exact denoiser of train, on train. Felt: the noisy reference items y with
-    | |y - x_i|^2 / sigma^2 - d | < SHELL sqrt(2 d) for a training item x_i, in units where the clean item has weight
-    1."""
+    | |y - x_i|^2 / sigma^2 - d | < SHELL sqrt(2 d) for a training item x_i; the clean item in y has weight 1."""
     items, others = train.flatten(1).double(), reference.flatten(1).double()
     n, d = items.shape
     variances = torch.linalg.eigvalsh(torch.cov(others.T)).clamp(min=0)
@@ -50,3 +52,12 @@ def zone(pulls: Tensor) -> tuple[int, int]:
     """The first timestep of the predicted zone and the one after its last."""
     above = (pulls >= pulls.max() / 2).nonzero().flatten()
     return int(above[0]) * STRIDE, (int(above[-1]) + 1) * STRIDE
+
+
+def predicted_zone(experiment: Experiment, seeds: Iterable[int]) -> tuple[int, int]:
+    """The zone of the mean `pull` over the splits of these seeds, each with a generator of its seed: the rule of H8."""
+    pulls = []
+    for own in (replace(experiment, seed=seed) for seed in seeds):
+        made, generator = own.load_data(), torch.Generator().manual_seed(own.seed)
+        pulls.append(pull(made.train, made.reference, own.build_schedule(), generator))
+    return zone(torch.stack(pulls).mean(0))

@@ -40,10 +40,8 @@ class Finding:
     degenerate: int
     verdict: str
     needed: int | None = None
-    margin: float = 0.0
-    """The least effect that matters."""
-    changed: bool = False
-    """The plan's file is not the one that these records were made for."""
+    margin: float = 0.0  # the least effect that matters
+    changed: bool = False  # the plan's file is not the one that these records were made for
 
 
 def decide(lines: Iterable[Line], plans: Sequence[Plan] | None = None, degenerate: bool = False) -> list[Finding]:

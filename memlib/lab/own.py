@@ -53,11 +53,7 @@ def _read(path: Path, image_size: int | None, seen: tuple[tuple[Path, int, int],
     elif kind in TABLES:
         array = _series(path) if kind == ".ts" else _table(path, notes)
     elif kind in ARRAYS:
-        try:
-            loaded: Any = np.load(path, allow_pickle=False)
-            held = {"items": loaded} if kind == ".npy" else dict(loaded)
-        except (OSError, ValueError, EOFError) as error:
-            raise ValueError(f"{path} cannot be read ({error}); need an array as np.save writes it") from error
+        held = arrays(path)
         if "memlib_kind" in held:  # as `keep` wrote it
             return Own(held["items"], str(held["memlib_kind"]), tuple(map(str, held["notes"])))
         array = held.get("items", next(iter(held.values()))) if len(held) == 1 or "items" in held else None
@@ -66,6 +62,15 @@ def _read(path: Path, image_size: int | None, seen: tuple[tuple[Path, int, int],
     if array is None:
         raise ValueError(f"dataset = {str(path)!r}; {NEED}, of several arrays one called items")
     return understand(array, str(path), image_size, notes)
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    """What an .npz file holds, by name; the one array of an .npy file as "items"."""
+    try:
+        loaded: Any = np.load(path, allow_pickle=False)
+        return {"items": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); need an array as np.save writes it") from error
 
 
 def collect(given: Any, image_size: int | None = None, column: str | None = None) -> np.ndarray:

@@ -17,8 +17,7 @@ class Profile:
     points: Experiment
     signals: Experiment
     images: Experiment
-    repeats: int
-    """Noises per example and timestep where a notebook measures a loss."""
+    repeats: int  # noises per example and timestep where a notebook measures a loss
 
 
 @cache

@@ -92,14 +92,19 @@ def pip_wheel(requirement: str, folder: Path) -> bytes:
     return next(folder.glob("*.whl")).read_bytes()
 
 
+def ucr_name(name: str) -> str | None:
+    """What the UCR archive calls this data set; None if it holds none of this name."""
+    return "ECG5000" if name == "ecg5000" else name.removeprefix(UCR) if name.startswith(UCR) else None
+
+
 def source_of(name: str) -> str:
     """The address of a data set that is downloaded."""
-    return SOURCES["ecg5000"].replace("ECG5000", name.removeprefix(UCR)) if name.startswith(UCR) else SOURCES[name]
+    called = ucr_name(name)
+    return SOURCES[name] if called is None else SOURCES["ecg5000"].replace("ECG5000", called)
 
 
-def build_ucr(scratch: Path, name: str) -> dict[str, bytes]:
+def build_ucr(scratch: Path, url: str, name: str) -> dict[str, bytes]:
     """The two tables of a UCR set in the published form: from the archive's zip, else from the Python package."""
-    url, name = source_of(name), "ECG5000" if name == "ecg5000" else name.removeprefix(UCR)
     try:
         archive = fetch(url, scratch / f"{name}.zip")
     except Exception as error:  # whatever keeps this machine from the site
@@ -160,8 +165,8 @@ def build_flowers102(scratch: Path) -> dict[str, bytes]:
 
 def build(scratch: Path, name: str) -> dict[str, bytes]:
     """The files of a data set that is downloaded."""
-    if name == "ecg5000" or name.startswith(UCR):
-        return build_ucr(scratch, name)
+    if (called := ucr_name(name)) is not None:
+        return build_ucr(scratch, source_of(name), called)
     return {"pokemon": build_pokemon, "flowers102": build_flowers102}[name](scratch)
 
 

@@ -31,14 +31,18 @@ class Spectrum:
     mean_shares: Array
     mean_copies: Array
     coefficients: Array
-    residual: float
-    """Standard deviation of a control's near-copies (the mean over seeds) about the prediction, left out."""
+    residual: float  # standard deviation of a control's near-copies, means over seeds, about the prediction, left out
 
     @property
     def intervals(self) -> tuple[Array, Array]:
         """The ends (bands,) of each band's 95 % interval over controls, at the last number of views."""
         low, high = np.quantile(self.coefficients[1:, -1], [0.025, 0.975], axis=0)
         return low, high
+
+    def zone(self, T: int) -> tuple[int, int] | None:
+        """The ends of the bands whose interval lies above zero: the first timestep, and the one after the last."""
+        ends, above = [0, *self.edges, T], np.flatnonzero(self.intervals[0] > 0)
+        return (ends[above[0]], ends[above[-1] + 1]) if len(above) else None
 
     def predict(self, p: TimestepDistribution, steps: int, batch_size: int, n: int) -> Estimate:
         """Near-copies of p after so many steps, with a 95 % interval: the fit's, and the spread of controls about it.

@@ -30,8 +30,7 @@ class Yardstick:
     dataset: data.Dataset
     schedule: Schedule
     seed: int
-    n: int
-    """Samples of the last reading."""
+    n: int  # samples of the last reading
 
     @classmethod
     def of(cls, own: Experiment) -> Yardstick:

@@ -62,9 +62,9 @@ def interval_explorer(
 
 def _coefficients(spectrum: Spectrum, T: int) -> dict[str, Any]:
     """What predicts near-copies at the last number of views, and the bands whose interval lies above zero."""
-    ends, above = [0, *spectrum.edges, T], np.flatnonzero(spectrum.intervals[0] > 0)
-    if ends[-2] >= T:
-        raise ValueError(f"spectra have bands up to t = {ends[-2]}, the schedule T = {T}; need one of those runs")
+    if (last := spectrum.edges[-1]) >= T:
+        raise ValueError(f"spectra have bands up to t = {last}, the schedule T = {T}; need one of those runs")
+    zone = spectrum.zone(T)
     return {
         "edges": spectrum.edges,
         "shares": spectrum.mean_shares.tolist(),
@@ -72,7 +72,7 @@ def _coefficients(spectrum: Spectrum, T: int) -> dict[str, Any]:
         "residual": spectrum.residual,
         "views": float(spectrum.views[-1]),
         "fits": spectrum.coefficients[:, -1].round(7).tolist(),
-        "zone": [ends[above[0]], ends[above[-1] + 1] - 1] if len(above) else None,
+        "zone": zone and [zone[0], zone[1] - 1],
     }
 
 
