@@ -19,13 +19,14 @@ from memlib.timesteps import (
     uniform,
     with_floor,
 )  # fmt: skip
-from memlib.training import Step, TrainConfig, loss_at, train
+from memlib.training import Step, TrainConfig, gradient_norm_at, loss_at, train
 
 __version__ = "0.2.0"
 add_safe_globals([Schedule, TimestepDistribution])  # torch.load reads them with weights_only=True
 __all__ = [
     "MLP", "Denoiser", "ExactDenoiser", "Frame", "Levels", "Schedule", "Spliced", "Step", "TimestepDistribution",
     "TrainConfig", "UNet", "__version__", "banded", "ddim", "ddpm", "dpm_solver", "from_log_snr", "from_recipe",
-    "from_weights", "gaussian_interval", "initial_noise", "interpolated", "log_snr_interval", "loss_at",
-    "min_snr_weight", "p2_weight", "published", "sample", "sample_generators", "train", "uniform", "with_floor",
+    "from_weights", "gaussian_interval", "gradient_norm_at", "initial_noise", "interpolated", "log_snr_interval",
+    "loss_at", "min_snr_weight", "p2_weight", "published", "sample", "sample_generators", "train", "uniform",
+    "with_floor",
 ]  # fmt: skip

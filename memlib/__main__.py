@@ -4,8 +4,6 @@ Each imports only what it needs. Exit status: 0 done, 1 a notebook or a run fail
 3 too many near-copies (`audit --fail-above`).
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

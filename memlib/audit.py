@@ -1,7 +1,5 @@
 """The audit: samples of any generator, judged against the training set that they may repeat."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

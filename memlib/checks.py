@@ -1,7 +1,5 @@
 """The boundary: how numbers, data and models of any origin enter memlib."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from numbers import Integral

@@ -4,8 +4,6 @@ A loop draws timesteps t, noise-to-signal ratios sigma (x0 + sigma eps, as in ED
 (1 + sigma) ((1 - u) x0 + u eps, as in flow matching; where time runs from noise to data, it is 1 - u).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any

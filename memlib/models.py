@@ -1,7 +1,5 @@
 """Denoisers: model(x_t (B, *D), t (B,)) -> predicted noise (B, *D), whether learnt (MLP, UNet) or exact."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 

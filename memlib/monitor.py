@@ -5,8 +5,6 @@ monitor = Monitor(train, held_out, schedule)
 ... if monitor.due(): print(monitor.read(average))  # as often as 3 % of the cost of training allow
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

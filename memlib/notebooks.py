@@ -4,8 +4,6 @@ A notebook that is running is NAME.part.ipynb. When it has run through, this bec
 becomes NAME.failed.ipynb, as far as it came, and an earlier NAME.ipynb stays.
 """
 
-from __future__ import annotations
-
 import ast
 import base64
 import hashlib

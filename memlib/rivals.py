@@ -1,7 +1,5 @@
 """What others train with: loss weights and densities of noise levels, each one vector over timesteps."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -4,8 +4,6 @@ A frame shows x_t *before* a step together with the x0 predicted from it; the la
 Timesteps trail (Lin et al. 2305.08891): the first is T-1, where x_T is pure noise.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

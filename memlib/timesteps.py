@@ -5,8 +5,6 @@ E_{t~p}[L_t] = E_{t~U}[T p(t) L_t], drawing from p *is* uniform drawing with the
 1/(T p(t)) would cancel the method, and where p is zero the network is never trained.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Training a denoiser, as a generator: the caller owns logging, plots, checkpoints and when to stop."""
 
-from __future__ import annotations
-
 import copy
 import math
 import warnings
@@ -190,3 +188,19 @@ def loss_at(
                 errors.append((call_model(model, schedule.noise(part, t, eps), t) - eps).square().flatten(1).mean(1))
             rows.append(torch.cat(errors).reshape(-1, repeats).mean(1).cpu())
     return torch.stack(rows)
+
+
+def gradient_norm_at(
+    model: nn.Module, x0: Tensor, schedule: Schedule, timesteps: Sequence[int], *,
+    generator: torch.Generator, repeats: int = 4,
+) -> Tensor:  # fmt: skip
+    """(len(timesteps), repeats): norm of the gradient, by all parameters, of the mean of `loss_at` over all of x0, each
+    with one noise per example. Times T p(t), it is what a timestep contributes to a step of plain gradient descent."""
+    own = copy.deepcopy(model).eval().requires_grad_(True)  # averaged weights hold no gradients
+    x, weights, norms = examples(x0, "x0").to(*home(own)), list(own.parameters()), []
+    for timestep in [step for step in timesteps for _ in range(repeats)]:
+        t = torch.full((len(x),), timestep, device=x.device)
+        eps = torch.randn(x.shape, generator=generator, device=generator.device).to(x)
+        loss = (call_model(own, schedule.noise(x, t, eps), t) - eps).square().mean()
+        norms.append(nn.utils.get_total_norm(torch.autograd.grad(loss, weights, materialize_grads=True)))
+    return torch.stack(norms).reshape(-1, repeats).cpu()

@@ -15,7 +15,8 @@ from browsing import browser, compute  # noqa: F401 (fixtures)
 RUNS = pytest.StashKey[str]()
 os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
 os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for kernels; here torch is loaded by now
+torch.set_num_threads(1)
 
 Manager = nbval.kernel.KernelManager
 

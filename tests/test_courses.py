@@ -79,6 +79,7 @@ def test_a_plan_is_recorded_once_read_on_the_way_and_says_which_plan_it_was(plan
     (uniform_run,) = (x for x in lines if x["control"] == "uniform" and x["seed"] == 300)
     assert set(uniform_run["references"]) == {"fresh", "copies", "gaussian", "mix", "kernel"}
     assert uniform_run["references"]["copies"]["near-copies"] == 1
+    assert all(min(r["gradient"]) > 0 and len(r["gradient"]) == len(uniform_run["t"]) for r in uniform_run["course"])
     assert {"commit", "hardware", "precision", "fleet"} <= uniform_run.keys()
     stored = {x.stem for x in (tmp_path / "runs").glob("*.pt")}
     assert stored == {x["key"] for x in lines if x["seed"] == 300 and x["control"] in plan.controls}

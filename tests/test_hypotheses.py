@@ -199,21 +199,23 @@ def test_a_control_is_compared_where_it_had_the_fidelity_with_which_uniform_ends
     assert found.effect.value == pytest.approx(0.101 - 0.2)
 
 
+@pytest.mark.parametrize("of", ["loss", "gradient"])
 @pytest.mark.parametrize(("share", "sign"), [("eps", -1), ("x0", 1), ("v", 1)])
-def test_the_same_loss_falls_as_error_of_noise_and_rises_as_error_of_the_clean_item(tmp_path, share, sign) -> None:
-    prediction = (
-        f'[[predictions]]\nhypothesis = "C1"\ncontrol = "uniform"\nshare = "{share}"\nsign = {sign}\nmargin = 0.5'
-    )
+def test_the_same_loss_falls_as_error_of_noise_and_rises_as_error_of_the_clean_item(tmp_path, share, sign, of) -> None:
+    looks = f'control = "uniform"\nshare = "{share}"\nof = "{of}"\nsign = {sign}\nmargin = 0.5'
+    prediction = f'[[predictions]]\nhypothesis = "C1"\n{looks}'
     own = plan(tmp_path, prediction, prediction.replace('"C1"', '"C1b"\nunequal = true').replace("-1", "1"))
     t = [5, 100, 500, 900]
-    loss = {"train": [0.5, 0.48, 0.3, 0.2]}
+    values = [0.5, 0.48, 0.3, 0.2]
     made = [{**line(own, "uniform", k, [{}]), "t": t} for k in range(6)]
     for one in made:
-        one["course"][-1]["loss"] = loss
+        one["course"][-1][of] = {"train": values} if of == "loss" else values
+    old = {**made[0], "seed": 99, "course": [{"measures": {}}]}  # recorded before gradients were
+    assert of == "loss" or decide([*made, old], [own]) == decide(made, [own])
     trend, unequal = decide(made, [own])
     assert trend.verdict == "supported" and trend.effect is not None and trend.effect.value == sign
     kept = own.controls["uniform"].build_schedule().alpha_bar[t].numpy()
-    errors = np.array(loss["train"]) * {"eps": 1, "x0": (1 - kept) / kept, "v": 1 / kept}[share]
+    errors = np.array(values) * {"eps": 1, "x0": (1 - kept) / kept, "v": 1 / kept}[share]
     assert unequal.effect is not None
     assert unequal.effect.value == pytest.approx(math.log(errors.max() / errors.min()) - math.log(2))
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import memlib
-from memlib import MLP, Schedule, Step, TrainConfig, from_weights, gaussian_interval, loss_at, uniform
+from memlib import MLP, Schedule, Step, TrainConfig, from_weights, gaussian_interval, gradient_norm_at, loss_at, uniform
 
 SCHEDULE = Schedule.linear()
 
@@ -182,6 +182,19 @@ def test_loss_at_keeps_examples_apart() -> None:
     for row, t in zip(losses, TIMES, strict=True):
         expected = (1 - k[t] ** 2) ** 2 + k[t] ** 2 * SCHEDULE.alpha_bar[t] * x0[:, 0].double() ** 2
         np.testing.assert_allclose(row, expected, rtol=0.08, atol=1e-4)
+
+
+def test_gradient_norm_of_a_line() -> None:
+    """Of theta x_t, the gradient of the mean of (theta x_t - eps)^2 is 2 E x_t (theta x_t - eps)."""
+    x0, theta = torch.tensor([[1.0], [-2.0]]), 0.3
+    model = Line(theta).requires_grad_(False)  # as averaged weights are
+    norms = gradient_norm_at(model, x0, SCHEDULE, TIMES, generator=seeded(7), repeats=5_000)
+    assert norms.shape == (len(TIMES), 5_000) and model.theta.grad is None and not model.theta.requires_grad
+    for row, t in zip(norms, TIMES, strict=True):
+        eps = torch.randn(5_000, 2, 1, generator=seeded(t))
+        x_t = SCHEDULE.alpha_bar[t].sqrt() * x0 + (1 - SCHEDULE.alpha_bar[t]).sqrt() * eps
+        exact = (2 * x_t * (theta * x_t - eps)).mean((1, 2)).abs()
+        assert row.mean() == pytest.approx(float(exact.mean()), rel=0.05)
 
 
 def test_bfloat16_runs_and_is_close_to_float32() -> None:

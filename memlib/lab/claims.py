@@ -1,7 +1,5 @@
 """The paper's claims, each answered by the predictions of plans whose hypothesis bears its name."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 from memlib.lab.hypotheses import Finding

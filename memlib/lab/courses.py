@@ -1,7 +1,5 @@
 """Time courses: what a plan with predictions asks for, run and read at steps on the way; one line per run, in JSON."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Iterable, Iterator
@@ -137,7 +135,8 @@ def measured(*parts: runs.Result, at: int = 0) -> Line:
         kept = last and len(parts) == 1
         samples: Tensor = parts[0].samples if kept else runs.draw(denoiser, less, yardstick.dataset)
         network, losses = yardstick.of_network(denoiser)
-        course.append({"step": step, "measures": yardstick.of_samples(samples, full=last) | network, "loss": losses})
+        reading = {"step": step, "measures": yardstick.of_samples(samples, full=last) | network, "loss": losses}
+        course.append(reading if below else reading | {"gradient": yardstick.gradient_norms(denoiser)})
     return {"course": course, "references": yardstick.references}
 
 

@@ -5,8 +5,6 @@ set of the UCR archive as "ucr/NAME"; and a reader's own, by the path of a folde
 every memorization measure its null. Origins, licences and hashes: data/README.md.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 from dataclasses import dataclass

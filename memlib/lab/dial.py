@@ -1,7 +1,5 @@
 """The dial: from a few pilot runs to where training should look and when it should stop, for a level of near-copies."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace

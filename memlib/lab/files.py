@@ -1,7 +1,5 @@
 """Where memlib's files are, and writes that readers never see half done."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ Their parameters are the rows of one matrix: the forward pass is vectorised over
 and averaging are a few operations on the matrix. Alone, small networks leave a GPU idle between kernels.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext

@@ -1,7 +1,5 @@
 """What `python -m memlib audit` is given: items in files, features by name, and how signals are compared."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path

@@ -6,8 +6,6 @@ lie, in the shells about the training items (Dodson et al., arXiv 2602.17846). T
 half of it is the predicted zone.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import replace

@@ -5,8 +5,6 @@ DIR/results.md and records DIR/records.jsonl as they go; executed notebooks stan
 what is there can be merged. Given the same DIR again, the records go on with what is missing.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

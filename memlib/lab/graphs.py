@@ -1,7 +1,5 @@
 """How not to keep a GPU waiting for Python: copies that do not block, and steps recorded once and then replayed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 

@@ -4,8 +4,6 @@ Support and contradiction are held to the same level: Holm's within a hypothesis
 control is known by name here; plans name them.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -187,20 +185,22 @@ def _lines_of(plan: Plan, lines: list[Line]) -> list[Line]:
 
 
 def _of_losses(plan: Plan, prediction: dict[str, Any], lines: list[Line]) -> tuple[Finding, list[float]]:
-    """How the control's training loss at the last step, counted as error of "eps", "x0" or "v", depends on t, in each
-    seed: Spearman's rank correlation, or how far its largest value is above twice its smallest (`unequal`, in nats)."""
-    control, form, values = prediction["control"], prediction["share"], []
+    """How the control's training loss at the last step, or the norm of its gradient (`of`), counted as error of "eps",
+    "x0" or "v", depends on t, in each seed: Spearman's rank correlation, or how far its largest value is above twice
+    its smallest (`unequal`, in nats)."""
+    control, form, of, values = prediction["control"], prediction["share"], prediction.get("of", "loss"), []
     alpha_bar = plan.controls[control].build_schedule().alpha_bar.numpy()
     for line in lines:
-        if line["control"] == control:
+        last = line["course"][-1]
+        if line["control"] == control and of in last:
             kept = alpha_bar[line["t"]]
             scale = {"eps": 1.0, "x0": (1 - kept) / kept, "v": 1 / kept}[form]
-            loss = scale * np.asarray(line["course"][-1]["loss"]["train"])
+            loss = scale * np.asarray(last[of]["train"] if of == "loss" else last[of])
             ranks = np.corrcoef(stats.rankdata(line["t"]), stats.rankdata(loss))[0, 1]
             unequal = math.log(loss.max() / loss.min() / 2)
             values.append(unequal if prediction.get("unequal") else float(ranks))
     trend = "rises with t" if prediction["sign"] > 0 else "falls with t"
-    says = f"{control}: loss as error of {form} {'differs more than twofold' if prediction.get('unequal') else trend}"
+    says = f"{control}: {of} as error of {form} {'differs more than twofold' if prediction.get('unequal') else trend}"
     dataset = plan.content["experiment"]["dataset"]
     return Finding(prediction["hypothesis"], dataset, says, None, None, len(values), 0, "not run"), values
 

@@ -1,7 +1,5 @@
 """Data made on the spot: points about a curve in the plane, and Gaussian mixtures whose score is known."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from math import pi
 

@@ -3,8 +3,6 @@
 What was understood is said in `notes`; what was not is named, with what would be right.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import re

@@ -1,7 +1,5 @@
 """Plans with predictions: a file in data/plans/dose says what is compared and what is expected, before its runs."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import tomllib
@@ -18,7 +16,11 @@ from memlib.lab.experiment import Experiment
 from memlib.lab.yardstick import Yardstick
 
 PLANS = data.DATA / "plans" / "dose"
-KNOWN = {"at": ("last", "fidelity", "views", "final fidelity"), "share": ("eps", "x0", "v")}  # of a prediction
+KNOWN = {  # of a prediction
+    "at": ("last", "fidelity", "views", "final fidelity"),
+    "share": ("eps", "x0", "v"),
+    "of": ("loss", "gradient"),
+}
 
 
 @dataclass(frozen=True)

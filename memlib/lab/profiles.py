@@ -1,7 +1,5 @@
 """Budgets by name, from data/profiles.toml: smoke for tests, quick and recorded for two cores, paper for one GPU."""
 
-from __future__ import annotations
-
 import tomllib
 from dataclasses import dataclass
 from functools import cache

@@ -1,7 +1,5 @@
 """What a result was made with, so that it can be made again."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform

@@ -3,8 +3,6 @@
 pooch fetches, checks hashes and retries. Archives are read in memory, so no member is written by its own name.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -4,8 +4,6 @@ near-copies = sum over bands of k(band) p(band): linear in the shares of p(t), w
 number of views (steps x batch size / items). It holds for one data set and network, near the p(t) of the design.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

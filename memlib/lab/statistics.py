@@ -1,7 +1,5 @@
 """Statistics over paired seeds: differences with Student's t interval, and Holm's correction."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Many experiments, on the cores of this machine or on a cluster: results as they come, by dask.distributed."""
 
-from __future__ import annotations
-
 import logging
 import math
 import os

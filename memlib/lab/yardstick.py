@@ -16,7 +16,7 @@ from memlib.metrics.alignment import jensen_shannon, wasserstein_rows
 from memlib.metrics.neighbours import nearest_neighbours
 from memlib.models import ExactDenoiser
 from memlib.schedules import Schedule
-from memlib.training import loss_at
+from memlib.training import gradient_norm_at, loss_at
 
 LOSS_AT = (5, 15, *range(50, 1000, 100))  # timesteps at which the loss is measured
 STRANGERS = 128  # real items outside train whose loss is compared with that of train
@@ -73,6 +73,12 @@ class Yardstick:
                 found[f"PCA-W to {name}"] = wasserstein_rows(projected, real, self.pca.std)(rows)
                 found[f"PCA-JS to {name}"] = jensen_shannon(projected, real)
         return found
+
+    def gradient_norms(self, denoiser: torch.nn.Module) -> list[float]:
+        """At each of LOSS_AT, of the mean loss of train: the mean over REPEATS noises."""
+        generator, train = torch.Generator().manual_seed(self.seed), self.dataset.train
+        norms = gradient_norm_at(denoiser, train, self.schedule, LOSS_AT, generator=generator, repeats=REPEATS)
+        return norms.mean(1).tolist()
 
     def of_network(self, denoiser: torch.nn.Module) -> tuple[dict[str, float], dict[str, list[float]]]:
         """Membership and, for mixtures, the error of the score; and the mean loss at each of LOSS_AT on both sides."""

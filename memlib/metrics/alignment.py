@@ -5,8 +5,6 @@ An unfinished denoiser leaves noise at the finest scale, which hides copies from
 data is the residual noise: above 2 samples are degenerate, far below 1 they are blurred or at a smaller scale.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """How much of the training set the samples repeat. Fresh real data give the null; poor samples look un-memorized."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A value with its interval: Wilson for shares, the bootstrap for distances."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """All measures of one set of samples at once, so that no value of memorization stands without one of quality."""
 
-from __future__ import annotations
-
 import hashlib
 import warnings
 from collections.abc import Callable

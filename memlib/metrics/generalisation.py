@@ -1,7 +1,5 @@
 """Two measures of the field for samples beside training and held-out items, in pixels or in features of a network."""
 
-from __future__ import annotations
-
 import math
 
 import torch

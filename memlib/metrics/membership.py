@@ -1,7 +1,5 @@
 """Membership: whether the network itself, without any sample, tells training items from held-out ones by its loss."""
 
-from __future__ import annotations
-
 import math
 
 from torch import Tensor

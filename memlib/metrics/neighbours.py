@@ -4,8 +4,6 @@ The quick formula |a|^2 + |b|^2 - 2 a.b loses its digits for near-copies, just w
 shortlist, with a proven bound on its error; the pairs on it are measured by differences.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterator
 

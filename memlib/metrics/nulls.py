@@ -3,8 +3,6 @@
 Fresh real items are too weak a null: a Gaussian fitted to 16 pictures lies nearer to them than to 16 others.
 """
 
-from __future__ import annotations
-
 import math
 from functools import partial
 

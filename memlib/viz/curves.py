@@ -1,7 +1,5 @@
 """Numbers against noise level and against each other: schedules, timestep distributions, losses, metrics, planes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt

@@ -1,7 +1,5 @@
 """What time courses say: the spectrum, the dose, the frontier of copying against fidelity, and the predictions."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

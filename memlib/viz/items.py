@@ -1,7 +1,5 @@
 """The items themselves: coming out of the noise, side by side, in the plane, and beside their nearest neighbours."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Pictures that move: an animation as part of a notebook's output, without a file beside it."""
 
-from __future__ import annotations
-
 from base64 import b64encode
 from collections.abc import Callable
 from html import escape

@@ -1,7 +1,5 @@
 """The page of an audit: one HTML file with its pictures inside."""
 
-from __future__ import annotations
-
 import base64
 import html
 import json

@@ -1,7 +1,5 @@
 """Values that differ by seed: a thin line or a dot for each seed, and their mean."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

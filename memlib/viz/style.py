@@ -1,7 +1,5 @@
 """The look of all figures: what each colour means, the style, captions, and the conversion of what is drawn."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO

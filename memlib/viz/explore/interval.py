@@ -1,7 +1,5 @@
 """The explorers of noise, which a hand moves in the browser, with or without a kernel: an interval; the SNR."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Two small networks that learn the same 2-D points before the reader's eyes, each in an interval of its own."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Iterator, Sequence

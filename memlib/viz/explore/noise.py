@@ -1,7 +1,5 @@
 """The panel that explorers with a kernel share; the static pictures of the SNR and of an interval."""
 
-from __future__ import annotations
-
 import html
 import io
 from collections.abc import Callable, Mapping

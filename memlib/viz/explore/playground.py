@@ -1,7 +1,5 @@
 """Widgets that compute in the reader's browser, with a kernel or without; the playground is one of them."""
 
-from __future__ import annotations
-
 import json
 from base64 import b64encode
 from pathlib import Path

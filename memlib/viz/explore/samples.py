@@ -1,7 +1,5 @@
 """What a network made: its reverse process step by step, and its samples beside their nearest training items."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import ipywidgets as widgets
