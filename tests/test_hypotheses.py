@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -220,10 +221,17 @@ def test_the_same_loss_falls_as_error_of_noise_and_rises_as_error_of_the_clean_i
     assert unequal.effect.value == pytest.approx(math.log(errors.max() / errors.min()) - math.log(2))
 
 
-def test_a_run_that_another_plan_recorded_first_counts_in_both(tmp_path) -> None:
+def test_a_run_that_another_plan_recorded_first_counts_in_both_but_no_splice_of_it(tmp_path) -> None:
     own = plan(tmp_path, prediction(1))
-    config = {name: own.controls[name].to_dict() for name in ("uniform", "other")}
-    made = [{**x, "config": {**config[x["control"]], "seed": x["seed"]}} for x in lines(own, 0.1, 0.02)]
-    others = [{**x, "plan": "first", "plan_sha256": "another"} if x["control"] == "uniform" else x for x in made]
+    made = []
+    for one in lines(own, 0.1, 0.02):
+        run = replace(own.controls[one["control"]], seed=one["seed"])
+        made.append({**one, "config": run.to_dict(), "key": run.key(one["content"])})
+    elsewhere = {"plan": "first", "plan_sha256": "another"}
+    others = [{**x, **elsewhere} if x["control"] == "uniform" else x for x in made]
     found = only(decide(others, [own]))
     assert found == only(decide(made, [own])) and found.seeds == 12 and not found.changed
+    # a splice has the description of the run above and a key of its own
+    bad = [{"step": 10, "measures": {"near-copies": 1.0, "fidelity": 1.0}}]
+    splices = [{**x, **elsewhere, "control": "splice", "key": "0", "course": bad} for x in made]
+    assert found == only(decide([*others, *splices], [own]))

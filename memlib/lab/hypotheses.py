@@ -178,9 +178,11 @@ def _lines_of(plan: Plan, lines: list[Line]) -> list[Line]:
     found = [x for x in lines if x["plan"] == plan.name]
     there = {(x["control"], x["seed"]) for x in found}
     for line in (x for x in lines if x["plan"] != plan.name):
-        name = asked.get(json.dumps({**line["config"], "seed": 0}))
-        if name and line["seed"] in plan.seeds and (name, line["seed"]) not in there:
-            found.append({**line, "control": name})
+        name, seed = asked.get(json.dumps({**line["config"], "seed": 0})), line["seed"]
+        if name and seed in plan.seeds and (name, seed) not in there:
+            # the line of a splice names what lies above only, but has another key
+            if replace(plan.controls[name], seed=seed).key(line["content"]) == line["key"]:
+                found.append({**line, "control": name})
     return found
 
 
