@@ -48,7 +48,7 @@ def decide(lines: Iterable[Line], plans: Sequence[Plan] | None = None, degenerat
     lines, asked = list(lines), []
     check_data(lines)
     for plan in [read_plan(path) for path in sorted(PLANS.glob("*.toml"))] if plans is None else plans:
-        own = _lines_of(plan, lines)
+        own = lines_of(plan, lines)
         changed = any(x["plan_sha256"] != plan.sha256 for x in own if x["plan"] == plan.name)
         for prediction in plan.content["predictions"]:
             asked.append((_ask(plan, prediction, own, degenerate), prediction, changed))
@@ -62,6 +62,20 @@ def decide(lines: Iterable[Line], plans: Sequence[Plan] | None = None, degenerat
         for k, (finding, values, prediction, changed) in enumerate(family):
             made = _decide(finding, values, prediction, *adjusted[k][1:]) if k in adjusted else finding
             found.append(replace(made, changed=changed, margin=prediction["margin"]))
+    return found
+
+
+def lines_of(plan: Plan, lines: list[Line]) -> list[Line]:
+    """The lines of a plan's runs, also of those that another plan has asked for first; splices are the plan's own."""
+    asked = {json.dumps({**own.to_dict(), "seed": 0}): name for name, own in plan.controls.items()}
+    found = [x for x in lines if x["plan"] == plan.name]
+    there = {(x["control"], x["seed"]) for x in found}
+    for line in (x for x in lines if x["plan"] != plan.name):
+        name, seed = asked.get(json.dumps({**line["config"], "seed": 0})), line["seed"]
+        if name and seed in plan.seeds and (name, seed) not in there:
+            # the line of a splice names what lies above only, but has another key
+            if replace(plan.controls[name], seed=seed).key(line["content"]) == line["key"]:
+                found.append({**line, "control": name})
     return found
 
 
@@ -170,20 +184,6 @@ def _decide(finding: Finding, values: list[float], prediction: dict[str, Any], p
         gap, half = abs(abs(effect.value) - margin), effect.high - effect.value
         needed = math.ceil(min(MOST_SEEDS, len(values) * (half / gap) ** 2 if gap else MOST_SEEDS))
     return replace(finding, effect=effect, p=p, verdict=verdict, needed=needed)
-
-
-def _lines_of(plan: Plan, lines: list[Line]) -> list[Line]:
-    """The lines of a plan's runs, also of those that another plan has asked for first; splices are the plan's own."""
-    asked = {json.dumps({**own.to_dict(), "seed": 0}): name for name, own in plan.controls.items()}
-    found = [x for x in lines if x["plan"] == plan.name]
-    there = {(x["control"], x["seed"]) for x in found}
-    for line in (x for x in lines if x["plan"] != plan.name):
-        name, seed = asked.get(json.dumps({**line["config"], "seed": 0})), line["seed"]
-        if name and seed in plan.seeds and (name, seed) not in there:
-            # the line of a splice names what lies above only, but has another key
-            if replace(plan.controls[name], seed=seed).key(line["content"]) == line["key"]:
-                found.append({**line, "control": name})
-    return found
 
 
 def _of_losses(plan: Plan, prediction: dict[str, Any], lines: list[Line]) -> tuple[Finding, list[float]]:
