@@ -17,17 +17,15 @@ function readDrawn(words) {
   const all = strokes.flat();
   const between = ([x, y], [x1, y1]) => [0, 1, 2, 3, 4, 5].map((i) => [x + ((x1 - x) * i) / 6, y + ((y1 - y) * i) / 6]);
   const curve = strokes.flatMap((s) => s.flatMap((point, i) => between(point, s[i + 1] ?? point)));
-  const part = (k) => Float64Array.from(all.filter((_, i) => i % 2 === k).flat());
   let wrong = "";
   if (all.length < 4 || all.length > 200) wrong = `${all.length} points; need 4 to 200 (every second is held out)`;
   else if (!all.every((p) => p.length === 2 && p.every((x) => Math.abs(x) <= 2.5))) wrong = "a point outside the plane";
-  return { all, train: part(0), heldOut: part(1), curve, wrong };
+  return { all, ...halves(all), curve, wrong };
 }
 
 // The strokes without the point that is nearest to the place.
-function withoutNearest(words, [x, y]) {
-  const away = readDrawn(words).all.map((point) => Math.hypot(point[0] - x, point[1] - y));
-  let left = away.indexOf(Math.min(...away));
+function withoutNearest(words, place) {
+  let left = lowest(readDrawn(words).all.map((point) => distance(point, place)));
   const kept = words.split("|").map((stroke) => stroke.split(";").filter(() => left-- !== 0).join(";"));
   return kept.filter(Boolean).join("|");
 }
