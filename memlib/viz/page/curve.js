@@ -46,7 +46,8 @@ function curveEditor(svg, axis, moved) {
     });
     const dash = (bare, t) => (bare ? `M${x(axis.at[t])} ${BASE}h${width / axis.at.length}` : "");
     $(".bare").setAttribute("d", shown.bare.map(dash).join(""));
-    $(".zone").setAttribute("d", shown.zones.map(([low, high]) => `M${x(low)} 8H${x(high)}V${BASE}H${x(low)}Z`).join(""));
+    const shade = ([low, high]) => `M${x(low)} 8H${x(high)}V${BASE}H${x(low)}Z`;
+    $(".zone").setAttribute("d", shown.zones.map(shade).join(""));
     $(".zone-text").setAttribute("x", zone ? (x(zone[0]) + x(zone[1])) / 2 : -99);
   }
   const value = (event) => {

@@ -102,11 +102,8 @@ const CURVES = {
   rings: (u) => (u < 1 / 3 ? polar(0.5, 6 * Math.PI * u) : polar(1, 3 * Math.PI * (u - 1 / 3))),
 };
 
-// Training points and held-out points, in turn.
-function halves(points) {
-  const [train, heldOut] = [0, 1].map((k) => Float64Array.from(points.filter((_, i) => i % 2 === k).flat()));
-  return { train, heldOut };
-}
+// Every second point: of the first, as training points (k = 0), or of the second, as held-out points (k = 1).
+const half = (points, k) => Float64Array.from(points.filter((_, i) => i % 2 === k).flat());
 
 // Many points along a curve at unit scale, and n training and n held-out points with a little noise.
 function makePoints(name, seed, n, noise) {
@@ -120,7 +117,7 @@ function makePoints(name, seed, n, noise) {
     const point = place(CURVES[name]((i + 0.5 + 0.6 * (random.uniform() - 0.5)) / (2 * n)));
     return point.map((x) => x + noise * random.normal());
   });
-  return { ...halves(points), curve: many.map(place) };
+  return { train: half(points, 0), heldOut: half(points, 1), curve: many.map(place) };
 }
 
 // The posterior probability of each training point, given the noisy point (x, y).

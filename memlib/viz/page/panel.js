@@ -13,13 +13,11 @@ function noisedItems(canvas, [n, ...shape], x0) {
   const middle = [0, 1].map((k) => mean(x0.filter((_, i) => i % 2 === k)));
   const reach = x0.reduce((most, x, i) => Math.max(most, 1.1 * Math.abs(x - middle[i % 2])), 3.5);
   const images = (x) => {
-    const picture = pen.createImageData(width, height);
     for (let k = 0; k < n; k++) {
-      picture.data.forEach((_, j) => {
-        const value = x[(k * channels + (channels === 1 ? 0 : j % 4)) * height * width + (j >> 2)];
-        picture.data[j] = j % 4 === 3 ? 255 : 127.5 * (value + 1);
-      });
-      pen.putImageData(picture, (k % 2) * width, (k >> 1) * height);
+      const value = (j) => x[(k * channels + (channels === 1 ? 0 : j % 4)) * height * width + (j >> 2)];
+      const bytes = new Uint8ClampedArray(4 * height * width);
+      const seen = bytes.map((_, j) => (j % 4 === 3 ? 255 : 127.5 * (value(j) + 1)));
+      pen.putImageData(new ImageData(seen, width), (k % 2) * width, (k >> 1) * height);
     }
   };
   const points = (x, alphaBar) => {
@@ -27,12 +25,12 @@ function noisedItems(canvas, [n, ...shape], x0) {
     for (const point of pairs(x)) pen.fillRect(...point.map(place), 6, 6);
   };
   const signals = (x) => {
-    const [bottom, top] = [Math.min(...x), Math.max(...x)];
+    const [bottom, top, length] = [Math.min(...x), Math.max(...x), shape[1]];
     for (let line = 0; line < n * channels; line++) {
       const [column, row] = [Math.floor(line / channels) % 2, line / channels >> 1];
       const y = (v) => (size / 2) * (row + 0.95 - (0.9 * (v - bottom)) / (top - bottom));
-      const values = Array.from(x.subarray(line * height, (line + 1) * height)); // their length is where heights are
-      pen.stroke(new Path2D(path(values.map((v, i) => [(size / 2) * (column + i / height), y(v)]))));
+      const values = Array.from(x.subarray(line * length, (line + 1) * length));
+      pen.stroke(new Path2D(path(values.map((v, i) => [(size / 2) * (column + i / length), y(v)]))));
     }
   };
   const draw = [points, signals, images][shape.length - 1];

@@ -74,14 +74,14 @@ function plane(canvas, { picked, drawn, keyed }) {
   }
   const request = () => (waiting ||= requestAnimationFrame(draw));
   const where = (event) => [(event.offsetX - width / 2) / scale, (height / 2 - event.offsetY) / scale];
-  canvas.addEventListener("pointermove", (event) => {
-    if (drawing) return drawn(where(event), false);
+  function point(event) {
     if (!shown.samples) return;
     const { first, d1 } = nearest(shown.samples, ...where(event));
     picked(d1 < 14 / scale ? first : -1);
-  });
+  }
+  canvas.addEventListener("pointermove", (event) => (drawing ? drawn(where(event), false) : point(event)));
   canvas.addEventListener("pointerdown", (event) => {
-    if (!shown.drawable) return;
+    if (!shown.drawable) return point(event);
     drawing = true;
     canvas.setPointerCapture(event.pointerId);
     drawn(where(event), true);
@@ -90,7 +90,7 @@ function plane(canvas, { picked, drawn, keyed }) {
     if (drawing) drawn();
     drawing = false;
   });
-  canvas.addEventListener("pointerleave", () => picked(-1));
+  canvas.addEventListener("pointerleave", ({ pointerType }) => pointerType === "mouse" && picked(-1));
   canvas.addEventListener("keydown", (event) => {
     const by = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
     const deed = { Enter: "add", " ": "add", Delete: "take", Backspace: "take" }[event.key];

@@ -1,13 +1,10 @@
 // The playground: its state, two workers in lockstep, and what the reader sees of them.
 
 // A message to a worker, then its answer.
-function ask(worker, message) {
-  return new Promise((resolve, reject) => {
-    Object.assign(worker, { onmessage: ({ data }) => resolve(data), onerror: reject });
-    worker.postMessage(message);
+const ask = (worker, message) =>
+  new Promise((resolve, reject) => {
+    Object.assign(worker, { onmessage: ({ data }) => resolve(data), onerror: reject }).postMessage(message);
   });
-}
-
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 function render({ model, el }) {
@@ -38,7 +35,7 @@ function render({ model, el }) {
       const ends = bell(state[lane]) ?? limited(interval(p, schedule)).ends;
       const [curve, even] = [p, uniform(schedule)].map((q) => logSnrDensity(q, schedule));
       curves[k]({ curve, ends, even: [even], zones: first?.zone ? [first.zone] : [] });
-      $(`[data-set=${lane}]`).value = state[lane] in shapes || state[lane] in bells ? state[lane] : "own";
+      $(`[data-set=${lane}]`).value = state[lane] in timesteps ? state[lane] : "own";
     });
   }
   function show() {
@@ -57,7 +54,6 @@ function render({ model, el }) {
     if (words[0]) $(".told").textContent = words.join(" ");
     $("[data-set=frame]").value = view.frame;
     $(".time output").textContent = view.frame === last ? "finished" : `t = ${t}`;
-    $("[data-do=clear]").style.display = state.data === "drawn" ? "" : "none";
     $("[data-do=play]").textContent = view.playing ? "Pause" : "Play";
     $(".count").textContent = `step ${view.step}`;
   }
@@ -182,8 +178,8 @@ function render({ model, el }) {
     show();
   });
   for (const lane of LANES) {
-    const named = [...Object.entries(shapes), ...Object.entries(bells), ["own", "an interval"]];
-    $(`[data-set=${lane}]`).append(...named.map(([spec, it]) => new Option(it.name ?? it, spec)));
+    const options = Object.entries(timesteps).map(([spec, { name }]) => new Option(name, spec));
+    $(`[data-set=${lane}]`).append(...options);
   }
   for (const key of ["data", "seed", "speed"]) $(`[data-set=${key}]`).value = state[key];
   $("[data-set=frame]").max = last;

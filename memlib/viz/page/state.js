@@ -1,12 +1,11 @@
 // The state of the playground as text, as in a link, and what is made of it: p(t), drawn points, lines of Python.
 
-const { defaults, shapes, bells } = SETTINGS;
+const { defaults, timesteps } = SETTINGS;
 const MAKE = { uniform, notch, "u-shape": uShape, "min-snr": minSnr, paper: (s) => gaussianInterval(s, 0, 500) };
 const LANES = ["a", "b"];
 const two = (x) => x.toFixed(2);
 
 // A p(t) is the name of a shape, or the ends of a bell over log-SNR, "-2.3..7.1".
-
 const bell = (spec) => (/^-?[\d.]+\.\.-?[\d.]+$/.test(spec) ? spec.split("..").map(Number) : null);
 const probabilities = (spec, schedule) => MAKE[spec]?.(schedule) ?? logSnrBell(schedule, ...bell(spec));
 
@@ -20,7 +19,7 @@ function readDrawn(words) {
   let wrong = "";
   if (all.length < 4 || all.length > 200) wrong = `${all.length} points; need 4 to 200 (every second is held out)`;
   else if (!all.every((p) => p.length === 2 && p.every((x) => Math.abs(x) <= 2.5))) wrong = "a point outside the plane";
-  return { all, ...halves(all), curve, wrong };
+  return { all, train: half(all, 0), heldOut: half(all, 1), curve, wrong };
 }
 
 // The strokes without the point that is nearest to the place.
@@ -32,13 +31,13 @@ function withoutNearest(words, place) {
 
 function readLink(words) {
   const given = Object.fromEntries(new URLSearchParams(words.replace(/^.*#/, "")));
-  const timesteps = (v) => v in shapes || (bell(v) !== null && !limited(bell(v)).changed);
+  const known = (v) => Object.hasOwn(MAKE, v) || (bell(v) !== null && !limited(bell(v)).changed);
   const right = {
-    data: (v) => v in CURVES || (v === "drawn" && !readDrawn(given.drawn ?? "").wrong),
+    data: (v) => Object.hasOwn(CURVES, v) || (v === "drawn" && !readDrawn(given.drawn ?? "").wrong),
     drawn: (v) => !readDrawn(v).wrong,
     seed: (v) => /^\d{1,4}$/.test(v),
-    a: timesteps,
-    b: timesteps,
+    a: known,
+    b: known,
     speed: (v) => /^(full|60|10)$/.test(v),
     steps: (v) => /^[1-9]\d{0,4}$/.test(v),
   };
@@ -58,7 +57,7 @@ function python(state, train, steps) {
   const made = LANES.map((lane) => {
     const [mean, std] = bellOf(...(bell(state[lane]) ?? [0, 0])).map((x) => x.toFixed(3));
     const gaussian = `from_log_snr(schedule, lambda s: (-0.5 * ((s - ${mean}) / ${std}) ** 2).exp())`;
-    return shapes[state[lane]]?.python ?? gaussian;
+    return timesteps[state[lane]]?.python ?? gaussian;
   });
   const values = { ...SETTINGS, points, made: made.join(", "), steps: steps || 1000, seed: state.seed };
   return SETTINGS.python.join("\n").replace(/<(\w+)>/g, (_, name) => values[name]);
