@@ -1,7 +1,7 @@
 // The mathematics of the page, without a document: each function equals memlib's to 1e-5 (tests/test_page.py).
 // Points lie flat in an array: x0, y0, x1, y1, ... Python joins the files of this folder into one module.
 
-// beta(t) of the three schedules. Cosine and sigmoid say how much signal is left at u = t / T, with betas of at most .999.
+// beta(t) of the schedules. Cosine and sigmoid say how much signal is left at u = t / T, with betas of at most .999.
 const logistic = (x) => 1 / (1 + Math.exp(-x));
 const fromSignal = (signal) => (t, T) => Math.min(1 - signal((t + 1) / T) / signal(t / T), 0.999);
 const BETAS = {
@@ -128,15 +128,13 @@ function posterior(train, x, y, alphaBar) {
   return fromWeights(away.map((square) => Math.exp((least - square) / (2 * (1 - alphaBar)))));
 }
 
-// predict(x, t, eps) writes the exact denoiser's noise into eps.
+// predict(x, t): the noise that the exact denoiser sees in x.
 function exactDenoiser(train, schedule) {
-  return (x, t, eps) => {
+  return (x, t) => {
     const alphaBar = schedule.alphaBar[t];
     const weights = pairs(x).map(([a, b]) => posterior(train, a, b, alphaBar));
-    x.forEach((value, k) => {
-      const clean = sum(weights[k >> 1].map((w, j) => w * train[2 * j + (k & 1)]));
-      eps[k] = (value - Math.sqrt(alphaBar) * clean) / Math.sqrt(1 - alphaBar);
-    });
+    const clean = (k) => sum(weights[k >> 1].map((w, j) => w * train[2 * j + (k & 1)]));
+    return x.map((value, k) => (value - Math.sqrt(alphaBar) * clean(k)) / Math.sqrt(1 - alphaBar));
   };
 }
 
@@ -148,10 +146,10 @@ function timestepList(T, steps) {
 
 // Frames (steps + 1) of x_t, from the noise xT to the sample; deterministic.
 function ddim(predict, schedule, xT, steps) {
-  const [times, eps, frames] = [timestepList(schedule.T, steps), new Float64Array(xT.length), [Float64Array.from(xT)]];
+  const [times, frames] = [timestepList(schedule.T, steps), [Float64Array.from(xT)]];
   for (let i = 0; i < steps; i++) {
     const [here, next] = [schedule.alphaBar[times[i]], schedule.alphaBar[times[i + 1]] ?? 1];
-    predict(frames[i], times[i], eps);
+    const eps = predict(frames[i], times[i]);
     const clean = frames[i].map((x, j) => (x - Math.sqrt(1 - here) * eps[j]) / Math.sqrt(here));
     frames.push(noised(clean, eps, next));
   }

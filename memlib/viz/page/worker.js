@@ -31,7 +31,7 @@ function startTrainer({ train, heldOut, curve, p, seed }) {
   }
   // The reverse process of the averaged weights, and three measures.
   function look() {
-    const predict = (x, t, eps) => eps.set(network.forward(x, t, x.length / 2).subarray(0, x.length));
+    const predict = (x, t) => network.forward(x, t, x.length / 2).subarray(0, x.length);
     const frames = ddim(predict, schedule, start, samplerSteps);
     const made = frames[samplerSteps];
     const losses = tests.map(({ t, eps }) => {
