@@ -134,6 +134,11 @@ def test_the_curve_is_dragged_by_mouse_keys_and_touch(browser, path) -> None:
     touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     assert phone.edges("b")[1] < 0, "a finger moves it"
     assert phone.page.evaluate("document.documentElement.scrollWidth") <= 360
+    phone.until(5)
+    before = phone.step()
+    phone.page.locator("[data-plane=b] canvas").tap()
+    phone.page.wait_for_timeout(500)
+    assert phone.step() >= before, "a tap on a plane trains nothing anew"
     phone.end()
 
 

@@ -18,6 +18,7 @@ def read(name: str) -> str:
 
 
 SETTINGS = json.loads(read("settings.json"))
+COLOURS = " ".join(f"--{name.replace(' ', '-')}: {colour};" for name, colour in SETTINGS["colours"].items())
 
 
 def script(*names: str) -> str:
@@ -41,7 +42,7 @@ def _constants(**values: Any) -> str:
 class Page(anywidget.AnyWidget):
     """A widget that also runs by itself in a page: `inlined`."""
 
-    _css = read("page.css")
+    _css = f".playground {{{COLOURS}}}\n{read('page.css')}"
     about = traitlets.Dict().tag(sync=True)
     items = traitlets.Bytes().tag(sync=True)
 
@@ -53,12 +54,10 @@ def inlined(widget: Page) -> str:
     """A widget as elements of a page, HTML or Markdown: style, a place, and a module that needs no kernel."""
     state, place = widget.get_state(), type(widget).__name__.lower()
     own = sorted(state.keys() - set(anywidget.AnyWidget().keys) - {"_esm", "_css"})
-    started = _constants(PLACE=place, GIVEN={name: state[name] for name in own})
-    started += state["_esm"].replace("export default", "const started =")
-    return (
-        f'<style>{read("page.css")}</style>\n<div id="{place}"></div>\n\n'
-        f'<script type="module">\n{started}\n{read("alone.js")}\n</script>'
-    )
+    given = _constants(PLACE=place, GIVEN={name: state[name] for name in own})
+    started = given + state["_esm"].replace("export default", "const started =")
+    begun = f'<script type="module">\n{started}\n{read("alone.js")}\n</script>'
+    return f'<style>{state["_css"]}</style>\n<div id="{place}"></div>\n\n{begun}'
 
 
 def page() -> str:

@@ -22,8 +22,12 @@ function curveEditor(svg, axis, moved) {
   const $ = (name) => svg.querySelector(name);
   const grips = [...svg.querySelectorAll(".grip")];
   const parts = grips.map((grip) => +grip.dataset.part);
-  let [shown, width, grab] = [{}, 300, null];
+  const isPoint = grips.length === 1;
   const { from, to, unit, top, bottom = 0 } = axis;
+  const right = Math.sign(to - from);
+  const keys = { ArrowLeft: -right, ArrowRight: right, ArrowUp: 1, ArrowDown: -1, PageUp: 5, PageDown: -5 };
+  const shown = { zones: [], bare: [], height: bottom };
+  let [width, grab] = [300, null];
   const within = (s) => clamp(s, Math.min(from, to), Math.max(from, to));
   const x = (s) => LEFT + ((within(s) - from) / (to - from)) * (width - LEFT - RIGHT);
   const y = (height) => BASE - clamp((height - bottom) / (top - bottom), 0, 1.04) * (BASE - 14);
@@ -31,21 +35,20 @@ function curveEditor(svg, axis, moved) {
   const places = ([left, right] = sides(shown.ends)) => [left, (left + right) / 2, right];
   const trace = (heights) => path(Array.from(heights, (height, t) => [x(axis.at[t]), y(height)]));
   function draw() {
-    if (!shown.curve) return;
-    const [line, zones] = [trace(shown.curve), shown.zones ?? []];
+    const [line, [zone]] = [trace(shown.curve), shown.zones];
     $(".line").setAttribute("d", line);
     $(".area").setAttribute("d", `${line}V${BASE}H${LEFT}Z`);
     $(".even").setAttribute("d", shown.even.map(trace).join(""));
     grips.forEach((grip, k) => {
       const place = places()[parts[k]];
-      const rise = shown.height === undefined ? 0 : y(shown.height) - BASE;
-      grip.setAttribute("transform", `translate(${x(place)} ${rise})`);
+      grip.setAttribute("transform", `translate(${x(place)} ${y(shown.height) - BASE})`);
       grip.setAttribute("aria-valuenow", place.toFixed(unit < 0.1 ? 2 : 1));
     });
-    const dashes = shown.bare?.map((bare, t) => (bare ? `M${x(axis.at[t])} ${BASE}h${width / axis.at.length}` : ""));
-    $(".bare").setAttribute("d", dashes?.join("") ?? "");
-    $(".zone").setAttribute("d", zones.map(([low, high]) => `M${x(low)} 8H${x(high)}V${BASE}H${x(low)}Z`).join(""));
-    $(".zone-text").setAttribute("x", zones.length ? (x(zones[0][0]) + x(zones[0][1])) / 2 : -99);
+    const dash = (bare, t) => (bare ? `M${x(axis.at[t])} ${BASE}h${width / axis.at.length}` : "");
+    $(".bare").setAttribute("d", shown.bare.map(dash).join(""));
+    const shade = ([low, high]) => `M${x(low)} 8H${x(high)}V${BASE}H${x(low)}Z`;
+    $(".zone").setAttribute("d", shown.zones.map(shade).join(""));
+    $(".zone-text").setAttribute("x", zone ? (x(zone[0]) + x(zone[1])) / 2 : -99);
   }
   const value = (event) => {
     const share = (event.clientX - svg.getBoundingClientRect().left - LEFT) / (width - LEFT - RIGHT);
@@ -53,9 +56,9 @@ function curveEditor(svg, axis, moved) {
   };
   const shift = (part, ends, by) => sides(sides(ends).map((s, side) => (part === 2 - 2 * side ? s : s + by)));
   svg.addEventListener("pointerdown", (event) => {
-    const [s, seen, isPoint] = [value(event), places().map(within), parts.length === 1];
+    const [s, seen] = [value(event), places().map(within)];
     const away = parts.map((part) => Math.abs(x(seen[part]) - x(s)));
-    let k = away.indexOf(Math.min(...away));
+    let k = lowest(away);
     if (!isPoint && away[k] > 22) k = s > shown.ends[0] && s < shown.ends[1] ? 1 : -1; // the body moves the whole
     if (k < 0) return;
     const ends = [0, 2].map((edge) => (edge === parts[k] ? seen : places())[edge]); // an edge is where it is seen
@@ -72,15 +75,11 @@ function curveEditor(svg, axis, moved) {
     if (grab.before !== shown.ends) moved(shown.ends, true);
     grab = null;
   });
-  grips.forEach((grip, k) =>
-    grip.addEventListener("keydown", (event) => {
-      const by = { ArrowLeft: Math.sign(from - to), ArrowRight: Math.sign(to - from), ArrowUp: 1, ArrowDown: -1 };
-      Object.assign(by, { PageUp: 5, PageDown: -5 });
-      if (!(event.key in by)) return;
-      event.preventDefault();
-      moved(shift(parts[k], shown.ends, unit * by[event.key]), true);
-    }),
-  );
+  svg.addEventListener("keydown", (event) => {
+    if (!(event.key in keys)) return;
+    event.preventDefault();
+    moved(shift(+event.target.dataset.part, shown.ends, unit * keys[event.key]), true);
+  });
   new ResizeObserver(() => {
     width = Math.max(200, svg.clientWidth);
     const signed = (number) => String(number).replace("-", "\u2212");

@@ -8,23 +8,18 @@ function initialize({ model }) {
 }
 
 // A line and a bar for each data set with recorded runs: what its spectrum predicts of p, and of uniform sampling.
-function showCopies(figure, spectra, p, even) {
-  const entries = Object.entries(spectra);
+function copies(spectra, p, even) {
   const x = (share) => `${4 + 90 * share}%`;
-  const rows = entries.map(([name, spectrum], k) => {
+  return Object.entries(spectra).map(([name, spectrum]) => {
     const [[value, low, high], [plain]] = [p, even].map((q) => predictCopies(spectrum, q));
     const words = `${name} ${percent(value)} [${percent(low)}, ${percent(high)}] at ${spectrum.views} views`;
     const marks = `<line x1="${x(low)}" x2="${x(high)}" y1="27" y2="27" /><circle cx="${x(plain)}" cy="27" r="6" />`;
     const dot = `<circle class="dot" cx="${x(value)}" cy="27" r="5" />`;
-    return `<svg y="${40 * k}">${text(0, 13, "start", words)}${marks}${dot}</svg>`;
+    return `<svg height="40">${text(0, 13, "start", words)}${marks}${dot}</svg>`;
   });
-  const ticks = [0, 0.25, 0.5, 0.75, 1].map((share) => text(x(share), 40 * rows.length + 13, "middle", percent(share)));
-  figure.style.display = rows.length ? "" : "none";
-  figure.querySelector("svg").innerHTML = [...rows, ...ticks].join("");
-  figure.querySelector("svg").setAttribute("height", 40 * rows.length + 18);
 }
 
-function begin({ model, $, noised, set }) {
+function begin({ model, $, picture, set }) {
   const { logSnr, top, never, tails } = model.get("about");
   const schedule = scheduleOf(Float64Array.from(logSnr));
   const { T, alphaBar } = schedule;
@@ -55,8 +50,8 @@ function begin({ model, $, noised, set }) {
     curves[0]({ curve: weight, even: [ones], ends: [low, high], bare, zones });
     const dense = logSnrDensity(p, schedule);
     curves[1]({ curve: dense, even: [flat], ends: [0, 0], zones: zones.map((zone) => zone.map((t) => logSnr[t])) });
-    showCopies($(".copies")[0], spectra, p, even);
-    at.forEach((t, k) => noised(k, schedule, t));
+    $(".copies div")[0].innerHTML = copies(spectra, p, even).join("");
+    at.forEach((t, k) => picture(k, schedule, t));
     $(".told")[0].textContent =
       `[${low}, ${high}] holds ${percent(sum(p, at[0], at[2] + 1))} of the draws. Almost never trained ` +
       `(T\u00b7p(t) at most ${never}, thick on the axis): ${percent(sum(bare) / T)} of the steps. Highest weight ` +

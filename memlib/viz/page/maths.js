@@ -1,18 +1,17 @@
 // The mathematics of the page, without a document: each function equals memlib's to 1e-5 (tests/test_page.py).
 // Points lie flat in an array: x0, y0, x1, y1, ... Python joins the files of this folder into one module.
 
-// The three schedules by name. Cosine and sigmoid say how much signal is left at u = t / T, with betas of at most .999.
+// beta(t) of the schedules. Cosine and sigmoid say how much signal is left at u = t / T, with betas of at most .999.
 const logistic = (x) => 1 / (1 + Math.exp(-x));
-const SIGNAL = {
-  cosine: (u) => Math.cos(((u + 0.008) / 1.008) * (Math.PI / 2)) ** 2,
-  sigmoid: (u) => logistic(3) - logistic(6 * u - 3),
+const fromSignal = (signal) => (t, T) => Math.min(1 - signal((t + 1) / T) / signal(t / T), 0.999);
+const BETAS = {
+  linear: (t, T) => ((1e-4 + ((0.02 - 1e-4) * t) / (T - 1)) * 1000) / T,
+  cosine: fromSignal((u) => Math.cos(((u + 0.008) / 1.008) * (Math.PI / 2)) ** 2),
+  sigmoid: fromSignal((u) => logistic(3) - logistic(6 * u - 3)),
 };
 function scheduleNamed(name, T) {
-  const signal = SIGNAL[name];
-  const linear = (t) => ((1e-4 + ((0.02 - 1e-4) * t) / (T - 1)) * 1000) / T;
-  const beta = (t) => (name === "linear" ? linear(t) : Math.min(1 - signal((t + 1) / T) / signal(t / T), 0.999));
-  const alphaBar = new Float64Array(T);
-  for (let t = 0, product = 1; t < T; t++) alphaBar[t] = product *= 1 - beta(t);
+  let product = 1;
+  const alphaBar = Float64Array.from({ length: T }, (_, t) => (product *= 1 - BETAS[name](t, T)));
   return scheduleOf(alphaBar.map((a) => Math.log(a / (1 - a))));
 }
 const linearSchedule = (T) => scheduleNamed("linear", T);
@@ -30,6 +29,14 @@ function scheduleOf(logSnr) {
 
 const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
 const sum = (values, from = 0, to = values.length) => values.slice(from, to).reduce((total, value) => total + value, 0);
+const mean = (values) => sum(values) / values.length;
+const running = (values, total = 0) => values.map((value) => (total += value));
+const lowest = (values) => values.indexOf(Math.min(...values));
+const pairs = (flat) => Array.from({ length: flat.length / 2 }, (_, i) => [flat[2 * i], flat[2 * i + 1]]);
+const distance = ([x, y], [a, b]) => Math.hypot(x - a, y - b);
+// What is left of x0 (again and again, where the noise is longer), and noise.
+const noised = (x0, eps, alphaBar) =>
+  eps.map((e, i) => Math.sqrt(alphaBar) * x0[i % x0.length] + Math.sqrt(1 - alphaBar) * e);
 
 function fromWeights(weights) {
   const total = sum(weights);
@@ -37,26 +44,27 @@ function fromWeights(weights) {
 }
 
 function gaussianInterval(schedule, low, high, tails = "proportional") {
-  const [mean, std] = bellOf(low, high);
-  const bell = (t) => Math.exp(-0.5 * ((t - mean) / std) ** 2);
+  const [centre, std] = bellOf(low, high);
+  const bell = (t) => Math.exp(-0.5 * ((t - centre) / std) ** 2);
   const mass = (t) => (bell(t - 0.5) + 4 * bell(t) + bell(t + 0.5)) / (6 * std * Math.sqrt(2 * Math.PI)); // Simpson
   const p = schedule.alphaBar.map((_, t) => mass(t));
-  let [below, above] = [0, 0];
-  for (let t = -1; t > mean - 9 * std; t--) below += mass(t);
-  for (let t = schedule.T; t < mean + 9 * std; t++) above += mass(t);
-  const inside = (t) => low <= t && t <= high;
-  const spread = (kept) => (1 - kept.reduce((sum, m) => sum + m, 0)) / kept.length;
-  const even = tails === "interval" ? spread(p.filter((_, t) => inside(t))) : (below + above) / schedule.T;
-  if (tails === "uniform") return fromWeights(p.map((m) => m + even));
-  if (tails === "interval") return fromWeights(p.map((m, t) => (inside(t) ? m + even : 0)));
-  if (tails === "clip") [p[0], p[schedule.T - 1]] = [p[0] + below, p[schedule.T - 1] + above];
+  if (tails === "uniform" || tails === "interval") {
+    const kept = (t) => tails === "uniform" || (low <= t && t <= high);
+    const parts = p.filter((_, t) => kept(t));
+    const even = (1 - sum(parts)) / parts.length;
+    return fromWeights(p.map((m, t) => (kept(t) ? m + even : 0)));
+  }
+  if (tails === "clip") {
+    for (let t = -1; t > centre - 9 * std; t--) p[0] += mass(t);
+    for (let t = schedule.T; t < centre + 9 * std; t++) p[schedule.T - 1] += mass(t);
+  }
   return fromWeights(p);
 }
 
 // A Gaussian over log-SNR, of which [low, high] holds the central 95 %.
 function logSnrBell(schedule, low, high) {
-  const [mean, std] = bellOf(low, high);
-  return fromWeights(schedule.logSnr.map((s, t) => Math.exp(-0.5 * ((s - mean) / std) ** 2) * schedule.spacing[t]));
+  const [centre, std] = bellOf(low, high);
+  return fromWeights(schedule.logSnr.map((s, t) => Math.exp(-0.5 * ((s - centre) / std) ** 2) * schedule.spacing[t]));
 }
 
 const bellOf = (low, high) => [(low + high) / 2, (high - low) / (2 * 1.959963984540054)];
@@ -69,7 +77,7 @@ const logSnrDensity = (p, schedule) => p.map((mass, t) => mass / schedule.spacin
 
 // The log-SNR between which the central 95 % of the draws lie, [low, high].
 function interval(p, schedule) {
-  const at = (share, sum = 0) => schedule.logSnr[p.findIndex((mass) => (sum += mass) >= share)];
+  const at = (share) => schedule.logSnr[running(p).findIndex((mass) => mass >= share)];
   return [at(0.975), at(0.025)];
 }
 
@@ -94,45 +102,39 @@ const CURVES = {
   rings: (u) => (u < 1 / 3 ? polar(0.5, 6 * Math.PI * u) : polar(1, 3 * Math.PI * (u - 1 / 3))),
 };
 
-// Many points along a curve at unit scale, and as many training as held-out points, in turn, with a little noise.
+// Every second point: of the first, as training points (k = 0), or of the second, as held-out points (k = 1).
+const half = (points, k) => Float64Array.from(points.filter((_, i) => i % 2 === k).flat());
+
+// Many points along a curve at unit scale, and n training and n held-out points with a little noise.
 function makePoints(name, seed, n, noise) {
   const many = Array.from({ length: 1024 }, (_, i) => CURVES[name]((i + 0.5) / 1024));
-  const middle = [0, 1].map((k) => many.reduce((sum, point) => sum + point[k] / 1024, 0));
-  const square = (point) => point.reduce((sum, x, k) => sum + (x - middle[k]) ** 2, 0);
-  const scale = Math.sqrt(many.reduce((sum, point) => sum + square(point) / 2048, 0));
-  const place = (point) => point.map((x, k) => (x - middle[k]) / scale);
-  const [random, parts] = [new Random(seed), [[], []]];
-  for (let i = 0; i < 2 * n; i++) {
+  const middle = [0, 1].map((k) => mean(many.map((point) => point[k])));
+  const centred = (point) => point.map((x, k) => x - middle[k]);
+  const scale = Math.hypot(...many.flatMap(centred)) / Math.sqrt(2048);
+  const place = (point) => centred(point).map((x) => x / scale);
+  const random = new Random(seed);
+  const points = Array.from({ length: 2 * n }, (_, i) => {
     const point = place(CURVES[name]((i + 0.5 + 0.6 * (random.uniform() - 0.5)) / (2 * n)));
-    parts[i % 2].push(...point.map((x) => x + noise * random.normal()));
-  }
-  return { train: Float64Array.from(parts[0]), heldOut: Float64Array.from(parts[1]), curve: many.map(place) };
+    return point.map((x) => x + noise * random.normal());
+  });
+  return { train: half(points, 0), heldOut: half(points, 1), curve: many.map(place) };
 }
 
 // The posterior probability of each training point, given the noisy point (x, y).
-function posterior(train, x, y, alphaBar, out = new Float64Array(train.length / 2)) {
+function posterior(train, x, y, alphaBar) {
   const root = Math.sqrt(alphaBar);
-  let [top, total] = [-Infinity, 0];
-  for (let i = 0; i < out.length; i++) {
-    const distance = (x - root * train[2 * i]) ** 2 + (y - root * train[2 * i + 1]) ** 2;
-    out[i] = -distance / (2 * (1 - alphaBar));
-    top = Math.max(top, out[i]);
-  }
-  for (let i = 0; i < out.length; i++) total += out[i] = Math.exp(out[i] - top);
-  for (let i = 0; i < out.length; i++) out[i] /= total;
-  return out;
+  const away = pairs(train).map(([a, b]) => (x - root * a) ** 2 + (y - root * b) ** 2);
+  const least = Math.min(...away);
+  return fromWeights(away.map((square) => Math.exp((least - square) / (2 * (1 - alphaBar)))));
 }
 
-// predict(x, t, eps) writes the exact denoiser's noise into eps.
+// predict(x, t): the noise that the exact denoiser sees in x.
 function exactDenoiser(train, schedule) {
-  const weights = new Float64Array(train.length / 2);
-  return (x, t, eps) => {
+  return (x, t) => {
     const alphaBar = schedule.alphaBar[t];
-    for (let i = 0; i < x.length; i++) {
-      if (i % 2 === 0) posterior(train, x[i], x[i + 1], alphaBar, weights);
-      const mean = weights.reduce((sum, w, j) => sum + w * train[2 * j + (i % 2)], 0);
-      eps[i] = (x[i] - Math.sqrt(alphaBar) * mean) / Math.sqrt(1 - alphaBar);
-    }
+    const weights = pairs(x).map(([a, b]) => posterior(train, a, b, alphaBar));
+    const clean = (k) => sum(weights[k >> 1].map((w, j) => w * train[2 * j + (k & 1)]));
+    return x.map((value, k) => (value - Math.sqrt(alphaBar) * clean(k)) / Math.sqrt(1 - alphaBar));
   };
 }
 
@@ -144,54 +146,43 @@ function timestepList(T, steps) {
 
 // Frames (steps + 1) of x_t, from the noise xT to the sample; deterministic.
 function ddim(predict, schedule, xT, steps) {
-  const [times, eps, frames] = [timestepList(schedule.T, steps), new Float64Array(xT.length), [Float64Array.from(xT)]];
+  const [times, frames] = [timestepList(schedule.T, steps), [Float64Array.from(xT)]];
   for (let i = 0; i < steps; i++) {
     const [here, next] = [schedule.alphaBar[times[i]], schedule.alphaBar[times[i + 1]] ?? 1];
-    predict(frames[i], times[i], eps);
+    const eps = predict(frames[i], times[i]);
     const clean = frames[i].map((x, j) => (x - Math.sqrt(1 - here) * eps[j]) / Math.sqrt(here));
-    frames.push(clean.map((x, j) => Math.sqrt(next) * x + Math.sqrt(1 - next) * eps[j]));
+    frames.push(noised(clean, eps, next));
   }
   return frames;
 }
 
 // The two nearest training points of (x, y): indices and distances.
 function nearest(train, x, y) {
-  let [first, second, d1, d2] = [-1, -1, Infinity, Infinity];
-  for (let i = 0; i < train.length / 2; i++) {
-    const d = Math.hypot(x - train[2 * i], y - train[2 * i + 1]);
-    if (d < d1) [first, second, d1, d2] = [i, first, d, d1];
-    else if (d < d2) [second, d2] = [i, d];
-  }
-  return { first, second, d1, d2 };
+  const away = pairs(train).map((point) => distance(point, [x, y]));
+  const first = lowest(away);
+  const second = lowest(away.with(first, Infinity));
+  return { first, second, d1: away[first], d2: away[second] };
 }
 
-function meanOver(points, f) {
-  let total = 0;
-  for (let i = 0; i < points.length; i += 2) total += f(points[i], points[i + 1]);
-  return total / (points.length / 2);
-}
-
-// The share of points whose nearest training point is less than `threshold` times as far as the second nearest.
-function nearCopies(points, train, threshold) {
-  const isCopy = ({ d1, d2 }) => d1 === 0 || d1 / d2 < threshold;
-  return meanOver(points, (x, y) => (isCopy(nearest(train, x, y)) ? 1 : 0));
-}
+// A near-copy is less than `threshold` times as far from its nearest training point as from the second nearest.
+const isCopy = ({ d1, d2 }, threshold) => d1 === 0 || d1 / d2 < threshold;
+const nearCopies = (points, train, threshold) =>
+  mean(pairs(points).map(([x, y]) => +isCopy(nearest(train, x, y), threshold)));
 
 // The mean distance to a curve, which is given by many points on it.
 const offCurve = (points, curve) =>
-  meanOver(points, (x, y) => curve.reduce((d, [a, b]) => Math.min(d, Math.hypot(x - a, y - b)), Infinity));
+  mean(pairs(points).map((point) => Math.min(...curve.map((near) => distance(near, point)))));
 
 // The log-SNR, [low, high], at which a noisy training point could be 1.1 to n / 2 of them: exp(mean entropy).
 function dangerZone(train, schedule) {
-  const [noise, zone] = [new Random(0).normals(4 * train.length), []];
-  for (let t = 0; t < schedule.T; t += 20) {
-    const [root, sigma] = [Math.sqrt(schedule.alphaBar[t]), Math.sqrt(1 - schedule.alphaBar[t])];
-    const noisy = noise.map((eps, i) => root * train[i % train.length] + sigma * eps);
-    const entropy = (x, y) =>
-      posterior(train, x, y, schedule.alphaBar[t]).reduce((sum, w) => sum - (w > 0 ? w * Math.log(w) : 0), 0);
-    const candidates = Math.exp(meanOver(noisy, entropy));
-    if (candidates > 1.1 && candidates < train.length / 4) zone.push(schedule.logSnr[t]);
-  }
+  const eps = new Random(0).normals(4 * train.length);
+  const entropy = (weights) => -sum(weights.map((w) => (w > 0 ? w * Math.log(w) : 0)));
+  const zone = schedule.logSnr.filter((_, t) => {
+    if (t % 20) return false;
+    const noisy = pairs(noised(train, eps, schedule.alphaBar[t]));
+    const candidates = Math.exp(mean(noisy.map(([x, y]) => entropy(posterior(train, x, y, schedule.alphaBar[t])))));
+    return candidates > 1.1 && candidates < train.length / 4;
+  });
   return zone.length ? [zone[zone.length - 1], zone[0]] : null;
 }
 
@@ -200,8 +191,8 @@ function dangerZone(train, schedule) {
 function predictCopies({ edges, shares, copies, residual, fits }, p) {
   const more = shares.map((share, k) => sum(p, edges[k - 1], edges[k]) - share);
   const drawn = fits.map((fit) => clamp(fit.reduce((all, slope, k) => all + slope * more[k], copies), 0, 1));
-  const mean = sum(drawn) / drawn.length;
-  const variance = sum(drawn.map((x) => (x - mean) ** 2)) / drawn.length;
-  const half = 1.96 * Math.hypot(Math.sqrt(variance), residual);
+  const middle = mean(drawn);
+  const variance = mean(drawn.map((x) => (x - middle) ** 2));
+  const half = 1.96 * Math.sqrt(variance + residual ** 2);
   return [drawn[0], Math.max(0, drawn[0] - half), Math.min(1, drawn[0] + half)];
 }

@@ -25,14 +25,8 @@ function transpose(out, a, rows, columns) {
   return out;
 }
 
-function columnSums(out, a, rows) {
-  const columns = out.length;
-  out.fill(0);
-  for (let i = 0; i < rows; i++) for (let j = 0; j < columns; j++) out[j] += a[i * columns + j];
-}
-
 class Network {
-  constructor(settings, room = settings.batch) {
+  constructor(settings) {
     const { T, width, depth, frequencies, batch } = settings;
     const inner = 2 + 4 * frequencies;
     const sizes = [[width, width], [width, inner], ...Array(depth).fill([width, width]), [2, width]];
@@ -40,7 +34,7 @@ class Network {
     Object.assign(this, { ...settings, inner, sizes, step: 0 });
     for (const name of ["weights", "gradient", "average", "first", "second"]) this[name] = new Float64Array(total);
     for (const name of ["weights", "gradient", "average"]) this[`${name}Of`] = this.layers(this[name]);
-    const array = (columns = width) => new Float64Array(Math.max(batch, 2 * Math.ceil(room / 2), width) * columns);
+    const array = (columns = width) => new Float64Array(Math.max(batch, width) * columns);
     for (const name of ["hidden", "timed", "times", "work", "flipped", "flipped2"]) this[name] = array();
     for (const name of ["out", "noisy", "error"]) this[name] = array(2);
     this.features = array(inner);
@@ -71,17 +65,13 @@ class Network {
   forward(x, t, n, layers = this.averageOf) {
     const { width, depth, frequencies, inner, features, times, hidden, timed, active, slopes, out } = this;
     const [rows, one] = [2 * Math.ceil(n / 2), typeof t === "number"];
-    for (let i = 0; i < n; i++) {
-      const row = i * inner;
-      for (let k = 0; k < 2; k++) {
-        const value = x[2 * i + k];
-        features[row + k] = value;
-        for (let f = 0; f < frequencies; f++) {
-          const angle = value * (Math.PI / 2) * (1 << f);
-          const place = row + 2 + k * frequencies + f;
-          features[place] = Math.sin(angle);
-          features[place + 2 * frequencies] = Math.cos(angle);
-        }
+    for (let i = 0; i < 2 * n; i++) {
+      const [row, k] = [(i >> 1) * inner, i & 1];
+      features[row + k] = x[i];
+      for (let f = 0; f < frequencies; f++) {
+        const [angle, place] = [x[i] * (Math.PI / 2) * (1 << f), row + 2 + k * frequencies + f];
+        features[place] = Math.sin(angle);
+        features[place + 2 * frequencies] = Math.cos(angle);
       }
     }
     for (let k = 0; k < (one ? width : n * width); k++) {
@@ -108,35 +98,27 @@ class Network {
   }
   // The gradient of the mean squared error, from this.error = d loss / d out, into this.gradient.
   backward(n) {
-    const { width, depth, active, slopes, error, work, flipped, hidden, timed, weightsOf, gradientOf } = this;
-    const [last, end] = [weightsOf[depth + 2].matrix, gradientOf[depth + 2]];
-    end.matrix.fill(0);
-    columnSums(end.bias, error, n);
-    for (let i = 0; i < n; i++) {
-      for (let j = 0; j < width; j++) {
-        const k = i * width + j; // hidden becomes d loss / d hidden, timed d loss / d timed
-        end.matrix[j] += error[2 * i] * active[depth][k];
-        end.matrix[width + j] += error[2 * i + 1] * active[depth][k];
-        hidden[k] = (error[2 * i] * last[j] + error[2 * i + 1] * last[width + j]) * slopes[depth][k];
-      }
-    }
-    timed.fill(0);
-    const weigh = (layer, delta, seen, columns) => {
-      columnSums(gradientOf[layer].bias, delta, n);
-      transpose(this.flipped2, delta, n, width);
-      product(gradientOf[layer].matrix, this.flipped2, transpose(flipped, seen, n, columns), width, columns, n);
+    const { depth, width, sizes, active, slopes, error, work, flipped, flipped2, hidden, timed } = this;
+    const weigh = (layer, delta, seen) => {
+      const [{ matrix, bias }, [rows, columns]] = [this.gradientOf[layer], sizes[layer]];
+      product(matrix, transpose(flipped2, delta, n, rows), transpose(flipped, seen, n, columns), rows, columns, n);
+      bias.fill(0);
+      for (let k = 0; k < rows * n; k++) bias[Math.floor(k / n)] += flipped2[k];
     };
-    for (let layer = depth - 1; layer >= 0; layer--) {
-      weigh(2 + layer, hidden, active[layer], width);
-      product(work, hidden, transpose(flipped, weightsOf[2 + layer].matrix, width, width), n, width, width);
+    hidden.fill(0); // becomes d loss / d hidden, timed d loss / d timed
+    timed.fill(0);
+    for (let layer = depth; layer >= 0; layer--) {
+      const [delta, [rows]] = [layer === depth ? error : hidden, sizes[2 + layer]];
+      weigh(2 + layer, delta, active[layer]);
+      product(work, delta, transpose(flipped, this.weightsOf[2 + layer].matrix, rows, width), n, width, rows);
       for (let i = 0; i < n * width; i++) {
-        const delta = work[i] * slopes[layer][i];
-        hidden[i] += delta;
-        timed[i] += delta;
+        const change = work[i] * slopes[layer][i];
+        hidden[i] += change;
+        if (layer < depth) timed[i] += change; // the time is seen by every layer but the last
       }
     }
-    weigh(1, hidden, this.features, this.inner);
-    weigh(0, timed, this.times, width);
+    weigh(1, hidden, this.features);
+    weigh(0, timed, this.times);
   }
   // One step of training on a batch: which points, which timesteps, which noise. Returns the loss.
   learn(points, alphaBar, index, t, eps) {

@@ -10,37 +10,34 @@ function noisedItems(canvas, [n, ...shape], x0) {
   const isImage = shape.length === 3;
   Object.assign(canvas, isImage ? { width: 2 * width, height: 2 * height } : { width: size, height: size });
   if (isImage) canvas.style.imageRendering = "pixelated";
-  const mean = [0, 1].map((k) => x0.reduce((sum, x, i) => sum + (i % 2 === k ? x / n : 0), 0));
-  const reach = x0.reduce((most, x, i) => Math.max(most, 1.1 * Math.abs(x - mean[i % 2])), 3.5);
-  const images = (x, pixels = width * height) => {
-    const picture = pen.createImageData(width, height);
+  const middle = [0, 1].map((k) => mean(x0.filter((_, i) => i % 2 === k)));
+  const reach = x0.reduce((most, x, i) => Math.max(most, 1.1 * Math.abs(x - middle[i % 2])), 3.5);
+  const images = (x) => {
     for (let k = 0; k < n; k++) {
-      picture.data.forEach((_, j) => {
-        const value = x[(k * channels + (channels === 1 ? 0 : j % 4)) * pixels + (j >> 2)];
-        picture.data[j] = j % 4 === 3 ? 255 : 127.5 * (value + 1);
-      });
-      pen.putImageData(picture, (k % 2) * width, (k >> 1) * height);
+      const value = (j) => x[(k * channels + (channels === 1 ? 0 : j % 4)) * height * width + (j >> 2)];
+      const bytes = new Uint8ClampedArray(4 * height * width);
+      const seen = bytes.map((_, j) => (j % 4 === 3 ? 255 : 127.5 * (value(j) + 1)));
+      pen.putImageData(new ImageData(seen, width), (k % 2) * width, (k >> 1) * height);
     }
   };
-  const points = (x, root) => {
-    const place = (i) => (size / 2) * (1 + (i % 2 ? -1 : 1) * ((x[i] - root * mean[i % 2]) / reach));
-    for (let i = 0; i < x.length; i += 2) pen.fillRect(place(i) - 3, place(i + 1) - 3, 6, 6);
+  const points = (x, alphaBar) => {
+    const place = (v, k) => (size / 2) * (1 + ((k ? -1 : 1) * (v - Math.sqrt(alphaBar) * middle[k])) / reach) - 3;
+    for (const point of pairs(x)) pen.fillRect(...point.map(place), 6, 6);
   };
-  const signals = (x, length = height) => {
-    const [bottom, top] = [Math.min(...x), Math.max(...x)];
+  const signals = (x) => {
+    const [bottom, top, length] = [Math.min(...x), Math.max(...x), shape[1]];
     for (let line = 0; line < n * channels; line++) {
       const [column, row] = [Math.floor(line / channels) % 2, line / channels >> 1];
-      const at = (v, i) => [column + i / length, row + 0.95 - (0.9 * (v - bottom)) / (top - bottom)];
-      const values = Array.from(x.subarray(line * length, (line + 1) * length), at);
-      pen.stroke(new Path2D(path(values.map((point) => point.map((v) => (v * size) / 2)))));
+      const y = (v) => (size / 2) * (row + 0.95 - (0.9 * (v - bottom)) / (top - bottom));
+      const values = Array.from(x.subarray(line * length, (line + 1) * length));
+      pen.stroke(new Path2D(path(values.map((v, i) => [(size / 2) * (column + i / length), y(v)]))));
     }
   };
+  const draw = [points, signals, images][shape.length - 1];
   return (alphaBar) => {
-    const [root, sigma] = [Math.sqrt(alphaBar), Math.sqrt(1 - alphaBar)];
-    const x = x0.map((value, i) => root * value + sigma * eps[i]);
     pen.clearRect(0, 0, canvas.width, canvas.height);
     Object.assign(pen, { fillStyle: SETTINGS.colours.train, strokeStyle: SETTINGS.colours.train, lineWidth: 2 });
-    (isImage ? images : shape.length === 2 ? signals : points)(x, shape.length === 1 ? root : undefined);
+    draw(noised(x0, eps, alphaBar), alphaBar);
   };
 }
 
@@ -52,7 +49,7 @@ const explorer = (traits, begin) => ({ model, el }) => {
   const bytes = model.get("items");
   const x0 = new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));
   const pictures = $("canvas").map((canvas) => noisedItems(canvas, model.get("about").shape, x0));
-  const noised = (k, { alphaBar, logSnr }, t) => {
+  const picture = (k, { alphaBar, logSnr }, t) => {
     pictures[k](alphaBar[t]);
     $(".three output")[k].textContent = `t = ${t}, \u03c3 = ${significant(Math.exp(-logSnr[t] / 2))}`;
   };
@@ -60,7 +57,7 @@ const explorer = (traits, begin) => ({ model, el }) => {
     for (const name in values) model.set(name, values[name]);
     if (done) model.save_changes();
   };
-  const draw = begin({ model, $, noised, set });
+  const draw = begin({ model, $, picture, set });
   const show = () => {
     draw();
     for (const control of $("[data-set]")) {
@@ -72,7 +69,6 @@ const explorer = (traits, begin) => ({ model, el }) => {
     set({ [dataset.set]: isNaN(value) ? value : +value });
   });
   root.addEventListener("change", () => model.save_changes());
-  root.style.setProperty("--own", SETTINGS.colours.A);
   traits.forEach((name) => model.on(`change:${name}`, show));
   show();
   return () => traits.forEach((name) => model.off(`change:${name}`, show));

@@ -1,15 +1,11 @@
 // The playground: its state, two workers in lockstep, and what the reader sees of them.
 
-// A worker with one network: a message, then its answer.
-function startWorker() {
-  const worker = new Worker(URL.createObjectURL(new Blob([WORKER], { type: "text/javascript" })));
-  const ask = (message) =>
-    new Promise((resolve, reject) => {
-      Object.assign(worker, { onmessage: ({ data }) => resolve(data), onerror: reject });
-      worker.postMessage(message);
-    });
-  return { ask, end: () => worker.terminate() };
-}
+// A message to a worker, then its answer.
+const ask = (worker, message) =>
+  new Promise((resolve, reject) => {
+    Object.assign(worker, { onmessage: ({ data }) => resolve(data), onerror: reject }).postMessage(message);
+  });
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 function render({ model, el }) {
   el.insertAdjacentHTML("beforeend", TEMPLATE);
@@ -17,12 +13,13 @@ function render({ model, el }) {
   const $ = (selector) => root.querySelector(selector);
   const schedule = linearSchedule(SETTINGS.T);
   const times = timestepList(SETTINGS.T, SETTINGS.samplerSteps);
+  const last = SETTINGS.samplerSteps; // the frame of the finished samples
   const { state, wrong } = readLink(model.get("link"));
-  const view = { frame: times.length - 1, pick: -1, exact: false, playing: true, renew: true, alive: true, step: 0 };
+  const view = { frame: last, pick: -1, exact: false, playing: true, renew: true, alive: true, step: 0 };
   view.stop = +state.steps || SETTINGS.pause;
   let [course, latest, first, data, chunk, wake] = [[], null, null, null, 4, () => {}];
   const say = (words) => void ($(".word").textContent = words);
-  const planes = LANES.map((lane) => plane($(`[data-plane=${lane}] canvas`), schedule, times, { picked, drawn, keyed }));
+  const planes = LANES.map((lane) => plane($(`[data-plane=${lane}] canvas`), { picked, drawn, keyed }));
   const curves = LANES.map((lane) =>
     curveEditor($(`[data-lane=${lane}] .curve`), overLogSnr(schedule), (moved, done) => {
       const { ends, changed } = limited(moved);
@@ -37,47 +34,45 @@ function render({ model, el }) {
       const p = probabilities(state[lane], schedule);
       const ends = bell(state[lane]) ?? limited(interval(p, schedule)).ends;
       const [curve, even] = [p, uniform(schedule)].map((q) => logSnrDensity(q, schedule));
-      curves[k]({ curve, ends, even: [even], zones: first?.zone && [first.zone] });
-      $(`[data-set=${lane}]`).value = state[lane] in shapes || state[lane] in bells ? state[lane] : "own";
+      curves[k]({ curve, ends, even: [even], zones: first?.zone ? [first.zone] : [] });
+      $(`[data-set=${lane}]`).value = state[lane] in timesteps ? state[lane] : "own";
     });
   }
   function show() {
-    const words = [];
-    LANES.forEach((lane, k) => {
+    const t = times[Math.min(view.frame, last - 1)]; // finished samples are seen as with the last noise
+    const words = LANES.map((lane, k) => {
       const [frames, size] = [view.exact ? first?.exact : latest?.[k].frames, 2 * SETTINGS.samples];
-      const samples = frames?.subarray(view.frame * size, (view.frame + 1) * size);
+      const samples = data?.wrong ? null : frames?.subarray(view.frame * size, (view.frame + 1) * size);
       const drawable = state.data === "drawn" && k === 0;
-      planes[k]({ data, frame: view.frame, pick: view.pick, drawable, samples: data?.wrong ? null : samples });
-      const { copies = 0, off = 0 } = latest?.[k] ?? {};
-      const measured = `near-copies ${percent(copies)}, ${two(off)} off the curve`;
-      $(`[data-plane=${lane}] output`).textContent = !latest ? "" : view.exact ? "the exact denoiser" : measured;
-      if (view.pick >= 0 && samples) words.push(tell("AB"[k], samples[2 * view.pick], samples[2 * view.pick + 1]));
+      const at = { alphaBar: schedule.alphaBar[t], finished: view.frame === last };
+      planes[k]({ data, pick: view.pick, drawable, samples, ...at });
+      const measured = ({ copies, off }) => `near-copies ${percent(copies)}, ${two(off)} off the curve`;
+      const made = view.exact ? "the exact denoiser" : latest && measured(latest[k]);
+      $(`[data-plane=${lane}] output`).textContent = latest ? made : "";
+      return view.pick >= 0 && samples ? tell("AB"[k], samples.subarray(2 * view.pick), t) : "";
     });
-    if (words.length) $(".told").textContent = words.join(" ");
+    if (words[0]) $(".told").textContent = words.join(" ");
     $("[data-set=frame]").value = view.frame;
-    $(".time output").textContent = times[view.frame] < 0 ? "finished" : `t = ${times[view.frame]}`;
-    $("[data-do=clear]").style.display = state.data === "drawn" ? "" : "none";
+    $(".time output").textContent = view.frame === last ? "finished" : `t = ${t}`;
     $("[data-do=play]").textContent = view.playing ? "Pause" : "Play";
     $(".count").textContent = `step ${view.step}`;
   }
-  function tell(name, x, y) {
-    const found = nearest(data.train, x, y);
-    const t = Math.max(times[view.frame], times[times.length - 2]);
-    const weight = percent(posterior(data.train, x, y, schedule.alphaBar[t])[found.first]);
-    const points = `point ${found.first + 1} at ${two(found.d1)}, then point ${found.second + 1} at ${two(found.d2)}`;
+  function tell(name, [x, y], t) {
+    const { first, second, d1, d2 } = nearest(data.train, x, y);
+    const weight = percent(posterior(data.train, x, y, schedule.alphaBar[t])[first]);
+    const points = `point ${first + 1} at ${two(d1)}, then point ${second + 1} at ${two(d2)}`;
     return `${name}: nearest is ${points}; the first has posterior weight ${weight} at t = ${t}.`;
   }
   function picked(pick) {
-    const changed = pick !== view.pick;
+    if (pick === view.pick) return;
     view.pick = pick;
-    if (changed) show();
+    show();
   }
   // A point is drawn in plane A, the first of a stroke or another; without a point the stroke ends.
   function drawn(point, begins) {
     if (!point) return renew();
     const place = point.map((x) => two(clamp(x, -2.4, 2.4))).join(",");
-    const last = data.all[data.all.length - 1];
-    if (!begins && Math.hypot(point[0] - last[0], point[1] - last[1]) < 0.22) return;
+    if (!begins && distance(point, data.all[data.all.length - 1]) < 0.22) return;
     state.drawn += (!begins ? ";" : state.drawn && "|") + place;
     data = readDrawn(state.drawn);
     show();
@@ -97,17 +92,16 @@ function render({ model, el }) {
   }
   function record(replies) {
     latest = replies;
-    const [copies, off, loss] = ["copies", "off", "loss"].map((key) => replies.map((reply) => reply[key]));
-    course.push({ step: view.step, copies, off, loss });
-    if (course.length > 240) course = course.filter((_, i) => i % 2 === 0 || i === course.length - 1);
-    for (const [key, ...axis] of [["copies", 1, true, percent], ["off", 1, false, two], ["loss", 1.5, false, two]]) {
-      chart($(`[data-chart=${key}]`), course, key, first.nulls[key], ...axis);
-    }
+    const seen = replies.map(({ copies, off, loss }) => ({ copies, off, loss }));
+    course.push({ step: view.step, seen });
+    if (course.length > 240) course = course.filter((_, i) => i % 2 === 0); // the first and the last stay
+    for (const key in seen[0]) chart($(`[data-chart=${key}]`), course, key, first.nulls[key]);
   }
   // The one place that talks to the workers: a message to each, then an answer from each, so they stay in lockstep.
   async function train() {
-    const workers = LANES.map(startWorker);
-    const ask = (message) => Promise.all(workers.map((worker, k) => worker.ask(message(LANES[k]))));
+    const url = URL.createObjectURL(new Blob([WORKER], { type: "text/javascript" }));
+    const workers = LANES.map(() => new Worker(url));
+    const both = (message) => Promise.all(LANES.map((lane, k) => ask(workers[k], message(lane))));
     let [looked, pause] = [0, 0];
     while (view.alive) {
       if (view.renew) {
@@ -117,7 +111,7 @@ function render({ model, el }) {
         if (data.wrong) latest = say(`Draw in plane A, with the mouse, a finger, or arrow keys and Enter: ${data.wrong}.`);
         if (data.wrong) continue;
         const start = (lane) => ({ ...data, seed: +state.seed, p: probabilities(state[lane], schedule) });
-        const replies = await ask((lane) => ({ start: start(lane), steps: 0, look: true }));
+        const replies = await both((lane) => ({ start: start(lane), steps: 0, look: true }));
         [course, first] = [[], replies[0]];
         record(replies);
         showCurves();
@@ -130,18 +124,18 @@ function render({ model, el }) {
         const steps = view.once ? 1 : Math.min(chunk, Math.ceil(rate / 10), view.stop - view.step);
         const look = view.once || begun - looked > pause || view.step + steps >= view.stop;
         view.once = false;
-        const replies = await ask(() => ({ steps, look }));
+        const replies = await both(() => ({ steps, look }));
         view.step += steps;
         const slower = (what) => Math.max(...replies.map((reply) => reply[what]));
-        chunk = Math.min(Math.max(Math.round((100 * steps) / slower("training")), 1), 2 * chunk); // 0.1 s of training
+        chunk = clamp(Math.round((100 * steps) / slower("training")), 1, 2 * chunk); // 0.1 s of training
         if (look) [looked, pause] = [performance.now(), Math.max(250, 4 * slower("looking"))];
         if (look && !view.renew) record(replies);
         if (view.step >= view.stop) Object.assign(view, { playing: false, stop: view.step + SETTINGS.pause });
         show();
-        await new Promise((resolve) => setTimeout(resolve, (1000 * steps) / rate - performance.now() + begun));
+        await sleep((1000 * steps) / rate - performance.now() + begun);
       }
     }
-    workers.forEach((worker) => worker.end());
+    workers.forEach((worker) => worker.terminate());
   }
   function hand(words) {
     Object.assign($(".text"), { value: words, style: "" }).select();
@@ -151,13 +145,12 @@ function render({ model, el }) {
     play: () => (view.playing = !view.playing),
     step: () => Object.assign(view, { playing: false, once: true }),
     restart: renew,
-    reverse: () => {
-      view.frame = 0;
-      const timer = setInterval(() => {
-        view.frame = Math.min(view.frame + 1, times.length - 1);
-        if (view.frame === times.length - 1 || !view.alive) clearInterval(timer);
+    reverse: async () => {
+      for (view.frame = 0; view.alive && view.frame < last; view.frame = Math.min(view.frame + 1, last)) {
         show();
-      }, 70);
+        await sleep(70);
+      }
+      show();
     },
     clear: () => choose("drawn", ""),
     link: () => {
@@ -184,13 +177,12 @@ function render({ model, el }) {
     else if (set in view) view[set] = +value; // frame, exact
     show();
   });
-  for (const name in SETTINGS.colours) root.style.setProperty(`--${name.replace(" ", "-")}`, SETTINGS.colours[name]);
   for (const lane of LANES) {
-    const named = [...Object.entries(shapes), ...Object.entries(bells), ["own", "an interval"]];
-    $(`[data-set=${lane}]`).append(...named.map(([spec, it]) => new Option(it.name ?? it, spec)));
+    const options = Object.entries(timesteps).map(([spec, { name }]) => new Option(name, spec));
+    $(`[data-set=${lane}]`).append(...options);
   }
   for (const key of ["data", "seed", "speed"]) $(`[data-set=${key}]`).value = state[key];
-  $("[data-set=frame]").max = times.length - 1;
+  $("[data-set=frame]").max = last;
   if (wrong.length) say(`The link has wrong values, which are left out: ${wrong.join(", ")}.`);
   showCurves();
   show();

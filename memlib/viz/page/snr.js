@@ -4,16 +4,13 @@ const { schedules: NAMES, sizes, axes } = SETTINGS;
 
 function initialize({ model }) {
   limit(model, "position", (position) => clamp(position, 0, 1));
-  limit(model, "T", (T) => sizes.reduce((best, size) => (Math.abs(size - T) < Math.abs(best - T) ? size : best)));
+  limit(model, "T", (T) => sizes[lowest(sizes.map((size) => Math.abs(size - T)))]);
 }
 
-function begin({ model, $, noised, set }) {
+function begin({ model, $, picture, set }) {
   const [line, density] = [{ ...axes.position }, { ...axes.logSnr, top: 0.25, levels: [0.1, 0.2] }];
   let [all, chosen] = [[], null];
-  const positionOf = (s) => {
-    const away = chosen.logSnr.map((x) => Math.abs(x - s));
-    return away.indexOf(Math.min(...away)) / (chosen.T - 1);
-  };
+  const positionOf = (s) => lowest(chosen.logSnr.map((x) => Math.abs(x - s))) / (chosen.T - 1);
   $(".grip:not(.body)").forEach((grip) => grip.remove());
   Object.assign($(".body")[0], { ariaLabel: "position", ariaValueMin: 0, ariaValueMax: 1 });
   $(".body")[1].ariaLabel = "log-SNR";
@@ -35,7 +32,7 @@ function begin({ model, $, noised, set }) {
     const even = [logSnr.map(() => 0), ...all.filter((one) => one !== chosen).map((one) => one.logSnr)];
     curves[0]({ curve: logSnr, even, ends: [position, position], height: logSnr[t] });
     curves[1]({ curve: dense, even: [], ends: [logSnr[t], logSnr[t]], height: dense[t], zones: [[0, -Infinity]] });
-    all.forEach((each, k) => noised(k, each, t));
+    all.forEach((each, k) => picture(k, each, t));
     const at = [alphaBar[t], Math.exp(logSnr[t]), logSnr[t], Math.exp(-logSnr[t] / 2)].map(significant);
     $(".told")[0].textContent =
       `${name}, T = ${T}, t = ${t}: signal share ${at[0]}, SNR ${at[1]}, log-SNR ${at[2]}, \u03c3 ${at[3]}. Uniform ` +

@@ -1,12 +1,11 @@
 // The state of the playground as text, as in a link, and what is made of it: p(t), drawn points, lines of Python.
 
-const { defaults, shapes, bells } = SETTINGS;
+const { defaults, timesteps } = SETTINGS;
 const MAKE = { uniform, notch, "u-shape": uShape, "min-snr": minSnr, paper: (s) => gaussianInterval(s, 0, 500) };
 const LANES = ["a", "b"];
 const two = (x) => x.toFixed(2);
 
 // A p(t) is the name of a shape, or the ends of a bell over log-SNR, "-2.3..7.1".
-
 const bell = (spec) => (/^-?[\d.]+\.\.-?[\d.]+$/.test(spec) ? spec.split("..").map(Number) : null);
 const probabilities = (spec, schedule) => MAKE[spec]?.(schedule) ?? logSnrBell(schedule, ...bell(spec));
 
@@ -17,30 +16,28 @@ function readDrawn(words) {
   const all = strokes.flat();
   const between = ([x, y], [x1, y1]) => [0, 1, 2, 3, 4, 5].map((i) => [x + ((x1 - x) * i) / 6, y + ((y1 - y) * i) / 6]);
   const curve = strokes.flatMap((s) => s.flatMap((point, i) => between(point, s[i + 1] ?? point)));
-  const part = (k) => Float64Array.from(all.filter((_, i) => i % 2 === k).flat());
   let wrong = "";
   if (all.length < 4 || all.length > 200) wrong = `${all.length} points; need 4 to 200 (every second is held out)`;
   else if (!all.every((p) => p.length === 2 && p.every((x) => Math.abs(x) <= 2.5))) wrong = "a point outside the plane";
-  return { all, train: part(0), heldOut: part(1), curve, wrong };
+  return { all, train: half(all, 0), heldOut: half(all, 1), curve, wrong };
 }
 
 // The strokes without the point that is nearest to the place.
-function withoutNearest(words, [x, y]) {
-  const away = readDrawn(words).all.map((point) => Math.hypot(point[0] - x, point[1] - y));
-  let left = away.indexOf(Math.min(...away));
+function withoutNearest(words, place) {
+  let left = lowest(readDrawn(words).all.map((point) => distance(point, place)));
   const kept = words.split("|").map((stroke) => stroke.split(";").filter(() => left-- !== 0).join(";"));
   return kept.filter(Boolean).join("|");
 }
 
 function readLink(words) {
   const given = Object.fromEntries(new URLSearchParams(words.replace(/^.*#/, "")));
-  const timesteps = (v) => v in shapes || (bell(v) !== null && !limited(bell(v)).changed);
+  const known = (v) => Object.hasOwn(MAKE, v) || (bell(v) !== null && !limited(bell(v)).changed);
   const right = {
-    data: (v) => v in CURVES || (v === "drawn" && !readDrawn(given.drawn ?? "").wrong),
+    data: (v) => Object.hasOwn(CURVES, v) || (v === "drawn" && !readDrawn(given.drawn ?? "").wrong),
     drawn: (v) => !readDrawn(v).wrong,
     seed: (v) => /^\d{1,4}$/.test(v),
-    a: timesteps,
-    b: timesteps,
+    a: known,
+    b: known,
     speed: (v) => /^(full|60|10)$/.test(v),
     steps: (v) => /^[1-9]\d{0,4}$/.test(v),
   };
@@ -60,7 +57,7 @@ function python(state, train, steps) {
   const made = LANES.map((lane) => {
     const [mean, std] = bellOf(...(bell(state[lane]) ?? [0, 0])).map((x) => x.toFixed(3));
     const gaussian = `from_log_snr(schedule, lambda s: (-0.5 * ((s - ${mean}) / ${std}) ** 2).exp())`;
-    return shapes[state[lane]]?.python ?? gaussian;
+    return timesteps[state[lane]]?.python ?? gaussian;
   });
   const values = { ...SETTINGS, points, made: made.join(", "), steps: steps || 1000, seed: state.seed };
   return SETTINGS.python.join("\n").replace(/<(\w+)>/g, (_, name) => values[name]);

@@ -1,63 +1,55 @@
 // One network in a worker of its own. It answers each message once, so that two of them stay in lockstep.
 
 const schedule = linearSchedule(SETTINGS.T);
+const flat = (frames) => Float32Array.from(frames.flatMap((frame) => [...frame]));
 
-class Trainer {
-  constructor({ train, heldOut, curve, p, seed }) {
-    Object.assign(this, { train, heldOut, curve });
-    const { batch, samples, samplerSteps, noise } = SETTINGS;
-    this.network = new Network(SETTINGS, Math.max(samples, heldOut.length / 2));
-    this.network.initialise(new Random(seed));
-    this.random = new Random(seed + 1000); // the same draws for both networks
-    this.cumulative = p.map(((sum) => (mass) => (sum += mass))(0));
-    this.batch = { index: new Int32Array(batch), t: new Int32Array(batch), eps: new Float64Array(2 * batch) };
-    this.start = new Random(seed + 2000).normals(2 * samples); // x_T of the samples
-    const fixed = new Random(7);
-    this.tests = Array.from({ length: 20 }, (_, i) => ({ t: 50 * i, eps: fixed.normals(heldOut.length) }));
-    const pick = () => curve[Math.floor(fixed.uniform() * curve.length)].map((x) => x + noise * fixed.normal());
-    const fresh = Float64Array.from(Array.from({ length: 512 }, pick).flat()); // what copies nothing
-    this.exact = flat(ddim(exactDenoiser(train, schedule), schedule, this.start, samplerSteps));
-    this.zone = dangerZone(train, schedule);
-    this.nulls = { copies: nearCopies(fresh, train, SETTINGS.threshold), off: offCurve(fresh, curve) };
-  }
-  advance(steps) {
-    const { index, t, eps } = this.batch;
-    for (let step = 0; step < steps; step++) {
-      for (let i = 0; i < t.length; i++) {
-        index[i] = Math.floor((this.random.uniform() * this.train.length) / 2);
-        const u = this.random.uniform() * this.cumulative[SETTINGS.T - 1];
-        t[i] = this.cumulative.findIndex((sum) => sum > u);
-      }
-      for (let i = 0; i < eps.length; i++) eps[i] = this.random.normal();
-      this.network.learn(this.train, schedule.alphaBar, index, t, eps);
+function startTrainer({ train, heldOut, curve, p, seed }) {
+  const { T, batch, samples, samplerSteps, noise, threshold } = SETTINGS;
+  const network = new Network(SETTINGS);
+  network.initialise(new Random(seed));
+  const random = new Random(seed + 1000); // the same draws for both networks
+  const cumulative = running(p);
+  const [index, t, eps] = [new Int32Array(batch), new Int32Array(batch), new Float64Array(2 * batch)];
+  const start = new Random(seed + 2000).normals(2 * samples); // x_T of the samples
+  const fixed = new Random(7);
+  const tests = Array.from({ length: 20 }, (_, i) => ({ t: 50 * i, eps: fixed.normals(heldOut.length) }));
+  const pick = () => curve[Math.floor(fixed.uniform() * curve.length)].map((x) => x + noise * fixed.normal());
+  const fresh = Array.from({ length: 512 }, pick).flat(); // what copies nothing
+  const about = {
+    exact: flat(ddim(exactDenoiser(train, schedule), schedule, start, samplerSteps)),
+    zone: dangerZone(train, schedule),
+    nulls: { copies: nearCopies(fresh, train, threshold), off: offCurve(fresh, curve) },
+  };
+  function advance() {
+    for (let i = 0; i < batch; i++) {
+      index[i] = Math.floor((random.uniform() * train.length) / 2);
+      const u = random.uniform() * cumulative[T - 1];
+      t[i] = cumulative.findIndex((sum) => sum > u);
     }
+    for (let i = 0; i < eps.length; i++) eps[i] = random.normal();
+    network.learn(train, schedule.alphaBar, index, t, eps);
   }
   // The reverse process of the averaged weights, and three measures.
-  look() {
-    const { network, heldOut } = this;
-    const predict = (x, t, eps) => eps.set(network.forward(x, t, x.length / 2).subarray(0, x.length));
-    const frames = ddim(predict, schedule, this.start, SETTINGS.samplerSteps);
-    const samples = frames[frames.length - 1];
-    let loss = 0;
-    for (const { t, eps } of this.tests) {
-      const a = schedule.alphaBar[t];
-      const noisy = eps.map((e, i) => Math.sqrt(a) * heldOut[i] + Math.sqrt(1 - a) * e);
-      const out = network.forward(noisy, t, eps.length / 2);
-      loss += eps.reduce((sum, e, i) => sum + (out[i] - e) ** 2, 0) / eps.length / this.tests.length;
-    }
-    const copies = nearCopies(samples, this.train, SETTINGS.threshold);
-    return { frames: flat(frames), copies, off: offCurve(samples, this.curve), loss };
+  function look() {
+    const predict = (x, t) => network.forward(x, t, x.length / 2).subarray(0, x.length);
+    const frames = ddim(predict, schedule, start, samplerSteps);
+    const made = frames[samplerSteps];
+    const losses = tests.map(({ t, eps }) => {
+      const out = network.forward(noised(heldOut, eps, schedule.alphaBar[t]), t, eps.length / 2);
+      return mean(eps.map((e, i) => (out[i] - e) ** 2));
+    });
+    const copies = nearCopies(made, train, threshold);
+    return { frames: flat(frames), copies, off: offCurve(made, curve), loss: mean(losses) };
   }
+  return { about, advance, look };
 }
 
-const flat = (frames) => Float32Array.from(frames.flatMap((frame) => [...frame]));
 let trainer;
-onmessage = ({ data }) => {
-  if (data.start) trainer = new Trainer(data.start);
+onmessage = ({ data: { start, steps, look } }) => {
+  if (start) trainer = startTrainer(start);
   const begun = performance.now();
-  trainer.advance(data.steps);
+  for (let step = 0; step < steps; step++) trainer.advance();
   const trained = performance.now();
-  const { exact, zone, nulls } = trainer;
-  const reply = { ...(data.start && { exact, zone, nulls }), ...(data.look && trainer.look()) };
+  const reply = { ...(start && trainer.about), ...(look && trainer.look()) };
   postMessage({ ...reply, training: trained - begun, looking: performance.now() - trained });
 };
