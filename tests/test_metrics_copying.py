@@ -32,13 +32,6 @@ def test_ratio_by_hand_and_the_threshold_itself_is_not_memorized():
             memorized_fraction(samples, train, threshold)
 
 
-def test_copies_are_memorized_and_fresh_data_are_not():
-    train = gauss(50, 100)
-    assert memorized_fraction(train, train) == wilson(50, 50)
-    assert memorized_fraction(train + 1e-4 * gauss(50, 100, 1), train) == wilson(50, 50)
-    assert memorized_fraction(gauss(200, 100, 2), train) == wilson(0, 200)
-
-
 def test_exact_duplicates_in_train_count_once_and_near_duplicates_hide_copies():
     train = gauss(20, 50)
     near = train + 0.01 * gauss(20, 50, 1)

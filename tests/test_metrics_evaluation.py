@@ -1,4 +1,4 @@
-"""`evaluate` gives what each measure gives alone, and the right values for copies, fresh items and residual noise."""
+"""`evaluate` gives what each measure gives alone, sees copies below residual noise, and says what no value shows."""
 
 import hashlib
 import warnings

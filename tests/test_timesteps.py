@@ -127,16 +127,6 @@ def test_the_ends_of_the_unit_interval_draw_no_step_of_probability_zero(monkeypa
         assert from_weights(weights).sample(1, torch.Generator()).tolist() == [step]
 
 
-def test_effective_weight_is_the_loss_weight_under_uniform_drawing() -> None:
-    """E_{t~p}[L_t] = E_{t~U}[T p(t) L_t], with numbers."""
-    np.testing.assert_allclose(from_weights([1, 2, 3, 4]).effective_weight(), [0.4, 0.8, 1.2, 1.6], rtol=1e-14)
-    losses = np.random.default_rng(0).exponential(size=100)
-    for d in CASES.values():
-        under_p = sum(p * loss for p, loss in zip(d.pmf.tolist(), losses[: d.T], strict=True))
-        under_uniform = sum(w * loss for w, loss in zip(d.effective_weight().tolist(), losses[: d.T], strict=True))
-        assert under_uniform / d.T == pytest.approx(under_p, rel=1e-12)
-
-
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(weights=st.lists(st.integers(0, 9), min_size=2, max_size=30))
 def test_interval_covers_95_percent_and_no_step_too_many(weights) -> None:

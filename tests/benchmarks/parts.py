@@ -1,7 +1,5 @@
 """The exact denoiser, neighbours, evaluation, a sweep, sliders."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
