@@ -46,16 +46,15 @@ def test_files_that_hold_something_else(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "page.md").write_text("no marks")
     Image.new("RGB", (4, 4)).save(tmp_path / "small.png")
-    with pytest.raises(ValueError, match="holds no picture"):
-        read_items(tmp_path / "empty")
-    with pytest.raises(ValueError, match="say image_size = 8"):
-        data.from_file(tmp_path / "wide.npy", image_size=4)
-    with pytest.raises(ValueError, match="need 8 bits"):
-        data.from_file(tmp_path / "deep.npy")
-    with pytest.raises(ValueError, match="4 x 4; need at least image_size = 8"):
-        data.from_folder(tmp_path, image_size=8)
-    with pytest.raises(ValueError, match="lacks the marks"):
-        write_between(tmp_path / "page.md", ("<!-- a -->", "<!-- b -->"), "text")
+    for call, words in (
+        (partial(read_items, tmp_path / "empty"), "holds no picture"),
+        (partial(data.from_file, tmp_path / "wide.npy", image_size=4), "say image_size = 8"),
+        (partial(data.from_file, tmp_path / "deep.npy"), "need 8 bits"),
+        (partial(data.from_folder, tmp_path, image_size=8), "4 x 4; need at least image_size = 8"),
+        (partial(write_between, tmp_path / "page.md", ("<!-- a -->", "<!-- b -->"), "text"), "lacks the marks"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            call()
 
 
 def test_a_random_design_without_enough_runs_is_not_run() -> None:

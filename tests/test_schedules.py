@@ -25,24 +25,18 @@ def test_linear_is_the_running_product_of_its_betas(T: int) -> None:
     np.testing.assert_allclose(Schedule.linear(T).alpha_bar, expected, rtol=1e-10)
 
 
+SHAPES = {  # f, of which the running product telescopes to f((t + 1) / T) / f(0)
+    Schedule.cosine: lambda u: math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2,
+    Schedule.sigmoid: lambda u: 1 / (1 + math.exp(-3)) - 1 / (1 + math.exp(3 - 6 * u)),
+}
+
+
 @pytest.mark.parametrize("T", [2, 50, 1000])
-def test_cosine_in_closed_form(T: int) -> None:
-    """The product telescopes to f(t+1)/f(0), except at the last step, where f is 0 and beta is held at .999."""
-
-    def f(u: float) -> float:
-        return math.cos((u / T + 0.008) / 1.008 * math.pi / 2) ** 2
-
-    expected = [f(t + 1) / f(0) for t in range(T - 1)]
-    np.testing.assert_allclose(Schedule.cosine(T).alpha_bar, [*expected, expected[-1] * 0.001], rtol=1e-9)
-
-
-@pytest.mark.parametrize("T", [10, 1000])
-def test_sigmoid_in_closed_form(T: int) -> None:
-    def g(z: float) -> float:
-        return 1 / (1 + math.exp(-z))
-
-    expected = [(g(3) - g(-3 + 6 * (t + 1) / T)) / (g(3) - g(-3)) for t in range(T - 1)]
-    np.testing.assert_allclose(Schedule.sigmoid(T).alpha_bar, [*expected, expected[-1] * 0.001], rtol=1e-9)
+@pytest.mark.parametrize(("maker", "f"), SHAPES.items(), ids=["cosine", "sigmoid"])
+def test_cosine_and_sigmoid_in_closed_form(maker, f, T: int) -> None:
+    """At the last step f is 0, and beta is held at .999."""
+    expected = [f((t + 1) / T) / f(0) for t in range(T - 1)]
+    np.testing.assert_allclose(maker(T).alpha_bar, [*expected, expected[-1] * 0.001], rtol=1e-9)
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [("linear", "linear"), ("cosine", "squaredcos_cap_v2")])
