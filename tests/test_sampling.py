@@ -6,24 +6,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from test_models import randomised
 from test_samplers import SCHEDULE, GaussianDenoiser, every_sampler, generators_of, last, noise
 from test_training_inputs import Normed
-from torch import nn
 
 from memlib import MLP, ExactDenoiser, Frame, UNet, ddim, ddpm, dpm_solver, initial_noise, sample
 
 
-@torch.no_grad()
-def untrained(model: nn.Module) -> nn.Module:
-    g = torch.Generator().manual_seed(0)
-    for p in model.parameters():
-        p.copy_(torch.randn(p.shape, generator=g) / (2 * math.sqrt(p[0].numel()) if p.ndim > 1 else 4))
-    return model.eval()
-
-
 @every_sampler
 def test_same_noise_same_samples_without_a_gradient_whatever_the_form_of_the_noise(sampler) -> None:
-    model, x = untrained(MLP(2, width=16, depth=1)), noise(4, 2).float()
+    model, x = randomised(MLP(2, width=16, depth=1)), noise(4, 2).float()
     first = list(sampler(model, x, steps=3))
     assert not any(f.x.requires_grad or f.x0.requires_grad for f in first)
     for same in (x, x.double(), x.numpy(), x.clone().requires_grad_(), x.T.contiguous().T):
@@ -41,7 +33,7 @@ def test_generators_depend_on_seed_and_place_only() -> None:
 
 
 @pytest.mark.parametrize("sampler", [ddim, ddpm, dpm_solver])
-@pytest.mark.parametrize("model", [untrained(UNet(1, 1, width=8)), GaussianDenoiser(SCHEDULE), lambda x, t: 0.1 * x])
+@pytest.mark.parametrize("model", [randomised(UNet(1, 1, width=8)), GaussianDenoiser(SCHEDULE), lambda x, t: 0.1 * x])
 def test_sample_is_the_sampler_on_its_own_noise_whatever_its_batch(model, sampler) -> None:
     generators, options = generators_of(7, seed=3), {"steps": 10, "clip": (-3, 3)}
     x = initial_noise((1, 20), generators)
