@@ -1,7 +1,5 @@
 """Of what coverage.py measured, the share of memlib's branches that were taken; exits with 1 below the least."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

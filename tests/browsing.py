@@ -1,7 +1,5 @@
 """What the tests in a real browser share. Its fixtures reach them through conftest.py."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

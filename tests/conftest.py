@@ -1,7 +1,5 @@
 """Every test, and every kernel a test starts, keeps its runs in a fresh folder: nobody's cache is read or filled."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import tempfile

@@ -3,8 +3,6 @@
 The working tree is never edited. A bug whose text is gone from its file is named: choose another, or a new text for it.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil

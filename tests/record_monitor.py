@@ -5,8 +5,6 @@ Ten seeds from SEED on of one of SYSTEMS, each with few items, which are copied,
 fresh items.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -3,8 +3,6 @@
 Run as a script, it writes them all into the folder given.
 """
 
-from __future__ import annotations
-
 import shutil
 import sys
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Of libraries that bring a torchvision of their own: what the recipes call, with their signatures and formulas."""
 
-from __future__ import annotations
-
 import math
 import sys
 from types import ModuleType, SimpleNamespace

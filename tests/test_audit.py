@@ -1,13 +1,12 @@
 """The audit: planted copies are found whatever hides them, bad input is named, its measures are the formulas."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from draws import normal, seeded
 from PIL import Image
 from scipy.optimize import minimize
 from torch import Tensor
@@ -22,13 +21,9 @@ from memlib.metrics.neighbours import nearest, scan_wide
 SHAPES = [(2,), (1, 48), (3, 16, 16)]
 
 
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def items(n: int, shape: tuple[int, ...], seed: int) -> Tensor:
     """Smooth signals and images, for coarse scales to say something."""
-    x = torch.randn(n, *shape, generator=seeded(seed))
+    x = normal(n, *shape, seed=seed)
     for axis in range(2, x.ndim):
         x = (x + x.roll(1, axis) + x.roll(-1, axis) + x.roll(2, axis)) / 2
     return x

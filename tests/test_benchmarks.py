@@ -1,7 +1,5 @@
 """The benchmarks' own tools, and the command with its device."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.benchmarks import __main__ as command

@@ -1,7 +1,5 @@
 """The paper's claims: from verdicts on predictions to one word per claim and data set."""
 
-from __future__ import annotations
-
 import pytest
 
 from memlib.lab import claims, courses
@@ -15,16 +13,11 @@ def found(hypothesis: str, verdict: str, dataset: str = "ecg5000") -> Finding:
 
 @pytest.mark.parametrize(
     ("verdicts", "word"),
-    [
-        (("supported", "supported"), "reproduced"),
-        (("supported", "refuted"), "partly"),
-        (("supported", "undecided"), "partly"),
-        (("refuted", "undecided"), "not reproduced"),
-        (("refuted", "not run"), "not reproduced"),
-        (("undecided", "not run"), "undecided"),
-        (("not run", "not run"), "not run"),
-    ],
-)
+    [(("supported", "supported"), "reproduced"), (("supported", "refuted"), "partly"),
+     (("supported", "undecided"), "partly"), (("refuted", "undecided"), "not reproduced"),
+     (("refuted", "not run"), "not reproduced"), (("undecided", "not run"), "undecided"),
+     (("not run", "not run"), "not run")],
+)  # fmt: skip
 def test_a_claim_needs_all_of_its_predictions(verdicts: tuple[str, ...], word: str) -> None:
     own = claims.claim_verdicts([found("C4, later = low noise", verdict) for verdict in verdicts])
     assert own["C4, later = low noise"] == {"ecg5000": {"": word}}
@@ -43,12 +36,9 @@ def test_each_way_of_judging_and_each_data_set_has_a_word_of_its_own() -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "word"),
-    [
-        ("supported", "supported", "reproduced"),
-        ("refuted", "refuted", "not reproduced"),
-        ("supported", "refuted", "partly"),
-    ],
-)
+    [("supported", "supported", "reproduced"), ("refuted", "refuted", "not reproduced"),
+     ("supported", "refuted", "partly")],
+)  # fmt: skip
 def test_c6_asks_for_all_of_c3_to_c5(low: str, high: str, word: str) -> None:
     names = [name for name in claims.CLAIMS if name[:2] in ("C3", "C4", "C5")]
     own = claims.claim_verdicts([found(name, high if "high" in name else low) for name in names])

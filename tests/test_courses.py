@@ -1,14 +1,13 @@
 """Time courses: plans, recording, and the yardstick."""
 
-from __future__ import annotations
-
 import json
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
+from test_faults import CONTEXT
 
 from memlib.__main__ import main
 from memlib.lab import courses, data, made, plans, runs
@@ -60,9 +59,8 @@ def test_a_control_changes_what_it_names_and_shares_the_rest(plan) -> None:
     controls = plan.controls
     assert controls["long"].training.steps == 80 and controls["long"].training.batch_size == 16
     assert controls["weighted"].timesteps == uniform() and controls["weighted"].loss_weight is not None
-    assert {own.seed for own in controls.values()} == {300} and plan.splices == {
-        "weighted above": ("weighted", "uniform", 100)
-    }
+    assert {own.seed for own in controls.values()} == {300}
+    assert plan.splices == {"weighted above": ("weighted", "uniform", 100)}
 
 
 def test_a_plan_is_recorded_once_read_on_the_way_and_says_which_plan_it_was(plan, tmp_path) -> None:
@@ -71,9 +69,7 @@ def test_a_plan_is_recorded_once_read_on_the_way_and_says_which_plan_it_was(plan
     assert list(courses.record(plan, out=tmp_path, progress=False)) == [] and courses.estimate(plan, tmp_path) == (0, 0)
     lines = courses.read(tmp_path)
     assert len(lines) == len(made) == 8 and {x["plan_sha256"] for x in lines} == {plan.sha256}
-    assert {(x["control"], x["seed"]) for x in lines} == {
-        (c, s) for c in [*plan.controls, *plan.splices] for s in (300, 301)
-    }
+    assert {(x["control"], x["seed"]) for x in lines} == set(product([*plan.controls, *plan.splices], (300, 301)))
     steps = {x["control"]: [r["step"] for r in x["course"]] for x in lines}
     assert steps == {"uniform": [20, 40, 60], "weighted": [20, 40, 60], "long": [20, 40, 80], "weighted above": [60]}
     (uniform_run,) = (x for x in lines if x["control"] == "uniform" and x["seed"] == 300)
@@ -130,7 +126,7 @@ def append_some(folder: Path, process: int) -> None:
 
 
 def test_eight_processes_lose_no_line_and_record_none_twice(tmp_path) -> None:
-    with ProcessPoolExecutor(8, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(8, CONTEXT) as pool:
         for done in [pool.submit(append_some, tmp_path, k) for k in range(8)]:
             done.result(timeout=120)
     lines = courses.read(tmp_path)
@@ -179,20 +175,18 @@ def test_a_line_cut_short_is_dropped_and_a_damaged_one_is_named(plan, tmp_path) 
 
 @pytest.mark.parametrize(
     ("old", "new", "named"),
-    [
-        ("sign = -1", "", "sign"),
-        ("margin = 0.03", "", "margin"),
-        ('control = "weighted"', 'control = "notch"', "notch"),
-        ("seeds = [300, 301]", "seeds = [301, 300]", "seeds"),
-        ("seeds = [300, 301]", "", "seeds"),
-        ("course = [20, 40]", "course = [20, 90]", "course"),
-        ("question", "quest", "quest"),
-    ],
-)
+    [("sign = -1", "", "sign"), ("sign = -1", 'sign = -1\nat = "noon"', "at = 'noon'"), ("margin = 0.03", "", "margin"),
+     ('control = "weighted"', 'control = "notch"', "notch"), ("[controls]", "[controles]", "controles"),
+     ("seeds = [300, 301]", "seeds = [301, 300]", "seeds.*need the first and the last"),
+     ("seeds = [300, 301]", "", "seeds"), ("course = [20, 40]", "course = [20, 90]", "course"),
+     ("question", "quest", "quest")],
+)  # fmt: skip
 def test_a_plan_that_lacks_or_mistakes_something_is_refused(tmp_path, old, new, named) -> None:
     (path := tmp_path / "bad.toml").write_text(PLAN.replace(old, new))
     with pytest.raises(ValueError, match=rf"bad\.toml.*{named}"):
         plans.read_plan(path)
+    with pytest.raises(FileNotFoundError, match="neither a file nor one of"):
+        plans.read_plan("no such plan")
 
 
 def test_a_plan_in_the_clone_must_be_committed_before_its_runs() -> None:

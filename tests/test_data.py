@@ -1,7 +1,5 @@
 """The data sets: three disjoint parts that a seed decides, content as identity, a reader's own files."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os
@@ -18,9 +16,8 @@ from memlib.lab.sources import SOURCES
 
 ROOT = Path(__file__).resolve().parent.parent
 POINTS = [name for name in NAMES if name not in SOURCES]
-REAL = next(
-    (p for p in (os.environ.get("MEMLIB_DATA"), ROOT.parent / "shared" / "data") if p and Path(p).is_dir()), None
-)
+PLACES = (os.environ.get("MEMLIB_DATA"), ROOT.parent / "shared" / "data")
+REAL = next((place for place in PLACES if place and Path(place).is_dir()), None)
 needs_real = pytest.mark.skipif(REAL is None, reason="no folder of real data: set MEMLIB_DATA")
 
 

@@ -2,8 +2,6 @@
 
 Without a GPU the tests that need one are skipped, and say so."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from memlib.lab import train_fleet
 from memlib.lab.experiment import Experiment
 from memlib.lab.graphs import WARM, captured, send
 from memlib.lab.profiles import profile
-from memlib.lab.runs import run, run_fleet
+from memlib.lab.runs import run
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU on this machine")
 CPU = torch.device("cpu")
@@ -117,12 +115,3 @@ def test_a_run_is_the_run_of_the_cpu_up_to_rounding(kind: str) -> None:
     assert on_gpu.history["device"] == "cuda" and on_gpu.samples.device == CPU
     loss, other = (torch.tensor([[x or 0 for x in row] for row in r.history["loss"]]) for r in (on_gpu, on_cpu))
     torch.testing.assert_close(loss, other, rtol=0.02, atol=0.02)
-
-
-@needs_gpu
-def test_members_of_a_fleet_are_kept_as_runs_and_read_again() -> None:
-    todo = [short("images", seed=seed) for seed in range(3)]
-    made = run_fleet(todo, device="cuda")
-    assert [result.history["fleet"] for result in made] == [3] * 3
-    again = run(todo[1], device="cuda")
-    assert torch.equal(again.samples, made[1].samples) and again.history["fleet"] == 3

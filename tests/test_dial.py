@@ -1,7 +1,5 @@
 """The dial: on recorded courses of seeds that it has not seen, and its refusals."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import numpy as np
@@ -14,12 +12,11 @@ from memlib.timesteps import uniform
 from memlib.training import TrainConfig
 
 CONTROLS = ("uniform", "0 to 2000", "-1000 to 1000", "250 to 750")
+LINES = [x for x in courses.read() if x["plan"] == "mixture_dose" and x["control"] in CONTROLS]
 
 
 def recorded(seeds: range) -> list[courses.Line]:
-    return [
-        x for x in courses.read() if x["plan"] == "mixture_dose" and x["control"] in CONTROLS and x["seed"] in seeds
-    ]
+    return [x for x in LINES if x["seed"] in seeds]
 
 
 def at(line: courses.Line, measure: str, step: int) -> float:

@@ -1,7 +1,5 @@
 """Every downloaded set, from a local server that is busy, breaks off or lies, and from pip."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import io

@@ -3,8 +3,6 @@
 `make test` runs the short form, `make test-faults` (FAULTS=long) the long one.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import pickle

@@ -1,9 +1,8 @@
 """A member of a fleet is trained as it would be alone, and a fleet goes on as if it had never stopped."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -20,7 +19,7 @@ T = 100
 SCHEDULE = Schedule.linear(T)
 DISTRIBUTIONS = [uniform(T), gaussian_interval(T, 0, 50), gaussian_interval(T, 40, 60)]
 CONFIG = TrainConfig(steps=200, batch_size=8, warmup=10, cooldown=20, precision="float32")
-TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}  # of numbers of about 1, after 200 steps
+TOLERANCE = {"rtol": 4e-5, "atol": 4e-5}  # of numbers of about 1, after 80 steps
 
 
 class Odd(MLP):
@@ -85,11 +84,11 @@ def alone(own: dict, k: int, config: TrainConfig = CONFIG, **more) -> Step:
 
 @pytest.mark.parametrize(("kind", "count"), [("points", 3), ("signals", 3), ("images", 3), ("signals", 1)])
 def test_each_member_is_what_it_would_be_alone(kind: str, count: int) -> None:
-    own, again = members(kind, count), members(kind, count)
-    last = fleet(own)
+    own, again, config = members(kind, count), members(kind, count), replace(CONFIG, steps=80)
+    last = fleet(own, config)
     x, t = examples(kind, 9, 20), torch.arange(0, T, 5)
     for k in range(count):
-        step = alone(again, k)
+        step = alone(again, k, config)
         assert torch.equal(last.t[k], step.t)
         assert torch.equal(own["generators"][k].get_state(), again["generators"][k].get_state())
         torch.testing.assert_close(last.losses[k], step.losses, **TOLERANCE)

@@ -1,7 +1,5 @@
 """The zone that geometry predicts."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

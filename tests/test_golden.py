@@ -3,8 +3,6 @@
 `golden/numbers.json` was made by release 0.2. Bits are compared where the processor and torch are those that made it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import replace

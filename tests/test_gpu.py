@@ -1,7 +1,5 @@
 """The command for a GPU that is lent for minutes: ends on time, loses nothing, and merges only what is sound."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

@@ -1,7 +1,5 @@
 """Verdicts on predictions, and the spectrum, from made-up courses whose answer is known."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -149,16 +147,14 @@ def test_one_clock_is_compared_at_equal_views_in_the_zone(tmp_path) -> None:
 EDGES = [100, 300]
 
 
-def design(
-    truth: list[float], noise: float, controls: int = 24, seeds: int = 4, tell: float = 1.0
-) -> list[courses.Line]:
-    rng = np.random.default_rng(0)
-    made = []
-    for k in range(controls):
+def design(truth: list[float], noise: float, tell: float = 1.0) -> list[courses.Line]:
+    """24 controls, four seeds of each."""
+    rng, made = np.random.default_rng(0), []
+    for k in range(24):
         shares = rng.dirichlet([2, 2, 2])
         recipe = {"name": "banded", "edges": EDGES, "shares": shares.tolist()}
         config = {"timesteps": recipe, "n_train": 32, "training": {"batch_size": 32}}
-        for seed in range(seeds):
+        for seed in range(4):
             copies = tell * float(shares @ truth) + noise * rng.standard_normal() + 0.1 * seed
             course = [{"step": s, "measures": {"near-copies": copies * s / 1000}} for s in (500, 1000)]
             made.append({"control": f"random {k}", "seed": seed, "config": config, "course": course})
@@ -190,24 +186,22 @@ def test_a_control_is_compared_where_it_had_the_fidelity_with_which_uniform_ends
     own, made = plan(tmp_path, prediction(-1, at="final fidelity")), []
     for seed in range(12):
         off = 0.001 * (seed % 3)
-        made.append(
-            line(own, "uniform", seed, [{"near-copies": x, "fidelity": f} for x, f in ((0.1, 1.5), (0.2, 1.2))])
-        )
-        readings = [{"near-copies": 0.05 + off, "fidelity": 1.44}, {"near-copies": 0.15 + off, "fidelity": 1.0}]
-        made.append(line(own, "other", seed, readings))
+        for control, pairs in (("uniform", ((0.1, 1.5), (0.2, 1.2))), ("other", ((0.05 + off, 1.44), (0.15 + off, 1)))):
+            made.append(line(own, control, seed, [{"near-copies": x, "fidelity": f} for x, f in pairs]))
     found = only(decide(made, [own]))
     assert found.verdict == "supported" and found.effect is not None
     assert found.effect.value == pytest.approx(0.101 - 0.2)
 
 
+C1 = '[[predictions]]\nhypothesis = "C1"\ncontrol = "uniform"\nmargin = 0.5\nof = "{}"\nshare = "{}"\nsign = {}'
+UNEQUAL = C1.replace('"C1"', '"C1b"\nunequal = true').replace("sign = {}", "sign = 1")
+
+
 @pytest.mark.parametrize("of", ["loss", "gradient"])
 @pytest.mark.parametrize(("share", "sign"), [("eps", -1), ("x0", 1), ("v", 1)])
 def test_the_same_loss_falls_as_error_of_noise_and_rises_as_error_of_the_clean_item(tmp_path, share, sign, of) -> None:
-    looks = f'control = "uniform"\nshare = "{share}"\nof = "{of}"\nsign = {sign}\nmargin = 0.5'
-    prediction = f'[[predictions]]\nhypothesis = "C1"\n{looks}'
-    own = plan(tmp_path, prediction, prediction.replace('"C1"', '"C1b"\nunequal = true').replace("-1", "1"))
-    t = [5, 100, 500, 900]
-    values = [0.5, 0.48, 0.3, 0.2]
+    own = plan(tmp_path, C1.format(of, share, sign), UNEQUAL.format(of, share))
+    t, values = [5, 100, 500, 900], [0.5, 0.48, 0.3, 0.2]
     made = [{**line(own, "uniform", k, [{}]), "t": t} for k in range(6)]
     for one in made:
         one["course"][-1][of] = {"train": values} if of == "loss" else values

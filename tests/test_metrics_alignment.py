@@ -1,8 +1,11 @@
 """Distances between two sets against scipy, principal components against scikit-learn, the finest scale by its DCT."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
+from draws import normal, seeded
 from scipy.fft import dct
 from scipy.ndimage import convolve1d
 from scipy.spatial.distance import cdist, jensenshannon
@@ -12,14 +15,11 @@ from sklearn.decomposition import PCA as SklearnPCA
 from memlib.metrics import PCA, energy_distance, finest_scale, without_finest_scale
 from memlib.metrics.alignment import jensen_shannon, wasserstein_rows
 
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+noise = partial(normal, dtype=torch.float64)
 
 
 def correlated(n: int, dim: int = 12, seed: int = 0) -> torch.Tensor:
-    mixing = torch.randn(dim, dim, generator=seeded(99), dtype=torch.float64)
-    return torch.randn(n, dim, generator=seeded(seed), dtype=torch.float64) @ mixing + 3
+    return noise(n, dim, seed=seed) @ noise(dim, dim, seed=99) + 3
 
 
 @pytest.mark.parametrize(("n", "dim"), [(50, 12), (15, 40), (13, 12)])
@@ -37,12 +37,8 @@ def test_pca_takes_ten_components_or_as_many_as_there_are_and_no_more():
     assert len(PCA(correlated(4)).std) == 3  # four points span three directions
     assert len(PCA(correlated(20, 2) @ correlated(2, 30)).std) == 2
     assert PCA(correlated(30).view(30, 3, 2, 2), 4).transform(correlated(5).view(5, 3, 2, 2)).shape == (5, 4)
-    for reference, components in (
-        (correlated(4), 4),
-        (correlated(5), 0),
-        (torch.ones(5, 3), None),
-        (torch.ones(1, 3), None),
-    ):
+    flat = (torch.ones(n, 3) for n in (5, 1))
+    for reference, components in ((correlated(4), 4), (correlated(5), 0), *((x, None) for x in flat)):
         with pytest.raises(ValueError, match="components"):
             PCA(reference, components)
 
@@ -55,12 +51,10 @@ def test_distances_along_components_against_scipy(n, m):
         expected = [wasserstein_distance(samples[drawn, i], real[:, i]) / scale[i].item() for i in range(3)]
         assert wasserstein_rows(samples, real, scale)(drawn) == pytest.approx(np.mean(expected), rel=1e-9)
     both = torch.cat([samples, real]).numpy()
-    expected = [
-        jensenshannon(
-            *(np.histogram(x[:, i], 20, (both[:, i].min(), both[:, i].max()))[0] for x in (samples, real)), base=2
-        )
-        for i in range(3)
-    ]
+    expected = []
+    for i, values in enumerate(both.T):
+        counts = [np.histogram(x[:, i], 20, (values.min(), values.max()))[0] for x in (samples, real)]
+        expected.append(jensenshannon(*counts, base=2))
     assert jensen_shannon(samples, real) == pytest.approx(np.mean(expected), abs=1e-9)
 
 
@@ -87,13 +81,6 @@ def test_energy_distance_of_equal_sets_is_zero_and_of_one_distribution_as_stated
     found = [energy_distance(correlated(50, seed=2 * i), correlated(80, seed=2 * i + 1)) for i in range(100)]
     spread = cdist(*(correlated(500, seed=s).numpy() for s in (7, 8))).mean()
     assert np.mean(found) == pytest.approx((1 / 50 + 1 / 80) * spread, rel=0.1)
-
-
-# --- the finest scale -------------------------------------------------------------------------------------------------
-
-
-def noise(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=seeded(seed), dtype=torch.float64)
 
 
 @pytest.mark.parametrize("length", [2, 139, 140])

@@ -1,7 +1,5 @@
 """The monitor: its step is where near-copies begin, it does not cry, it costs little and disturbs nothing."""
 
-from __future__ import annotations
-
 import json
 import re
 import time
@@ -159,10 +157,9 @@ def test_excess_is_newcombes_interval_over_what_is_left() -> None:
 def test_bad_input_is_named() -> None:
     x = spiral(16)
     for given, named in (
-        ((x.train, x.train), "held_out"),
-        ((x.train, x.held_out[:, :1]), "shape"),
+        ((x.train, x.train), "held_out"), ((x.train, x.held_out[:, :1]), "shape"),
         ((x.train[:1], x.held_out), "train has 1"),
-    ):
+    ):  # fmt: skip
         with pytest.raises(ValueError, match=named):
             Monitor(*given, SCHEDULE)
     for t, losses, named in (
@@ -219,12 +216,8 @@ def test_the_lightning_callback_reads_as_the_network_trains() -> None:
 
     monitor = Monitor(x.train, x.held_out, SCHEDULE, cost=1.0)
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x.train.repeat(40, 1)), 64)
-    quiet = {
-        "logger": False,
-        "enable_progress_bar": False,
-        "enable_checkpointing": False,
-        "enable_model_summary": False,
-    }
+    named = ("logger", "enable_progress_bar", "enable_checkpointing", "enable_model_summary")
+    quiet = dict.fromkeys(named, False)
     trainer = lightning.Trainer(max_epochs=4, accelerator="cpu", callbacks=[names["Watch"](monitor)], **quiet)
     trainer.fit(Module(), loader)
     assert monitor.steps == 40 and len(monitor.readings) >= 1

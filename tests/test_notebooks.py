@@ -1,7 +1,5 @@
 """The committed notebooks: as they are stored, and run end to end through papermill under `smoke`."""
 
-from __future__ import annotations
-
 import ast
 import base64
 import re
@@ -47,7 +45,8 @@ def test_outputs_belong_to_the_sources_and_hold_no_error(nb) -> None:
     assert counts == list(range(1, len(counts) + 1)), "not executed top to bottom in one go: `make notebooks`"
     record = nb.metadata["memlib"]
     assert record["sources_sha256"] == batch.sources_sha256(nb), "the code changed since: `make notebooks`"
-    assert record["parameters"]["profile"] == "quick"
+    assert record["parameters"]["profile"] == "quick" and "torch 2" in record["versions"]
+    assert {"commit", "hardware", "seconds"} <= set(record)
     assert batch.errors_in(nb) == []
     assert "widgets" not in nb.metadata, "it would show dead sliders: `make notebooks`"
 
@@ -98,9 +97,8 @@ def test_the_readme_shows_a_figure_and_numbers_of_notebook_07() -> None:
     printed = "".join(o.get("text", "") for cell in nb.cells for o in cell.get("outputs", []))
     ranks = dict(re.findall(r"(\w+): rank correlation (0\.\d+);", printed))
     assert set(ranks) == {"mixture", "heartbeats"}
-    assert f"rank correlation {ranks['mixture']} on the mixture, {ranks['heartbeats']} on heartbeats" in " ".join(
-        readme.split()
-    )
+    words = f"rank correlation {ranks['mixture']} on the mixture, {ranks['heartbeats']} on heartbeats"
+    assert words in " ".join(readme.split())
 
 
 def test_the_shipped_networks_are_those_of_the_profile_quick_and_of_this_version() -> None:

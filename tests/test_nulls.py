@@ -1,7 +1,8 @@
 """Model nulls, fidelity and membership, on sets whose answer is known."""
 
-from __future__ import annotations
+from functools import partial
 
+import draws
 import numpy as np
 import pytest
 import torch
@@ -12,9 +13,7 @@ from sklearn.neighbors import KernelDensity
 from memlib.metrics import copied_items, fidelity, membership, memorized_fraction, model_nulls
 from memlib.metrics.nulls import bandwidth, shrunk_covariance
 
-
-def normal(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+normal = partial(draws.normal, dtype=torch.float64)
 
 
 @pytest.mark.parametrize(("n", "d"), [(8, 40), (60, 5), (30, 30)])

@@ -5,14 +5,13 @@ n of them in a row by gamma(n) (Higham, Accuracy and Stability of Numerical Algo
 longer arithmetic (NumPy's longdouble, Decimal) or float64 for what is done in float32. No bound was fitted.
 """
 
-from __future__ import annotations
-
 import math
 from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
 import torch
+from draws import normal
 from torch import Tensor
 
 from memlib import ExactDenoiser, Schedule, from_weights, gaussian_interval, metrics, uniform
@@ -27,10 +26,6 @@ def gamma(n: float, u: float = u64) -> float:
     """The relative error of n operations in a row, each within u."""
     assert n * u < 1
     return n * u / (1 - n * u)
-
-
-def drawn(seed: int, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 def extreme(T: int) -> Schedule:
@@ -69,7 +64,7 @@ def test_snr_and_sigma_are_those_of_the_alpha_bar_that_is_kept(schedule: Schedul
 @pytest.mark.parametrize("shape", [(2, 1), (2, 12_288)])
 def test_noising_in_float32_errs_by_three_roundings(T: int, shape: tuple[int, int]) -> None:
     schedule, t = extreme(T), torch.tensor([0, T - 1])
-    x0, eps = drawn(0, *shape), drawn(1, *shape)
+    x0, eps = normal(*shape), normal(*shape, seed=1)
     exact = schedule.noise(x0.double(), t, eps.double())
     alpha_bar = schedule.alpha_bar[:, None][t]
     size = alpha_bar.sqrt() * x0.abs() + (1 - alpha_bar).sqrt() * eps.abs()
@@ -111,9 +106,9 @@ def posterior_mean(train: Tensor, x: Tensor, alpha_bar: float) -> np.ndarray:
 @pytest.mark.parametrize("t", [0, 1, 2])
 @pytest.mark.parametrize(("n", "D"), SIZES)
 def test_the_exact_denoiser_is_within_the_error_of_its_logits(n: int, D: int, t: int) -> None:
-    schedule, points = extreme(3), drawn(0, n, D, dtype=torch.float64)
+    schedule, points = extreme(3), normal(n, D, dtype=torch.float64)
     alpha_bar, times = schedule.alpha_bar[t].item(), torch.tensor([t, t])
-    x = schedule.noise(points[[0, -1]], times, drawn(1, 2, D, dtype=torch.float64))
+    x = schedule.noise(points[[0, -1]], times, normal(2, D, dtype=torch.float64, seed=1))
     exact, found = posterior_mean(points, x, alpha_bar), ExactDenoiser(points, schedule).denoise(x, times)
     # a logit is a product of D terms, times a root, less a sum of D squares, over 1 - alpha_bar: D + 5 roundings of
     # what is added up. An SNR of 1e10 divides that by 1e-10: where it says nothing, the next test does.
@@ -131,9 +126,9 @@ def test_the_exact_denoiser_is_within_the_error_of_its_logits(n: int, D: int, t:
 def test_at_high_snr_a_training_point_comes_back_bit_for_bit(n: int, D: int) -> None:
     """Of points on a line that lie 1/64 or more apart, at an SNR of 1e10 no error of a logit lets another one in."""
     gap = 1 / 64 if D <= 64 else 3.0
-    points = gap * (torch.arange(n, dtype=torch.float64)[:, None] - n // 2) + drawn(0, 1, D, dtype=torch.float64)
+    points = gap * (torch.arange(n, dtype=torch.float64)[:, None] - n // 2) + normal(1, D, dtype=torch.float64)
     schedule, times, chosen = extreme(2), torch.zeros(2, dtype=torch.int64), points[[0, -1]]
-    x = schedule.noise(chosen, times, drawn(1, 2, D, dtype=torch.float64))
+    x = schedule.noise(chosen, times, normal(2, D, dtype=torch.float64, seed=1))
     left, norms = 1 - schedule.alpha_bar[0].item(), points.norm(dim=1).max().item() + 1
     apart = D * gap * (gap - 2 * 6 * math.sqrt(left)) / (2 * left)  # of logits, with noise of 6 deviations against it
     assert apart > 2 * gamma(D + 5) * 2 * norms**2 / left + 800, "and exp(-800) is 0"
@@ -143,8 +138,8 @@ def test_at_high_snr_a_training_point_comes_back_bit_for_bit(n: int, D: int) -> 
 @pytest.mark.parametrize("t", [0, 1, 2])
 @pytest.mark.parametrize(("n", "D"), SIZES)
 def test_the_exact_denoiser_takes_float32_as_it_is(n: int, D: int, t: int) -> None:
-    schedule, points, times = extreme(3), drawn(0, n, D), torch.tensor([t, t])
-    x = schedule.noise(points[[0, -1]], times, drawn(1, 2, D))
+    schedule, points, times = extreme(3), normal(n, D), torch.tensor([t, t])
+    x = schedule.noise(points[[0, -1]], times, normal(2, D, seed=1))
     exact = ExactDenoiser(points.double(), schedule)(x.double(), times)
     assert exact.isfinite().all()
     # all of it is done in float64, whatever it is given: one rounding, of the result, below which is nothing but 0
@@ -156,7 +151,7 @@ def test_the_exact_denoiser_takes_float32_as_it_is(n: int, D: int, t: int) -> No
 @pytest.mark.parametrize("scale", [1e-10, 1.0, 1e10])
 @pytest.mark.parametrize(("n", "D"), SIZES)
 def test_distances_are_measured_to_the_last_digits_even_of_near_copies(n: int, D: int, scale: float) -> None:
-    train = scale * (1000 + drawn(0, n, D))  # a common offset, which the quick formula would square
+    train = scale * (1000 + normal(n, D))  # a common offset, which the quick formula would square
     samples = train[[0, n // 2, -1]] * (1 + 2 * u32)  # two ulps away
     distances, indices = metrics.nearest_neighbours(samples, train, 1)
     a, b = (x.numpy().astype(LONGER) for x in (samples, train))

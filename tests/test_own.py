@@ -1,7 +1,5 @@
 """A reader's own data: what is understood, what is said about it, what is refused, and that runs know it by content."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -100,12 +98,10 @@ def test_modes_and_sizes_of_pictures(tmp_path) -> None:
 def test_signals_of_any_file_are_those_of_the_array(tmp_path, name: str, text: str, says) -> None:
     mark = {".csv": ",", ".txt": "  ", ".tsv": "\t", ".ts": ","}[Path(name).suffix]
     rows = [mark.join(f"{v:.9g}" for v in row) for row in WAVES]
-    labelled, ts = (
-        (f"{i % 3}{mark}{row}" for i, row in enumerate(rows)),
-        (f"{row}:{i % 2}" for i, row in enumerate(rows)),
-    )
-    written = text.format(rows="\n".join(rows), labelled="\n".join(labelled), ts="\n".join(ts))
-    (tmp_path / name).write_text(written)
+    forms = {"rows": "{row}", "labelled": "{label}{mark}{row}", "ts": "{row}:{label}"}
+    for kind, form in forms.items():
+        forms[kind] = "\n".join(form.format(row=row, label=i % 3, mark=mark) for i, row in enumerate(rows))
+    (tmp_path / name).write_text(text.format(**forms))
     found = data.from_file(tmp_path / name)
     np.save(tmp_path / "a.npy", WAVES)
     expected = data.from_file(tmp_path / "a.npy")
@@ -123,30 +119,22 @@ def test_duplicates_and_scale_are_said_where_data_enter(tmp_path) -> None:
     assert fields.kind == "image" and fields.clip == pytest.approx(fields.value_range) and fields.clip[0] < -1
 
 
-def bad(path: Path, what: str) -> Path:
-    folder(path)
-    shot = Image.fromarray(COLOURS[0])
-    if what == "unreadable":
-        (path / "z.png").write_bytes((path / "00.png").read_bytes()[:200])
-    elif what == "mixed":
-        shot.resize((30, 30)).save(path / "z.png")
-    elif what == "16-bit":
-        Image.fromarray(np.zeros((20, 20), np.uint16)).save(path / "z.png")
-    elif what == "CMYK":
-        shot.convert("CMYK").save(path / "z.jpg")
-    elif what == "animated":
-        shot.save(path / "z.webp", save_all=True, append_images=[shot.rotate(90)])
-    return path
-
-
 @pytest.mark.parametrize(
-    ("what", "says"),
-    [("unreadable", r"z\.png cannot be used"), ("mixed", r"z\.png is 30 x 30, those before it 20 x 20"),
-     ("16-bit", r"z\.png .*I;16"), ("CMYK", r"z\.jpg .*CMYK"), ("animated", r"z\.webp .*animated")],
+    ("shot", "options", "says"),
+    [(SHOTS[0].resize((30, 30)), {}, r"z\.png is 30 x 30, those before it 20 x 20"),
+     (Image.fromarray(np.zeros((20, 20), np.uint16)), {}, r"z\.png .*I;16"),
+     (SHOTS[0].convert("CMYK"), {"format": "jpeg"}, r"z\.png .*CMYK"),
+     (SHOTS[0], {"format": "png", "save_all": True, "append_images": SHOTS[1:2]}, r"z\.png .*animated"),
+     (None, {}, r"z\.png cannot be used")],
 )  # fmt: skip
-def test_a_picture_that_is_not_understood_is_named_with_what_would_be_right(tmp_path, what: str, says: str) -> None:
+def test_a_picture_that_is_not_understood_is_named_with_what_would_be_right(tmp_path, shot, options, says) -> None:
+    strange = folder(tmp_path / "shots") / "z.png"
+    if shot:
+        shot.save(strange, **options)
+    else:
+        strange.write_bytes((tmp_path / "shots" / "00.png").read_bytes()[:200])
     with pytest.raises(ValueError, match=says):
-        data.from_folder(bad(tmp_path / "shots", what))
+        data.from_folder(tmp_path / "shots")
 
 
 @pytest.mark.parametrize(

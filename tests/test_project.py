@@ -1,8 +1,7 @@
 """The project's own files agree with one another, and keep the rules of the house."""
 
-from __future__ import annotations
-
 import ast
+import json
 import os
 import re
 import subprocess
@@ -11,10 +10,11 @@ import tomllib
 from importlib.metadata import distributions
 from pathlib import Path
 
-import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+import memlib
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -54,22 +54,24 @@ def count(paths) -> int:
     return sum(len(path.read_text(encoding="utf-8").splitlines()) for path in paths)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_module_keeps_the_rules_and_imports_one_way(path: Path) -> None:
-    text, own = path.read_text(encoding="utf-8"), LAYERS.index(layer(path))
-    assert len(text.splitlines()) <= 250
-    assert not re.search(r"\bTODO|\bFIXME|pragma|pickle\.(load|dump)|torch\.manual_seed\(|np\.random\.seed\(", text)
-    assert all("weights_only=True" in call for call in re.findall(r"torch\.load\([^\n]*", text))
-    for node in ast.walk(ast.parse(text)):
-        assert not isinstance(node, ast.Assert), f"line {node.lineno}: raise a named error instead"
-        assert not isinstance(node, ast.ExceptHandler) or node.type, f"line {node.lineno}: a bare except"
-    allowed = set().union(*(LIBRARIES[name] for name in LAYERS[: own + 1])) | set(sys.stdlib_module_names)
-    for name in imported(path):
-        if name.startswith("memlib."):
-            folder = name.split(".")[1]
-            assert LAYERS.index(folder if folder in LAYERS else "core") <= own or folder == "notebooks", name
-        elif name != "memlib":
-            assert name.partition(".")[0] in allowed, f"{name} is no library of {LAYERS[own]}"
+def test_modules_keep_the_rules_and_import_one_way() -> None:
+    for path in MODULES:
+        text, own = path.read_text(encoding="utf-8"), LAYERS.index(layer(path))
+        assert len(text.splitlines()) <= 250, path
+        banned = r"\bTODO|\bFIXME|pragma|pickle\.(load|dump)|torch\.manual_seed\(|np\.random\.seed\("
+        assert not (found := re.search(banned, text)), f"{path}: {found}"
+        assert all("weights_only=True" in call for call in re.findall(r"torch\.load\([^\n]*", text)), path
+        for node in ast.walk(ast.parse(text)):
+            assert not isinstance(node, ast.Assert), f"{path}:{node.lineno}: raise a named error instead"
+            assert not isinstance(node, ast.ExceptHandler) or node.type, f"{path}:{node.lineno}: a bare except"
+        allowed = set().union(*(LIBRARIES[name] for name in LAYERS[: own + 1])) | set(sys.stdlib_module_names)
+        for name in imported(path):
+            if name.startswith("memlib."):
+                folder = name.split(".")[1]
+                lower = LAYERS.index(folder if folder in LAYERS else "core") <= own
+                assert lower or folder == "notebooks", f"{path}: {name}"
+            elif name != "memlib":
+                assert name.partition(".")[0] in allowed, f"{path}: {name} is no library of {LAYERS[own]}"
 
 
 def test_the_house_is_small() -> None:
@@ -77,7 +79,7 @@ def test_the_house_is_small() -> None:
     # where the house stands; the aims are 1,500 and 2,200, and 7,000 of tests: never raise these
     assert lines["core"] <= 2450, lines
     assert lines["lab"] + lines["viz"] + lines["commands"] <= 5000, lines
-    assert count((ROOT / "tests").rglob("*.py")) <= 10000
+    assert count((ROOT / "tests").rglob("*.py")) <= 9400
     readme = (ROOT / "README.md").read_bytes()
     assert len(readme.splitlines()) <= 120 and len(readme) <= 7 * 1024
 
@@ -90,10 +92,12 @@ def loaded_by(code: str) -> list[str]:
 def test_importing_memlib_is_quick_and_loads_the_core_only() -> None:
     """A tenth of a second of the processor's time on top of torch's, which a busy machine does not stretch."""
     code = "import torch, time; start = time.process_time(); import memlib; print(time.process_time() - start)"
-    assert min(float(loaded_by(code)[0]) for _ in range(5)) < 0.1
+    assert any(float(loaded_by(code)[0]) < 0.1 for _ in range(5))
     modules = loaded_by("import memlib, memlib.metrics, sys; print(*sys.modules)")
     assert not HEAVY & set(modules)
     assert not [name for name in modules if re.match(r"memlib\.(lab|viz|notebooks)", name)]
+    loaded = loaded_by("from memlib.__main__ import main; import sys; main(['claims']); print(*sys.modules)")
+    assert "pandas" in loaded and not {"papermill", "nbformat", "matplotlib", "ipywidgets"} & set(loaded)
 
 
 def lines(name: str) -> list[str]:
@@ -127,11 +131,14 @@ def test_pins_extras_and_environment_agree() -> None:
     assert pip == {"pip": ["-c constraints.txt", "-e .[dev]"]}
 
 
-def test_versions_agree() -> None:
+def test_the_descriptions_of_the_software_agree() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert citation["version"] == PROJECT["version"] and citation["license"] == PROJECT["license"] == "MIT"
+    meta = json.loads((ROOT / "codemeta.json").read_text())
+    assert citation["version"] == meta["version"] == memlib.__version__ == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"] == "MIT" == Path(meta["license"]).name
     (paper,) = citation["references"]
     assert paper["identifiers"][0]["value"] == "arXiv:2601.21348"
+    assert paper["url"] == meta["referencePublication"] == PROJECT["urls"]["Paper"]
     assert [author["family-names"] for author in paper["authors"]] == ["Vu", "Do", "Le", "Hoang", "Tan"]
 
 

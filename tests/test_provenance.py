@@ -1,7 +1,5 @@
 """What a result was made with, and where memlib finds its files: in a clone, in another project, installed."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -85,18 +83,8 @@ def test_the_wheel_has_its_data_and_writes_nothing_beside_itself(tmp_path) -> No
         wheel.extractall(unpacked)
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "memlib").rglob("*.py")}
     shipped = {f"memlib/_data/{path}" for path in ("README.md", "emoji.json", "emoji.npz")}
-    for pattern in (
-        "*.toml",
-        "plans/*.toml",
-        "plans/*/*.toml",
-        "networks/*.pt",
-        "results/*.jsonl",
-        "results/*/*.jsonl",
-        "results/samples/*",
-    ):
-        shipped |= {
-            f"memlib/_data/{path.relative_to(ROOT / 'data').as_posix()}" for path in (ROOT / "data").glob(pattern)
-        }
+    for pattern in ("**/*.toml", "**/*.jsonl", "networks/*.pt", "results/samples/*"):
+        shipped |= {f"memlib/_data/{path.relative_to(ROOT / 'data')}" for path in (ROOT / "data").glob(pattern)}
     assert modules | shipped <= names and not [name for name in names if "downloads" in name]
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -127,8 +115,9 @@ def test_the_wheel_has_its_data_and_writes_nothing_beside_itself(tmp_path) -> No
     assert Path(module_file).is_relative_to(unpacked) and commit == "unknown"
     assert not Path(downloads).is_relative_to(unpacked) and Path(downloads).parent == Path(home)
     assert "| C1 |" in run("-m", "memlib", "claims").stdout
-    done = run("-m", "memlib", "reproduce")
-    assert done.returncode == 2 and "pip install 'memlib[site]'" in done.stderr
+    for command, extra in (("reproduce", "site"), ("refresh", "notebooks")):
+        done = run("-m", "memlib", command)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1 and f"pip install 'memlib[{extra}]'" in done.stderr
     assert sorted(unpacked.rglob("*")) == before
 
 

@@ -1,7 +1,5 @@
 """The Python of the README and of the site's pages runs as printed, and what they name exists."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

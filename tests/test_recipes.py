@@ -1,7 +1,5 @@
 """Each recipe of the site runs as printed, draws its noise levels from p, and goes on where it stopped."""
 
-from __future__ import annotations
-
 import re
 import warnings
 from pathlib import Path
@@ -111,13 +109,3 @@ def test_accelerate_resumes_the_draws(names, tmp_path) -> None:
     names["levels"].t(7)
     names["accelerator"].load_state(tmp_path)
     assert torch.equal(names["levels"].t(5), expected)
-
-
-def test_the_state_of_a_models_levels_survives_its_own_checkpoint(names, tmp_path) -> None:
-    """As the Trainer of denoising-diffusion-pytorch saves it, by state_dict, and loads it, with weights_only."""
-    run("denoising-diffusion-pytorch, with its Trainer", names)
-    torch.save(names["diffusion"].state_dict(), tmp_path / "model.pt")
-    expected = names["diffusion"].random_times(6)
-    names["diffusion"].random_times(6)
-    names["diffusion"].load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
-    assert torch.equal(names["diffusion"].random_times(6), expected)

@@ -3,8 +3,6 @@
 On Gaussian data N(m, v) the perfect denoiser is linear, so every sampler is a linear recursion, written out here anew.
 """
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from functools import partial
@@ -145,10 +143,8 @@ def test_converges_at_its_order(sampler, order: int) -> None:
     a, b = table(schedule, first), table(schedule, final)
     exact = math.sqrt(b) * MEAN + math.sqrt((b * VARIANCE + 1 - b) / (a * VARIANCE + 1 - a)) * (x - math.sqrt(a) * MEAN)
     counts = (40, 80, 160, 320)
-    errors = [
-        (last(sampler(model, schedule, x, steps=range(first, final - 1, -(first - final) // n))) - exact).abs().max()
-        for n in counts
-    ]
+    steps = [range(first, final - 1, -(first - final) // n) for n in counts]
+    errors = [(last(sampler(model, schedule, x, steps=each)) - exact).abs().max() for each in steps]
     orders = np.log2([errors[i] / errors[i + 1] for i in range(len(counts) - 1)])
     np.testing.assert_allclose(orders, order, atol=0.03)
 
@@ -171,45 +167,26 @@ def reference(kind, zero: bool, **options):
     return Denoiser(Wavy(), ours, predicts), ours, scheduler
 
 
-CLIPS = [None, (-1.0, 1.0)]
-
-
 @pytest.mark.parametrize("zero", [False, True])
-@pytest.mark.parametrize("clip", CLIPS)
-@pytest.mark.parametrize(("steps", "eta"), [(50, 0.0), (20, 0.3), (10, 1.0)])
-def test_ddim_equals_diffusers(steps: int, eta: float, clip, zero: bool) -> None:
-    model, ours, scheduler = reference(DDIMScheduler, zero, set_alpha_to_one=True, clip_sample=clip is not None)
+@pytest.mark.parametrize("clip", [None, (-1.0, 1.0)])
+@pytest.mark.parametrize(("steps", "eta"), [(50, 0.0), (20, 0.3), (10, 1.0), (1000, "ddpm"), (50, "ddpm")])
+def test_ddim_and_ddpm_equal_diffusers(steps: int, eta, clip, zero: bool, monkeypatch) -> None:
+    if eta == "ddpm":
+        sampler, kind, theirs, options = ddpm, DDPMScheduler, {"variance_type": "fixed_small"}, {}
+    else:
+        sampler, kind, theirs = partial(ddim, eta=eta), DDIMScheduler, {"set_alpha_to_one": True}
+        options = {"eta": eta, "use_clipped_model_output": clip is not None}
+    model, ours, scheduler = reference(kind, zero, clip_sample=clip is not None, **theirs)
     scheduler.set_timesteps(steps)
-    x = noise(4, 3)
-    frames = list(ddim(model, ours, x, steps=steps, eta=eta, clip=clip, generators=generators_of(4, seed=3)))
+    generators, x = generators_of(4, seed=3), noise(4, 3)
+    drawn = lambda shape, **_: initial_noise(shape[1:], generators).double()  # noqa: E731
+    monkeypatch.setattr(f"{kind.__module__}.randn_tensor", drawn)
+    frames = list(sampler(model, ours, x, steps=steps, clip=clip, generators=generators_of(4, seed=3)))
     assert [f.t for f in frames[:-1]] == scheduler.timesteps.tolist()
-    generators = generators_of(4, seed=3)
     for t, frame, after in zip(scheduler.timesteps, frames, frames[1:], strict=False):
-        z = initial_noise((3,), generators).double()
-        options = {"eta": eta, "use_clipped_model_output": clip is not None, "variance_noise": z}
         step = scheduler.step(model.net(x, t.expand(4)), t, x, **options)
         np.testing.assert_allclose(frame.x0, step.pred_original_sample, atol=1e-8)
         np.testing.assert_allclose(after.x, step.prev_sample, atol=1e-8)
-        x = after.x
-
-
-@pytest.mark.parametrize("zero", [False, True])
-@pytest.mark.parametrize("clip", CLIPS)
-@pytest.mark.parametrize("steps", [1000, 50])
-def test_ddpm_equals_diffusers(steps: int, clip, zero: bool, monkeypatch) -> None:
-    model, ours, scheduler = reference(DDPMScheduler, zero, variance_type="fixed_small", clip_sample=clip is not None)
-    scheduler.set_timesteps(steps)
-    generators = generators_of(4, seed=4)
-    monkeypatch.setattr(
-        "diffusers.schedulers.scheduling_ddpm.randn_tensor",
-        lambda shape, **_: initial_noise(shape[1:], generators).double(),
-    )
-    x = noise(4, 3)
-    frames = list(ddpm(model, ours, x, steps=steps, clip=clip, generators=generators_of(4, seed=4)))
-    assert [f.t for f in frames[:-1]] == scheduler.timesteps.tolist()
-    for t, after in zip(scheduler.timesteps, frames[1:], strict=True):
-        x = scheduler.step(model.net(x, t.expand(4)), t, x).prev_sample
-        np.testing.assert_allclose(after.x, x, atol=1e-7)
         x = after.x
 
 
@@ -251,10 +228,8 @@ def test_with_the_exact_denoiser_samples_land_on_training_points(sampler) -> Non
 
 @every_sampler
 def test_clip_bounds_every_prediction(sampler) -> None:
-    free, tight, wide = (
-        list(sampler(GaussianDenoiser(SCHEDULE), 3 * noise(50, 2), steps=25, clip=clip))
-        for clip in (None, (0.6, 0.8), (-99, 99))
-    )
+    model, x, clips = GaussianDenoiser(SCHEDULE), 3 * noise(50, 2), (None, (0.6, 0.8), (-99, 99))
+    free, tight, wide = (list(sampler(model, x, steps=25, clip=clip)) for clip in clips)
     assert all(f.x0.min() >= 0.6 and f.x0.max() <= 0.8 for f in tight) and max(f.x0.max() for f in free) > 0.9
     np.testing.assert_allclose(wide[-1].x, free[-1].x)
 

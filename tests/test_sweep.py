@@ -1,7 +1,5 @@
 """Each run of a sweep arrives or is named: in this process, in others, on a client, and if a worker is killed."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -17,20 +15,16 @@ from typing import Any
 
 import pytest
 import torch
+from test_experiment import SMALL
 
-from memlib import uniform
 from memlib.lab import runs as module
-from memlib.lab.experiment import Experiment, Network
+from memlib.lab.experiment import Experiment
 from memlib.lab.runs import Result, run, run_fleet
 from memlib.lab.sweep import SweepError, _groups, _work, sweep
 from memlib.training import TrainConfig
 
-SMALL = Experiment(
-    uniform(100), "spiral", n_train=8, network=Network(width=16), training=TrainConfig(steps=120, batch_size=8),
-    n_samples=6, sampler_steps=5,
-)  # fmt: skip
 EXACT = replace(SMALL, training=replace(SMALL.training, precision="float32"))  # in which rounding stays small
-KILLED_AT = 60  # of the 120 steps
+KILLED_AT = 20  # of the 40 steps
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +119,7 @@ def test_all_arrive_with_their_bits_and_what_failed_is_named(way, runs, notes, t
         (expected,) = alone(tmp_path / "alone", result.experiment)
         assert torch.equal(result.samples, expected.samples)
     shown = capfd.readouterr().err
-    assert "560/560" in shown and "failed=1" in shown
+    assert "320/320" in shown and "failed=1" in shown
     assert "distributed" not in shown or "client" in way.keywords, "workers of our own are silent"
     if way.keywords.get("workers") != 1:
         assert len(set(notes(1, "process"))) == 2, "another process took over"
@@ -167,7 +161,7 @@ def test_runs_that_are_alike_are_trained_together_and_one_by_one_where_one_fails
     for result in results:
         (expected,) = alone(tmp_path / "alone", result.experiment)
         torch.testing.assert_close(result.samples, expected.samples, rtol=1e-3, atol=1e-3)
-    assert "720/720" in capsys.readouterr().err
+    assert "240/240" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -181,11 +175,8 @@ def test_fleets_are_of_equal_size_and_keep_all_workers_busy(runs, device, fleet,
     groups = _groups([SMALL] * runs, device, fleet, workers)
     assert [len(group) for group in groups] == sizes
     assert sorted(i for group in groups for i in group) == list(range(runs))
-
-
-def test_pictures_are_trained_together_on_a_gpu_only():
-    experiments = [replace(SMALL, dataset="emoji")] * 2
-    assert _groups(experiments, "cpu", None, 1) == [[0], [1]] and _groups(experiments, "cuda", None, 1) == [[0, 1]]
+    pictures = [replace(SMALL, dataset="emoji")] * 2
+    assert _groups(pictures, device, None, 1) == ([[0], [1]] if device == "cpu" else [[0, 1]]), "together on a GPU only"
 
 
 SCRIPT = """

@@ -1,7 +1,5 @@
 """Training: bit by bit the same, resumed or not, and the gradient it should follow."""
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -10,16 +8,13 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from draws import normal, seeded
 from torch import Tensor, nn
 
 import memlib
 from memlib import MLP, Schedule, Step, TrainConfig, from_weights, gaussian_interval, gradient_norm_at, loss_at, uniform
 
 SCHEDULE = Schedule.linear()
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def same_weights(make: Callable[[], nn.Module], seed: int = 1) -> nn.Module:
@@ -30,7 +25,7 @@ def same_weights(make: Callable[[], nn.Module], seed: int = 1) -> nn.Module:
 
 
 small_network = partial(MLP, 2, width=16, depth=2)
-POINTS = torch.randn(40, 2, generator=seeded(2))
+POINTS = normal(40, 2, seed=2)
 
 
 def run(model: nn.Module | None = None, x0: Tensor = POINTS, timesteps=None, seed: int = 3, **options):
@@ -102,10 +97,8 @@ def test_ema_follows_its_formula() -> None:
     averages = [p.detach().double() for p in same_weights(small_network).parameters()]
     for n, step in enumerate(run(ema_decay=0.4, learning_rate=0.05, warmup=0)):
         decay = min(0.4, (1 + n) / (10 + n))
-        averages = [
-            decay * a + (1 - decay) * p.detach().double()
-            for a, p in zip(averages, step.model.parameters(), strict=True)
-        ]
+        weights = [p.detach().double() for p in step.model.parameters()]
+        averages = [decay * a + (1 - decay) * p for a, p in zip(averages, weights, strict=True)]
         for ours, theirs in zip(step.ema.parameters(), averages, strict=True):
             np.testing.assert_allclose(ours, theirs, atol=1e-6)
     moved = max((a - b).abs().max() for a, b in zip(step.ema.parameters(), step.model.parameters(), strict=True))
@@ -122,16 +115,8 @@ def test_ema_follows_its_formula() -> None:
 )
 def test_the_learning_rate_rises_and_falls_linearly(warmup: int, cooldown: int, expected: list[float]) -> None:
     steps = run(warmup=warmup, cooldown=cooldown, learning_rate=1e-2, steps=8)
-    np.testing.assert_allclose(
-        [s.optimizer.param_groups[0]["lr"] for s in steps], 1e-2 * np.array(expected), rtol=1e-12
-    )
-
-
-@pytest.mark.parametrize(("clip", "bound"), [(0.01, True), (1e9, False)])
-def test_gradient_is_clipped_as_a_whole(clip: float, bound: bool) -> None:
-    for step in run(grad_clip=clip):
-        norm = math.sqrt(sum(p.grad.double().square().sum().item() for p in step.model.parameters()))
-        assert (norm == pytest.approx(0.01, rel=1e-3)) == bound
+    rates = [step.optimizer.param_groups[0]["lr"] for step in steps]
+    np.testing.assert_allclose(rates, 1e-2 * np.array(expected), rtol=1e-12)
 
 
 class Line(nn.Module):
@@ -153,9 +138,8 @@ LOW, HIGH = gaussian_interval(1000, 0, 300), gaussian_interval(1000, 500, 900)
 def measured_gradient(timesteps, loss_weight=None, theta: float = 0.4) -> tuple[float, float]:
     """Mean of 30 gradients of 2,048 draws, and its standard error; the rate is too small to move theta."""
     config = {"steps": 30, "batch_size": 2048, "learning_rate": 1e-12, "grad_clip": 1e9}
-    gradients = [
-        s.model.theta.grad.item() for s in run(Line(theta), SIGNS, timesteps, loss_weight=loss_weight, **config)
-    ]
+    steps = run(Line(theta), SIGNS, timesteps, loss_weight=loss_weight, **config)
+    gradients = [step.model.theta.grad.item() for step in steps]
     return float(np.mean(gradients)), float(np.std(gradients, ddof=1) / math.sqrt(30))
 
 
@@ -198,11 +182,9 @@ def test_gradient_norm_of_a_line() -> None:
 
 
 def test_bfloat16_runs_and_is_close_to_float32() -> None:
-    x0 = torch.randn(8, 1, 40, generator=seeded(1)).cumsum(2) / 5
-    runs = [
-        list(run(same_weights(partial(memlib.UNet, 1, 1, 8)), x0, steps=30, warmup=0, precision=precision))
-        for precision in ("float32", "bfloat16")
-    ]
+    x0 = normal(8, 1, 40, seed=1).cumsum(2) / 5
+    network, options = partial(memlib.UNet, 1, 1, 8), {"steps": 30, "warmup": 0}
+    runs = [list(run(same_weights(network), x0, precision=kind, **options)) for kind in ("float32", "bfloat16")]
     exact, rounded = (torch.stack([s.loss for s in steps]) for steps in runs)
     assert rounded.dtype == torch.float32
     assert {p.dtype for p in runs[1][-1].model.parameters()} == {torch.float32}

@@ -1,7 +1,5 @@
 """Training with what a caller hands over: data, networks, other libraries' models, and what is refused or warned of."""
 
-from __future__ import annotations
-
 import copy
 import math
 import re
@@ -10,7 +8,8 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from test_training import POINTS, SCHEDULE, TIMES, Line, bits, last, run, same_weights, seeded
+from draws import normal, seeded
+from test_training import POINTS, SCHEDULE, TIMES, Line, bits, last, run, same_weights
 from torch import Tensor, nn
 
 import memlib
@@ -74,7 +73,7 @@ def test_a_loss_is_that_of_the_evaluated_network_whose_modes_stay() -> None:
 def test_a_diffusers_model_is_trained_sampled_and_measured() -> None:
     from diffusers import UNet1DModel  # here, as it takes a second; test_recipes has the one for pictures
 
-    x0 = torch.randn(4, 1, 64, generator=seeded())
+    x0 = normal(4, 1, 64)
     blocks = {"down_block_types": ("DownBlock1DNoSkip", "DownBlock1D", "DownBlock1D"), "block_out_channels": (32,) * 3,
               "up_block_types": ("UpBlock1D", "UpBlock1D", "UpBlock1DNoSkip"), "mid_block_type": "UNetMidBlock1D",
               "time_embedding_type": "fourier", "use_timestep_embedding": False, "extra_in_channels": 64}  # fmt: skip
@@ -125,7 +124,7 @@ def test_warns_once_if_data_are_far_from_unit_scale_with_a_cure_that_works(scale
 @pytest.mark.parametrize("network", [MLP(2, 8), memlib.UNet(1, 1, width=8, multipliers=(1, 2))])
 def test_a_float64_model_is_trained_and_sampled_from_in_float64(network: nn.Module) -> None:
     shape = (2,) if isinstance(network, MLP) else (1, 6)
-    step = last(run(network.double(), torch.randn(5, *shape, generator=seeded()), steps=2, batch_size=4))
+    step = last(run(network.double(), normal(5, *shape), steps=2, batch_size=4))
     assert step.loss.isfinite() and {p.dtype for p in step.ema.parameters()} == {torch.float64}
     assert sample(step.ema, SCHEDULE, shape, 3, seed=0, steps=2).dtype == torch.float64
 

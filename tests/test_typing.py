@@ -1,7 +1,5 @@
 """Static types of the public interface: mypy, and pyright in strict mode, find the planted errors and no others."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

@@ -4,8 +4,6 @@ The sides of a comparison take turns, so that a busy machine slows them alike; a
 that round's ratio. The rate of a matrix product, measured in each round too, says what the machine gave.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -96,9 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     for name in options.names or BENCHMARKS:
         made = provenance()
-        packages = ", ".join(
-            f"{package} {version(package)}" for package in ("diffusers", "scipy") if find_spec(package)
-        )
+        packages = ", ".join(f"{each} {version(each)}" for each in ("diffusers", "scipy") if find_spec(each))
         given = f"{date.today()}, {made['hardware']}, on {device}, one thread; commit {made['commit']}"
         lines = [f"{given}; {made['versions']}, {packages}; median of {options.repeats} rounds.", ""]
         print(f"## {name}\n\n{lines[0]}\n")

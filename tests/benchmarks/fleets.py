@@ -1,7 +1,5 @@
 """A fleet's step beside plain loops, memlib's and diffusers', and beside ensembling as in torch.func's tutorial."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial

@@ -1,7 +1,5 @@
 """What the benchmarks share: rounds in which the sides take turns, the rate of a matrix product, tables."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median

@@ -1,7 +1,5 @@
 """The exact denoiser, neighbours, evaluation, a sweep, sliders."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -84,14 +82,12 @@ def sliders(repeats: int, device: str) -> Iterator[str]:
     from memlib.viz import explore, use_style
 
     use_style()
-    rows = []
-    for name in ["live_trainer"]:
-        found, taken = [getattr(explore, name)()], []
-        while any(boxes := [widget for widget in found if getattr(widget, "children", ())]):
-            found = [w for w in found if w not in boxes] + [child for box in boxes for child in box.children]
-        for slider in (w for w in found if isinstance(w, (ipywidgets.IntSlider, ipywidgets.FloatSlider))):
-            for i in range(repeats):
-                value = slider.min + (slider.max - slider.min) * (i % 2)
-                taken.append(seconds(lambda s=slider, v=value: setattr(s, "value", v)))
-        rows.append((name, f"{1e3 * median(taken):.0f}", len(taken)))
+    found, taken = [explore.live_trainer()], []
+    while any(boxes := [widget for widget in found if getattr(widget, "children", ())]):
+        found = [w for w in found if w not in boxes] + [child for box in boxes for child in box.children]
+    for slider in (w for w in found if isinstance(w, (ipywidgets.IntSlider, ipywidgets.FloatSlider))):
+        for i in range(repeats):
+            value = slider.min + (slider.max - slider.min) * (i % 2)
+            taken.append(seconds(lambda s=slider, v=value: setattr(s, "value", v)))
+    rows = [("live_trainer", f"{1e3 * median(taken):.0f}", len(taken))]
     yield from table(["explorer", "ms", "moves"], rows)

@@ -1,7 +1,5 @@
 """A training step and 50 steps of sampling beside diffusers, at equal parameters, batch and arithmetic."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
