@@ -90,9 +90,9 @@ lab: $(STAMP)
 book: $(STAMP)
 	$(PY) docs/build.py
 
-# the playground alone, as one HTML file
+# the playground alone, as the one HTML file that the repository holds
 page: $(STAMP)
-	$(PY) -m memlib page --out build/playground.html
+	$(PY) -m memlib page --out docs/playground.html
 
 # build/article/article.pdf and .html: docs/article/article.typ, its numbers and figures from the records
 article: $(STAMP)

@@ -8,6 +8,7 @@ import pytest
 from memlib.lab import courses
 from memlib.lab.hypotheses import decide
 from memlib.lab.plans import read_plan
+from memlib.viz.explore.playground import page
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -37,6 +38,10 @@ def test_links_and_commands_lead_somewhere(path) -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
     named = set(re.findall(r"(?:`|^)make ([a-z][a-z-]+)", TEXTS[path], re.M))
     assert named <= set(targets)
+
+
+def test_the_playground_that_the_readme_names_is_that_of_the_sources() -> None:
+    assert (ROOT / "docs" / "playground.html").read_text("utf-8") == page(), "run make page"
 
 
 def test_mondays_table_is_what_the_record_says() -> None:
