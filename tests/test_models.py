@@ -202,5 +202,6 @@ def test_what_torch_would_broadcast_wrap_or_mask_is_refused() -> None:
 @pytest.mark.parametrize("shape", [(2,), (1, 9), (3, 4, 5)])
 def test_a_splice_answers_row_by_row_and_its_own_timestep_belongs_above(shape) -> None:
     t, x = torch.tensor([0, 399, 400, 401, 999]), normal(5, *shape)
-    out = Spliced(lambda x, t: x, lambda x, t: -x, at=400)(x, t)
-    assert torch.equal(out, torch.cat([-x[:2], x[2:]]))
+    splice, expected = Spliced(lambda x, t: x, lambda x, t: -x, at=400), torch.cat([-x[:2], x[2:]])
+    alone = torch.cat([splice(x[i : i + 1], t[i : i + 1]) for i in range(5)])  # a batch of one timestep, as in sampling
+    assert torch.equal(splice(x, t), expected) and torch.equal(alone, expected)

@@ -79,7 +79,7 @@ def test_the_house_is_small() -> None:
     # where the house stands; the aims are 1,500 and 2,200, and 7,000 of tests: never raise these
     assert lines["core"] <= 2450, lines
     assert lines["lab"] + lines["viz"] + lines["commands"] <= 5000, lines
-    assert count((ROOT / "tests").rglob("*.py")) <= 9440
+    assert count((ROOT / "tests").rglob("*.py")) <= 9410
     readme = (ROOT / "README.md").read_bytes()
     assert len(readme.splitlines()) <= 120 and len(readme) <= 7 * 1024
 
