@@ -218,10 +218,13 @@ def test_the_same_loss_falls_as_error_of_noise_and_rises_as_error_of_the_clean_i
     assert unequal.effect.value == pytest.approx(math.log(errors.max() / errors.min()) - math.log(2))
 
 
-def test_a_run_that_another_plan_recorded_first_counts_in_both(tmp_path) -> None:
-    own = plan(tmp_path, prediction(1))
-    config = {name: own.controls[name].to_dict() for name in ("uniform", "other")}
-    made = [{**x, "config": {**config[x["control"]], "seed": x["seed"]}} for x in lines(own, 0.1, 0.02)]
-    others = [{**x, "plan": "first", "plan_sha256": "another"} if x["control"] == "uniform" else x for x in made]
-    found = only(decide(others, [own]))
+def test_a_run_that_another_plan_recorded_first_counts_in_both_but_no_splice_of_it(tmp_path) -> None:
+    own, made = plan(tmp_path, prediction(1)), []
+    for x in lines(own, 0.1, 0.02):
+        (run,) = own.parts(x["control"], x["seed"])
+        made.append(x | {"config": run.to_dict(), "key": run.key(x["content"])})
+    others = [x | {"plan": "first", "plan_sha256": "another"} if x["control"] == "uniform" else x for x in made]
+    nothing = [{"step": 100, "measures": {"near-copies": 0.0, "fidelity": 1.0}}]
+    splices = [x | {"control": "splice", "key": "spliced", "course": nothing} for x in others if x["plan"] == "first"]
+    found = only(decide([*others, *splices], [own]))
     assert found == only(decide(made, [own])) and found.seeds == 12 and not found.changed

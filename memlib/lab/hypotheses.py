@@ -176,13 +176,14 @@ def _decide(finding: Finding, values: list[float], prediction: dict[str, Any], p
 
 def _lines_of(plan: Plan, lines: list[Line]) -> list[Line]:
     """The lines of a plan's runs, also of those that another plan has asked for first; splices are the plan's own."""
-    asked = {json.dumps({**own.to_dict(), "seed": 0}): name for name, own in plan.controls.items()}
+    asked = {json.dumps({**own.to_dict(), "seed": 0}): own for own in plan.controls.values()}
     found = [x for x in lines if x["plan"] == plan.name]
     there = {(x["control"], x["seed"]) for x in found}
-    for line in (x for x in lines if x["plan"] != plan.name):
-        name = asked.get(json.dumps({**line["config"], "seed": 0}))
-        if name and line["seed"] in plan.seeds and (name, line["seed"]) not in there:
-            found.append({**line, "control": name})
+    for line in (x for x in lines if x["plan"] != plan.name and x["seed"] in plan.seeds):
+        own, seed = asked.get(json.dumps({**line["config"], "seed": 0})), line["seed"]
+        # by its key, for the line of a splice holds the configuration of the run above
+        if own and (own.label, seed) not in there and replace(own, seed=seed).key(line["content"]) == line["key"]:
+            found.append({**line, "control": own.label})
     return found
 
 
