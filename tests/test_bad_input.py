@@ -43,15 +43,14 @@ def test_values_that_mean_nothing(words: str) -> None:
 
 def test_files_that_hold_something_else(tmp_path: Path) -> None:
     np.savez(tmp_path / "two.npz", a=ITEMS, b=ITEMS)
-    np.save(
-        tmp_path / "wide.npy", np.zeros((9, 3, 8, 8), np.float32) + np.arange(9, dtype=np.float32)[:, None, None, None]
-    )
+    np.save(tmp_path / "wide.npy", np.ones((9, 3, 8, 8), np.float32).cumsum(0))
     np.save(tmp_path / "deep.npy", np.full((9, 8, 8), 60_000, np.uint16))
     (tmp_path / "empty").mkdir()
     (tmp_path / "page.md").write_text("no marks")
     Image.new("RGB", (4, 4)).save(tmp_path / "small.png")
-    with pytest.raises(ValueError, match="arrays a, b; need exactly one"):
-        read_items(tmp_path / "two.npz")
+    for read, need in ((read_items, "exactly one"), (data.from_file, "one, or one called items")):
+        with pytest.raises(ValueError, match=f"arrays a, b; need {need}"):
+            read(tmp_path / "two.npz")
     with pytest.raises(ValueError, match="holds no picture"):
         read_items(tmp_path / "empty")
     with pytest.raises(ValueError, match="say image_size = 8"):

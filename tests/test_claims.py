@@ -15,16 +15,11 @@ def found(hypothesis: str, verdict: str, dataset: str = "ecg5000") -> Finding:
 
 @pytest.mark.parametrize(
     ("verdicts", "word"),
-    [
-        (("supported", "supported"), "reproduced"),
-        (("supported", "refuted"), "partly"),
-        (("supported", "undecided"), "partly"),
-        (("refuted", "undecided"), "not reproduced"),
-        (("refuted", "not run"), "not reproduced"),
-        (("undecided", "not run"), "undecided"),
-        (("not run", "not run"), "not run"),
-    ],
-)
+    [(("supported", "supported"), "reproduced"), (("supported", "refuted"), "partly"),
+     (("supported", "undecided"), "partly"), (("refuted", "undecided"), "not reproduced"),
+     (("refuted", "not run"), "not reproduced"), (("undecided", "not run"), "undecided"),
+     (("not run", "not run"), "not run")],
+)  # fmt: skip
 def test_a_claim_needs_all_of_its_predictions(verdicts: tuple[str, ...], word: str) -> None:
     own = claims.claim_verdicts([found("C4, later = low noise", verdict) for verdict in verdicts])
     assert own["C4, later = low noise"] == {"ecg5000": {"": word}}
