@@ -46,17 +46,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reproduce("--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter; repeatable")
     reproduce("--out", type=Path, metavar="DIR", help="default: results in the clone")
     fetch("name", help="a name, or the path of a folder or file of your own")
-    fetch("--image-size", type=int, metavar="N", help="cut and shrink pictures of your own to N x N")
+    fetch("--image-size", type=_positive, metavar="N", help="cut and shrink pictures of your own to N x N")
     fetch("--out", type=Path, metavar="FILE", help="the picture of your own data (default: memlib_data.png)")
     dial("--data", required=True, metavar="NAME", help="a data set")
     dial("--near-copies", type=float, required=True, metavar="SHARE", help="the level that is asked for, such as 0.02")
     dial("--fidelity", type=float, default=1.2, metavar="RATIO", help="at most so far off the data (default: 1.2)")
-    dial("--n", type=int, metavar="N", help="training items (default: the profile's)")
+    dial("--n", type=_positive, metavar="N", help="training items (default: the profile's)")
     dial("--profile", default="recorded", metavar="NAME", help="the budget of a pilot run (default: recorded)")
     sweep("--plan", action="append", required=True, metavar="PLAN", help="a plan's name, or a file")
-    sweep("--fleet", type=int, default=24, metavar="K", help="networks trained at once (default: 24)")
+    sweep("--fleet", type=_positive, default=24, metavar="K", help="networks trained at once (default: 24)")
     for one in (sweep, dial):
-        one("--workers", type=int, metavar="N", help="processes (default: one for each core)")
+        one("--workers", type=_positive, metavar="N", help="processes (default: one for each core)")
         one("--device", default="cpu", metavar="NAME", help="cpu (the default) or cuda")
     page("--out", type=Path, default=Path("playground.html"), metavar="FILE", help="default: playground.html")
     claims("--write", action="store_true", help="put the table into the clone's README.md")
@@ -79,7 +79,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"memlib: {e}", file=sys.stderr)
         return 1 if isinstance(e, RuntimeError) else 2
     except KeyboardInterrupt:
+        print("memlib: stopped; what a sweep has finished is kept, and it goes on from there", file=sys.stderr)
         return 130
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r}; need an integer of at least 1")
+    return int(text)
 
 
 def _reproduce(options: argparse.Namespace) -> int:
@@ -114,6 +121,8 @@ def _data(options: argparse.Namespace) -> int:
     from memlib.lab import data
 
     own = not data.is_known(options.name)
+    if not own and (options.image_size or options.out):
+        raise ValueError(f"--image-size and --out are for data of your own; {options.name} comes as it is")
     size = options.image_size
     found = data.from_file(data.named(options.name), image_size=size) if own else data.load(options.name)
     sizes = ", ".join(f"{len(getattr(found, part))} {part}" for part in ("train", "held_out", "fresh"))
@@ -128,6 +137,7 @@ def _data(options: argparse.Namespace) -> int:
         from memlib import viz
 
         path = options.out or Path("memlib_data.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
         viz.grid(found.train[:32], label="train")
         plt.gcf().savefig(path, dpi=150)
         print(f"picture: {path}, of the first {min(32, len(found.train))} items for training")
@@ -152,12 +162,13 @@ def _sweep(options: argparse.Namespace) -> int:
 
 def _dial(options: argparse.Namespace) -> int:
     from memlib.lab.data import kind_of
-    from memlib.lab.dial import dial, pilot
+    from memlib.lab.dial import check_asked, dial, pilot
     from memlib.lab.profiles import profile
 
     kind = {"points": "points", "signal": "signals", "image": "images"}[kind_of(options.data)]
     own = replace(getattr(profile(options.profile), kind), dataset=options.data, sampler="ddpm")
     own = replace(own, n_train=options.n or own.n_train)
+    check_asked(options.near_copies, options.fidelity)  # now, not after the pilot runs
     courses = pilot(own, device=options.device, workers=options.workers)
     best, even = dial(courses, options.near_copies, options.fidelity)
     print(f"best: {best}\nuniform, stopped in time: {even or 'does not reach this fidelity'}")
@@ -177,9 +188,9 @@ def _claims(options: argparse.Namespace) -> int:
     from memlib.lab.hypotheses import decide
 
     text = claim_table(decide(_recorded(options)))
+    print(text)
     if options.write:
         write_between(ROOT / "README.md", MARKS, text)
-    print(text)
     return 0
 
 

@@ -84,7 +84,8 @@ def audit(
     rest = flat["held_out"][picks["held_out"]] if held_out is not None else known[picks["train"]]
     skipped = int(held_out is None)  # the nearest to a training item is itself
     ratios = {"samples": ratio_of(distances)}
-    ratios[fresh] = ratio_of(nearest(rest, known, 2 + skipped, search)[0][:, skipped:])
+    apart = nearest(rest, known, 2 + skipped, search)[0][:, skipped:]
+    ratios[fresh] = ratio_of(apart)
     rows = {name: x[picks[name]].double() for name, x in flat.items()}
     models = model_nulls(rows["train"], len(rows["samples"]), generator)
     for name, made in models.items():
@@ -116,6 +117,8 @@ def audit(
                 table[name]["generalisation gap"] = generalisation_gap(own, rows["train"], held)
     copied = kept[indices[ratios["samples"] < 1 / 3, 0]].bincount(minlength=size)
     notes = _notes(size - len(kept), twins, few["samples"], few["train"], real)
+    if leaked := int((apart[:, 0] == 0).sum()):
+        notes.append(f"{leaked} held-out items equal training items, so that the null counts copies: leave them out")
     return Audit(table, distances, kept[indices], copied, twins, notes)
 
 
@@ -125,11 +128,11 @@ def _items(given: dict[str, Any]) -> dict[str, Tensor]:
     for name, x in sets.items():
         if x.ndim < 2 or not x.numel() or x.is_complex() or x.dtype == torch.bool or not x.isfinite().all():
             raise ValueError(f"{name} is {x.dtype} of shape {(*x.shape,)}; need finite numbers (N, *D), N >= 1")
+        if x.ndim == 4 and x.shape[3] in (1, 3, 4) and x.shape[1] not in (1, 3, 4):
+            raise ValueError(f"{name} has shape {(*x.shape,)}; need the layout (N, C, H, W): x.permute(0, 3, 1, 2)")
     if len({x.shape[1:] for x in sets.values()}) > 1:
         shapes = ", ".join(f"{name} {(*x.shape,)}" for name, x in sets.items())
-        layout = len({tuple(sorted(x.shape[1:])) for x in sets.values()}) == 1
-        cure = "bring all to one layout, images to (N, C, H, W)" if layout else "bring all to one size"
-        raise ValueError(f"the shapes are {shapes}; {cure}")
+        raise ValueError(f"the shapes are {shapes}; bring all to one size")
     return sets
 
 

@@ -1,4 +1,4 @@
-"""The boundary: how numbers, data and models of any origin enter memlib."""
+"""The boundary: how numbers, data and models of any origin enter memlib, and where it computes."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -101,3 +101,12 @@ def evaluating(model: Denoiser) -> Iterator[None]:
     finally:
         for part in training:
             part.training = True
+
+
+def check_device(device: str | torch.device) -> torch.device:
+    """The device; RuntimeError if this machine, or this build of torch, does not have it."""
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:  # AssertionError: a build of torch without CUDA
+        raise RuntimeError(f"device = {str(device)!r} cannot be used; try device='cpu'") from error
+    return torch.device(device)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-from memlib.checks import call_model
+from memlib.checks import call_model, check_count
 from memlib.schedules import Schedule
 from memlib.timesteps import OBJECTIVES, TimestepDistribution
 
@@ -30,13 +30,17 @@ class Levels(nn.Module):
         stratified: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
+        self.p, self.schedule, self.stratified = p, schedule, stratified
+        self.generator = torch.Generator().manual_seed(torch.initial_seed()) if generator is None else generator
+        for name, kind in {"p": TimestepDistribution, "schedule": Schedule, "generator": torch.Generator}.items():
+            if not isinstance(getattr(self, name), kind):
+                raise TypeError(f"{name} = {getattr(self, name)!r}; need a {kind.__name__}")
         if p.T != schedule.T:
             raise ValueError(f"p has T = {p.T}, the schedule T = {schedule.T}; they must be equal")
-        self.p, self.schedule, self.stratified = p, schedule, stratified
-        self.generator = generator or torch.Generator().manual_seed(torch.initial_seed())
 
     def t(self, n: int, device: torch.device | str | None = None) -> Tensor:
         """(n,) int64 timesteps."""
+        check_count(n, "n", 0)
         return self._draw(n, real=False).to(device)
 
     def sigma(self, shape: int | Sequence[int], device: torch.device | str | None = None) -> Tensor:

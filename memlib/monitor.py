@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memlib.checks import Denoiser, Items, call_model, checked, evaluating, home
+from memlib.checks import Denoiser, Items, as_tensor, call_model, check_count, checked, evaluating, home
 from memlib.metrics.copying import excess, memorized_fraction
 from memlib.metrics.estimates import Estimate, wilson
-from memlib.metrics.membership import membership
+from memlib.metrics.evaluation import other_scale
+from memlib.metrics.generalisation import membership
 from memlib.samplers import Clip, dpm_solver, sample
 from memlib.schedules import Schedule
 
@@ -76,24 +77,27 @@ class Monitor:
 
     *Copying begins* where the share of near-copies beyond that of held-out items passes 5 %: by isotonic regression
     over all readings, once three of them together lie above it with confidence. The interval runs from the last step
-    at which they lay below to the one at which it was said. Copies of items that are not in `train` are not seen.
-
-    Of ten unseen runs each, the step lay within 20 % in nine on a mixture in 16 dimensions, and in six on a spiral, of
-    which new points are near-copies by chance. Twenty runs that copied nothing caused no alarm (docs/monitor.md).
+    at which they lay below to the one at which it was said. Copies of items that are not in `train` are not seen. How
+    far to trust the step: docs/monitor.md.
     """
 
     def __init__(
         self, train: Items, held_out: Items, schedule: Schedule, *, bands: int = 10, items: int = 32,
         samples: int = 96, steps: int = 16, cost: float = 0.03, clip: Clip = None, seed: int = 0,
     ) -> None:  # fmt: skip
-        sets = [checked(train=train)[0].cpu(), checked(held_out=held_out)[0].cpu()]
+        sets = [x.cpu() for x in checked(train=train, **{"held-out items": held_out})]
         self.train, self.null = sets[0], memorized_fraction(sets[1], sets[0])
         if self.null.value == 1:
             raise ValueError("held_out: each item is a near-copy of one of train; need items that are not in train")
+        equal = min(map(len, sets))  # of fewer than ten the scale is not known
+        if equal > 9 and (said := other_scale(sets[1][:equal], sets[0][:equal], name="held_out")):
+            raise ValueError(said)
+        count, draw = min(items, *map(len, sets)), torch.Generator().manual_seed(seed)
+        for name, value in {"bands": bands, "samples": samples, "steps": steps, "items": items}.items():
+            check_count(value, name, 1)
         self.schedule, self.samples, self.cost, self.clip, self.seed = schedule, samples, cost, clip, seed
         self.readings: list[Reading] = []
         self.seen = torch.zeros(len(self.train), bands)  # how often each training item was seen in each band
-        count, draw = min(items, *map(len, sets)), torch.Generator().manual_seed(seed)
         self._items = torch.stack([x[torch.randperm(len(x), generator=draw)[:count]] for x in sets])
         self._repeats = max(1, items // count)
         self._times = ((torch.arange(bands) + 0.5) * schedule.T / bands).long()
@@ -108,9 +112,11 @@ class Monitor:
 
     def update(self, t: Tensor, losses: Tensor, indices: Tensor | None = None) -> None:
         """Note one step: timesteps (B,) in 0..T-1, unweighted losses (B,) and, if known, which items of train (B,)."""
-        if losses.shape != t.shape or t.ndim != 1:
+        t, losses, indices = as_tensor(t), as_tensor(losses), None if indices is None else as_tensor(indices)
+        if t.ndim != 1 or any(x.shape != t.shape for x in (losses, indices) if x is not None):
             cure = "pass the loss of each example, such as (predicted - noise).square().flatten(1).mean(1)"
-            raise ValueError(f"t has shape {(*t.shape,)}, losses {(*losses.shape,)}; need (B,) both: {cure}")
+            given = ", ".join(f"{(*x.shape,)}" for x in (t, losses, indices) if x is not None)
+            raise ValueError(f"t, losses, indices have shapes {given}; need (B,) each: {cure}")
         self._noted.append((t, losses.detach(), indices))
         self.steps, self._rows = self.steps + 1, self._rows + len(t)
         if len(self._noted) == FLUSH:
@@ -129,7 +135,12 @@ class Monitor:
             self._sums[1] += band.bincount(minlength=bands)
             known = [indices for _, _, indices in each if indices is not None]
             if len(known) == len(each):
-                self.seen.index_put_((torch.cat(known).cpu(), band), torch.ones(len(band)), accumulate=True)
+                items = torch.cat(known).cpu()
+                if not 0 <= items.min() <= items.max() < len(self.train):
+                    raise ValueError(
+                        f"indices span [{items.min()}, {items.max()}]; train has rows 0..{len(self.train) - 1}"
+                    )
+                self.seen.index_put_((items, band), torch.ones(len(band)), accumulate=True)
             else:  # each item as often as another, on average
                 self.seen += band.bincount(minlength=bands) / len(self.seen)
         self._noted.clear()
@@ -164,9 +175,7 @@ class Monitor:
         """(2, bands, items): losses at the middle of each band, under one noise, so that differences are sharp."""
         _, count, *shape = self._items.shape
         draw, (device, dtype) = torch.Generator().manual_seed(self.seed), home(model)
-        noise = torch.randn(len(self._times), self._repeats, count, *shape, generator=draw).expand(
-            2, *[-1] * (3 + len(shape))
-        )
+        noise = torch.stack([torch.randn(len(self._times), self._repeats, count, *shape, generator=draw)] * 2)
         t = self._times[:, None, None].expand(noise.shape[:4])
         parts = [self._items[:, None, None].expand(noise.shape).flatten(0, 3), t.flatten(), noise.flatten(0, 3)]
         errors = []

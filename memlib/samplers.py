@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memlib.checks import Denoiser, call_model, evaluating, examples, home
-from memlib.devices import check_device
+from memlib.checks import Denoiser, call_model, check_count, check_device, evaluating, examples, home
 from memlib.schedules import Schedule
 
 CLEAN = -1  # the timestep after 0: alpha_bar = 1, no noise
@@ -93,6 +92,7 @@ def sample(
 ) -> Tensor:  # fmt: skip
     """`n` samples (n, *shape) on the CPU by a deterministic sampler or by `ddpm`, computed `batch_size` at a time on
     `device` (by default where the model is), in the model's precision. Sample i has noise of its own, by (seed, i)."""
+    check_count(n, "n", 1)
     where, dtype = home(model)
     device = check_device((where or "cpu") if device is None else device)
     generators, parts = sample_generators(n, seed), []

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memlib.checks import as_tensor, check_batch, vector
+from memlib.checks import as_tensor, check_batch, check_count, vector
 
+ROUNDING = 0.01  # in log-SNR
 Level = TypeVar("Level", float, Tensor)  # one, or many: what goes in as a tensor comes out as one, in float64
 
 
@@ -79,6 +80,7 @@ class Schedule:
     @classmethod
     def linear(cls, T: int = 1000) -> Schedule:
         """Betas rising linearly from 1e-4 to 0.02, times 1000/T, for T > 20 (Ho et al. 2006.11239)."""
+        check_count(T, "T", 21)
         scale = 1000 / T
         return cls.from_betas(torch.linspace(1e-4 * scale, 0.02 * scale, T, dtype=torch.float64))
 
@@ -133,16 +135,14 @@ class Schedule:
 
     def t_at_snr(self, snr: Level) -> Level:
         """The real-valued timestep at which the SNR is `snr`, linear in log-SNR between timesteps; before a last one of
-        SNR 0 linear in its root."""
+        SNR 0 linear in its root. An SNR up to 1 % beyond an end, as float32 or flow time round it, is that end."""
         known, ends_in_noise = self._known()
         low, high = -math.inf if ends_in_noise else known[-1].item(), known[0].item()
-        if isinstance(snr, Tensor):
-            log_snr = snr.detach().cpu().double().log().numpy()
-        else:
-            log_snr = np.float64(math.log(snr) if 0 < snr < math.inf else math.nan)
-        if not ((low - 1e-12 <= log_snr) & (log_snr <= high + 1e-12)).all():
-            spans = [f"{math.exp(low * k):.3g} to {math.exp(high * k):.3g}" for k in (1, -0.5)]
-            raise ValueError(f"snr = {snr}; this schedule spans SNR {spans[0]}, sigma {spans[1]}")
+        log_snr = torch.as_tensor(snr, dtype=torch.float64).detach().cpu().log().numpy()
+        if not ((low - ROUNDING <= log_snr) & (log_snr <= high + ROUNDING)).all():
+            say, ends = "{:.3g} to {:.3g}, sigma {:.3g} to {:.3g}".format, ((log_snr.min(), log_snr.max()), (low, high))
+            given, spans = (say(*np.exp([a, b, -a / 2, -b / 2])) for a, b in ends)
+            raise ValueError(f"snr = {given}; this schedule spans SNR {spans}: clamp to it")
         t = np.interp(log_snr, known[::-1], np.arange(len(known))[::-1])  # which wants rising abscissae
         if ends_in_noise:
             t = t + 1 - np.exp(np.minimum(log_snr - known[-1], 0) / 2)
@@ -150,9 +150,8 @@ class Schedule:
 
     def t_at_sigma(self, sigma: Level) -> Level:
         """The real-valued timestep at which the noise-to-signal ratio is `sigma`."""
-        if isinstance(sigma, Tensor):
-            return self.t_at_snr(torch.where(sigma > 0, sigma.double() ** -2, math.nan))
-        return self.t_at_snr(sigma**-2 if sigma > 0 else math.nan)
+        known = torch.as_tensor(sigma, dtype=torch.float64)
+        return _like(sigma, self.t_at_snr(torch.where(known > 0, known**-2, math.nan)))
 
     def snr_at(self, t: Level) -> Level:
         """The SNR at a real-valued timestep in 0..T-1: the inverse of `t_at_snr`."""

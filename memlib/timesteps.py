@@ -80,7 +80,7 @@ class TimestepDistribution:
 
         If the loss is that of another `objective`, times `weight` (T,), this is the weight on the eps loss still: an
         error e of eps is one of sigma e in "x0", sqrt(1 + sigma^2) e in "v" and (1 + sigma) e in "flow", eps - x0."""
-        if objective not in OBJECTIVES or (schedule is None) != (objective == "eps"):
+        if objective not in OBJECTIVES or (schedule is None and objective != "eps"):
             given = f"objective = {objective!r}, schedule = {schedule!r}"
             raise ValueError(f"{given}; choose one of {', '.join(OBJECTIVES)}; all but eps need a schedule")
         sigma = torch.zeros(self.T, dtype=torch.float64) if schedule is None else schedule.sigma
@@ -89,7 +89,7 @@ class TimestepDistribution:
             factor = factor * vector(weight, "weight")
         if len(factor) != self.T:
             raise ValueError(f"schedule or weight has {len(factor)} values, the distribution T = {self.T}")
-        return self.T * self.pmf * factor
+        return torch.where(self.pmf > 0, self.T * self.pmf * factor, 0.0)  # also where the factor is infinite
 
     def log_snr_density(self, schedule: Schedule) -> tuple[Tensor, Tensor]:
         """log-SNR (T,) of each timestep and the density over it, p(t) / |d log-SNR / dt| by central differences."""
@@ -116,8 +116,9 @@ def gaussian_interval(
     - "clip": mass below 0 goes to 0, mass above T-1 to T-1; kept only to show what goes wrong"""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence = {confidence}; need a share strictly between 0 and 1, such as 0.95")
-    if not (low < high and 0 <= high < math.inf and -math.inf < low <= T - 1):
-        raise ValueError(f"low = {low}, high = {high}; need finite low < high, an interval that touches 0..{T - 1}")
+    shares = low >= 0 and high <= 1 < T / 20  # of T: a likely slip, of which nothing but t = 0 and 1 would be left
+    if shares or not (low < high and 0 <= high < math.inf and -math.inf < low <= T - 1):
+        raise ValueError(f"low = {low}, high = {high}; need timesteps, no shares: low < high, touching 0..{T - 1}")
     if tails not in TAILS:
         raise ValueError(f"tails = {tails!r}; choose one of {', '.join(map(repr, TAILS))}")
     z = math.sqrt(2) * torch.special.erfinv(torch.tensor(confidence, dtype=torch.float64)).item()
@@ -165,10 +166,10 @@ def interpolated(T: int, at: Sequence[float], weights: Sequence[float]) -> Times
 def banded(T: int, edges: Sequence[float], shares: Sequence[float]) -> TimestepDistribution:
     """`shares` of p(t), rescaled to sum 1, in the bands between the rising `edges` inside 0..T; level within a band."""
     ends = [0, *edges, T]
-    if len(shares) != len(ends) - 1 or any(a >= b for a, b in pairwise(ends)):
-        need = f"need rising timesteps inside 0..{T}, one less than {len(shares)} shares"
+    if len(shares) != len(ends) - 1 or any(a >= b or b % 1 for a, b in pairwise(ends)):
+        need = f"need rising whole timesteps inside 0..{T}, one less than {len(shares)} shares"
         raise ValueError(f"edges = {list(edges)}; {need}")
-    widths = torch.tensor(ends).diff()
+    widths = torch.tensor(ends).long().diff()
     pmf = from_weights((vector(shares, "shares") / widths).repeat_interleave(widths)).pmf
     recipe = {"name": "banded", "edges": [int(x) for x in edges], "shares": [float(x) for x in shares]}
     return TimestepDistribution(pmf, recipe)

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memlib.checks import Denoiser, call_model, check_count, evaluating, examples, home, vector
-from memlib.devices import check_device, has_bfloat16
+from memlib.checks import Denoiser, call_model, check_count, check_device, evaluating, examples, home, vector
 from memlib.levels import Denoiser as Wrapped
 from memlib.schedules import Schedule
 from memlib.timesteps import TimestepDistribution
@@ -69,7 +68,7 @@ class Step:
     step: int  # steps done so far, from 1
     loss: Tensor  # () the weighted mean that was minimised
     t: Tensor  # (B,) the timesteps drawn
-    losses: Tensor  # (B,) unweighted mean squared error of each example's predicted noise
+    losses: Tensor  # (B,) unweighted mean squared error of each example, of its noise or of `objective`
     model: nn.Module
     ema: nn.Module  # the network with averaged weights: sample from this one
     optimizer: torch.optim.Optimizer
@@ -204,3 +203,10 @@ def gradient_norm_at(
         loss = (call_model(own, schedule.noise(x, t, eps), t) - eps).square().mean()
         norms.append(nn.utils.get_total_norm(torch.autograd.grad(loss, weights, materialize_grads=True)))
     return torch.stack(norms).reshape(-1, repeats).cpu()
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device has bfloat16 arithmetic of its own (emulated, it is slower than float32)."""
+    if device.type == "cpu":
+        return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -96,7 +96,9 @@ def test_planted_copies_are_found_and_counted_and_nulls_are_not(shape: tuple[int
         for null in ("held-out", "gaussian", "mix"):
             assert found.table[null]["near-copies"].value < 0.05, null
     assert found.table["samples"]["closer to train"] == closer_to_train(samples, train, held_out)
-    assert found.notes == []
+    assert found.notes == [] and judge(samples, train, torch.cat([train[:2], held_out])).notes[0].startswith(
+        "2 held-out"
+    )
     alone = judge(samples, train)
     assert alone.table["train, each against the others"]["near-copies"].value < 0.5
     assert torch.equal(alone.distances, found.distances)
@@ -152,6 +154,7 @@ def test_what_cannot_be_judged_is_refused_by_name() -> None:
     train, samples = items(40, (3, 16, 16), 1), items(40, (3, 16, 16), 2)
     for given, named in (
         ((samples.permute(0, 2, 3, 1), train), "layout"), ((samples[..., :8], train), "one size"),
+        ((samples.permute(0, 2, 3, 1), train.permute(0, 2, 3, 1)), r"permute\(0, 3, 1, 2\)"),
         (((samples + 1) / 2, train), "one scale"), ((samples, 127.5 * train + 127.5), "one scale"),
         ((samples, train[:2]), "2 item"), ((samples / 0, train), "samples"), ((samples, train, train > 0), "held_out"),
     ):  # fmt: skip
@@ -203,7 +206,12 @@ def test_the_command_writes_a_page_and_numbers_and_holds_a_release_back(tmp_path
     for path, named in ((paths[0], "007.png"), (paths[1], "008.png"), (tmp_path / "two.npz", "a, b"), ("no", "no")):
         assert main([*command[:1], "--samples", str(path), *command[3:5], "--train", paths[2]]) == 2
         assert named in capsys.readouterr().err
-    assert read_items(tmp_path / "h").dtype == torch.uint8
+    pictures = read_items(tmp_path / "h")
+    assert pictures.dtype == torch.uint8
+    np.save(tmp_path / "last.npy", pictures.permute(0, 2, 3, 1))
+    np.save(tmp_path / "grey.npy", pictures[:, 0])
+    assert torch.equal(read_items(tmp_path / "last.npy"), pictures)
+    assert torch.equal(read_items(tmp_path / "grey.npy"), pictures[:, :1])
 
 
 def test_points_and_signals_get_their_page_too(tmp_path: Path, capsys) -> None:

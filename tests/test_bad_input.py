@@ -41,12 +41,15 @@ def test_values_that_mean_nothing(words: str) -> None:
 
 
 def test_files_that_hold_something_else(tmp_path: Path) -> None:
+    np.savez(tmp_path / "two.npz", a=ITEMS, b=ITEMS)
     np.save(tmp_path / "wide.npy", normal(9, 3, 8, 8).numpy())
     np.save(tmp_path / "deep.npy", np.full((9, 8, 8), 60_000, np.uint16))
     (tmp_path / "empty").mkdir()
     (tmp_path / "page.md").write_text("no marks")
     Image.new("RGB", (4, 4)).save(tmp_path / "small.png")
     for call, words in (
+        (partial(read_items, tmp_path / "two.npz"), "arrays a, b; need exactly one"),
+        (partial(data.from_file, tmp_path / "two.npz"), "arrays a, b; need one, or one called items"),
         (partial(read_items, tmp_path / "empty"), "holds no picture"),
         (partial(data.from_file, tmp_path / "wide.npy", image_size=4), "say image_size = 8"),
         (partial(data.from_file, tmp_path / "deep.npy"), "need 8 bits"),

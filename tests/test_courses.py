@@ -267,3 +267,10 @@ def test_the_command_says_its_estimate_records_and_goes_on(plan, tmp_path, capsy
     assert main(command) == 0
     assert capsys.readouterr().out.startswith("mini: 6 runs, about ") and len(courses.read(tmp_path / "out")) == 8
     assert main(command) == 0 and capsys.readouterr().out.startswith("mini: 0 runs")
+    (tmp_path / "file").touch()
+    assert main([*command[:4], str(tmp_path / "file")]) == 2
+    assert "file" in (said := capsys.readouterr()).err and "step" not in said.err, "before a run is trained"
+    for name, wrong in (("--workers", "-3"), ("--workers", "0"), ("--fleet", "0")):
+        with pytest.raises(SystemExit):
+            main([*command[:5], name, wrong])
+        assert f"argument {name}: '{wrong}'; need an integer of at least 1" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import torch
 from test_fleet import CONFIG, SCHEDULE, T, alone, examples, fleet, members
 from torch import Tensor
 
-from memlib.devices import check_device
+from memlib.checks import check_device
 from memlib.lab import train_fleet
 from memlib.lab.experiment import Experiment
 from memlib.lab.graphs import WARM, captured, send

@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from memlib.__main__ import main
 from memlib.lab import courses
 from memlib.lab.dial import dial, pilot
 from memlib.lab.experiment import Experiment, Network
@@ -56,6 +57,7 @@ def test_what_cannot_be_reached_names_the_nearest_and_its_price() -> None:
         dial(recorded(range(204, 206)), 0.02)
     with pytest.raises(ValueError, match="near_copies"):
         dial(recorded(range(204, 208)), 2)
+    assert main(["dial", "--data", "mixture16", "--near-copies", "2"]) == 2  # at once
 
 
 def test_a_pilot_is_a_fleet_of_courses(tmp_path, monkeypatch) -> None:

@@ -100,6 +100,8 @@ def test_other_numbers_of_a_recorded_run_or_a_changed_plan_are_refused(made: Pat
 
 
 def test_the_page_of_a_gpu_comes_along(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nothing to merge"):
+        list(gpu.merge(tmp_path))
     page, made = tmp_path / "page.md", tmp_path / "results.md"
     for text in ("## fleets, on cpu", "## fleets, on cuda"):
         made.write_text(text)

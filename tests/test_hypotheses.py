@@ -61,20 +61,11 @@ def only(found: list[Finding]) -> Finding:
 
 @pytest.mark.parametrize(
     ("sign", "effect", "noise", "verdict"),
-    [
-        (1, 0.1, 0.02, "supported"),
-        (-1, 0.1, 0.02, "refuted"),
-        (-1, -0.1, 0.02, "supported"),
-        (1, 0.0, 0.02, "refuted"),  # any effect of the margin is excluded
-        (1, 0.0, 0.2, "undecided"),
-        (1, 0.1, 0.3, "undecided"),
-        (1, 0.02, 0.001, "refuted"),  # there, but below the margin
-        (0, 0.0, 0.02, "supported"),
-        (0, 0.1, 0.02, "refuted"),
-        (0, 0.0, 0.2, "undecided"),
-        (0, 0.02, 0.05, "undecided"),
-    ],
-)
+    [(1, 0.1, 0.02, "supported"), (1, 0.0, 0.2, "undecided"), (1, 0.1, 0.3, "undecided"),
+     (1, 0.0, 0.02, "refuted"), (1, 0.02, 0.001, "refuted"),  # an effect of the margin is excluded; there, but below it
+     (-1, 0.1, 0.02, "refuted"), (-1, -0.1, 0.02, "supported"), (0, 0.0, 0.02, "supported"),
+     (0, 0.1, 0.02, "refuted"), (0, 0.0, 0.2, "undecided"), (0, 0.02, 0.05, "undecided")],
+)  # fmt: skip
 def test_support_and_contradiction_follow_one_rule(tmp_path, sign, effect, noise, verdict) -> None:
     own = plan(tmp_path, prediction(sign))
     found = only(decide(lines(own, effect, noise), [own]))

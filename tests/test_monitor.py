@@ -159,6 +159,7 @@ def test_bad_input_is_named() -> None:
     for given, named in (
         ((x.train, x.train), "held_out"), ((x.train, x.held_out[:, :1]), "shape"),
         ((x.train[:1], x.held_out), "train has 1"),
+        ((x.train, 127.5 * x.held_out + 127.5), "held_out lie in"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=named):
             Monitor(*given, SCHEDULE)
@@ -170,6 +171,13 @@ def test_bad_input_is_named() -> None:
         with pytest.raises(ValueError, match=named):
             monitor.update(t, losses)
             monitor.read(MLP(2))
+    for items, named in (([0], r"\(1,\)"), ([0, 16], "0..15"), ([0, -1], "-1")):
+        with pytest.raises(ValueError, match=named):
+            monitor = Monitor(x.train, x.held_out, SCHEDULE)
+            monitor.update([1, 2], [0.5, 0.5], items)
+            monitor.read(MLP(2))
+    with pytest.raises(ValueError, match="samples = 0"):
+        Monitor(x.train, x.held_out, SCHEDULE, samples=0)
     with pytest.raises(TypeError, match="returns a tuple"):
         Monitor(x.train, x.held_out, SCHEDULE).read(lambda x, t: (x, t))
 

@@ -93,6 +93,8 @@ def test_modes_and_sizes_of_pictures(tmp_path) -> None:
     ("name", "text", "says"),
     [("a.csv", "{rows}", ()), ("a.csv", "t0,t1,t2,t3\n{rows}", ("line 1 is a header",)), ("a.txt", "{rows}", ()),
      ("a_TRAIN.tsv", "{labelled}", ("the first column, whole numbers, was taken for labels and left out",)),
+     ("a.csv", ",".join(map(str, range(16))) + "\n{rows}", ("line 1 is a header",)),
+     ("a.csv", "e1,e2,e3,e4\n{rows}", ("line 1 is a header",)),
      ("a.ts", "# about\n@problemName a\n@classLabel true 1 2\n@data\n{ts}", ())],
 )  # fmt: skip
 def test_signals_of_any_file_are_those_of_the_array(tmp_path, name: str, text: str, says) -> None:
@@ -156,9 +158,11 @@ def test_items_that_are_not_understood_are_named(given, error, says: str) -> Non
     [("a.csv", "1,2,3,4\n1,2,,4\n", "line 2"), ("a.csv", "1,2,3,4\n1,2,3\n", "line 2"),
      ("a.txt", "1 2\n1 b\n", "line 2.*'b'"),
      ("a.ts", "@data\n1,2,?:1\n", "line 2"), ("a.md", "", r"need a folder.*\.npy"), ("a.npy", "no array", "np.save"),
-     ("a.csv", "", "shape")],
+     ("a.csv", "", "shape"), ("a.csv", ",a,b\n0,1,x\n", "line 2.*'x'")],
 )  # fmt: skip
 def test_a_file_that_is_not_understood_is_named_by_line(tmp_path, name: str, text: str, says: str) -> None:
+    np.savetxt(tmp_path / "last.csv", np.column_stack([WAVES, np.arange(len(WAVES)) % 2]), delimiter=",")
+    assert "if they are labels" in data.from_file(tmp_path / "last.csv").notes[0]
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=f"(?s){name}.*{says}"):
         data.from_file(tmp_path / name)

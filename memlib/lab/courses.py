@@ -38,6 +38,7 @@ def record(
     clone must be committed first: it says what is expected before it is known."""
     if uncommitted(plan.path):
         raise ValueError(f"{plan.path} differs from what is committed; commit the plan before its runs")
+    out.mkdir(parents=True, exist_ok=True)  # now, not after an hour
     lines, failed = read(out), list[str]()
     have = {(x["key"], x["content"]) for x in lines}
     size = max(1, workers * fleet // len(plan.controls))
@@ -163,7 +164,6 @@ def _measure_and_append(out: Path, failed: list[str], plan: Plan, name: str, *pa
 
 
 def _append(out: Path, line: Line) -> Line:
-    out.mkdir(parents=True, exist_ok=True)
     path = out / f"{line['plan']}.jsonl"
     with FileLock(out / f".{path.name}.lock"):
         for there in read_lines(path) if path.exists() else ():

@@ -56,9 +56,7 @@ def dial(courses: Iterable[Line], near_copies: float, fidelity: float = 1.2) -> 
     recorded; near-copies is a share, fidelity 1 for real data.
 
     Raises ValueError if no setting reaches both; it names the nearest that can, and its price."""
-    if not (0 < near_copies < 1 and fidelity > 1):
-        given = f"near_copies = {near_copies}, fidelity = {fidelity}"
-        raise ValueError(f"{given}; need a share inside 0..1, a ratio above 1")
+    check_asked(near_copies, fidelity)
     by: dict[str, list[Line]] = {}
     for line in courses:
         by.setdefault(line["control"], []).append(line)
@@ -72,6 +70,12 @@ def dial(courses: Iterable[Line], near_copies: float, fidelity: float = 1.2) -> 
         nearest = min(found, key=lambda x: x.fidelity.value)
         raise ValueError(f"near_copies = {near_copies} is not reached at fidelity {fidelity}; the nearest is {nearest}")
     return good[0], next((x for x in good if x.control == "uniform"), None)
+
+
+def check_asked(near_copies: float, fidelity: float) -> None:
+    """Raise ValueError unless one is a share and the other a ratio above 1."""
+    if not (0 < near_copies < 1 and fidelity > 1):
+        raise ValueError(f"near_copies = {near_copies}, fidelity = {fidelity}; need a share in 0..1, a ratio above 1")
 
 
 def _stopped(control: str, lines: list[Line], near_copies: float) -> Setting:

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from memlib.devices import check_device
+from memlib.checks import check_device
 from memlib.lab import courses, plans
 from memlib.lab.experiment import VERSION, Experiment
 from memlib.lab.files import ROOT, write_atomically
@@ -201,6 +201,8 @@ def merge(folder: Path, results: Path = courses.COURSES, page: Path = PAGE) -> I
     found: dict[tuple[str, str], courses.Line] = {}
     plan_of, changed = cache(lambda name: plans.read_plan(plans.PLANS / f"{name}.toml")), cache(uncommitted)
     path, made = folder / "records.jsonl", folder / "results.md"
+    if not path.exists() and not made.exists():
+        raise FileNotFoundError(f"{folder} holds neither {path.name} nor {made.name}: nothing to merge")
     for where, line in unsealed(path) if path.exists() else ():
         if line["version"] != VERSION:
             raise ValueError(f"{where} is of VERSION {line['version']}, not {VERSION}; record it again")

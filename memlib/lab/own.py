@@ -54,11 +54,13 @@ def _read(path: Path, image_size: int | None, seen: tuple[tuple[Path, int, int],
         held = arrays(path)
         if "memlib_kind" in held:  # as `keep` wrote it
             return Own(held["items"], str(held["memlib_kind"]), tuple(map(str, held["notes"])))
-        array = held.get("items", next(iter(held.values()))) if len(held) == 1 or "items" in held else None
+        if len(held) > 1 and "items" not in held:
+            raise ValueError(f"{path} holds the arrays {', '.join(held)}; need one, or one called items")
+        array = held.get("items", next(iter(held.values())))
     else:
         array = None
     if array is None:
-        raise ValueError(f"dataset = {str(path)!r}; {NEED}, of several arrays one called items")
+        raise ValueError(f"dataset = {str(path)!r}; {NEED}")
     return understand(array, str(path), image_size, notes)
 
 
@@ -184,7 +186,9 @@ def _table(path: Path, notes: list[str]) -> np.ndarray:
     rows: list[list[float]] = []
     for i, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
         mark = next((mark for mark in (",", ";", "\t") if mark in line), None)
-        if not rows and not notes and re.search(r"[^\W\d]", re.sub(r"nan|e[+-]?\d", "", line.lower())):
+        named = re.search(r"[^\W\d]", re.sub(r"nan|(?<=[\d.])e[+-]?\d", "", line.lower()))
+        counted = [*filter(None, map(str.strip, line.split(mark)))]  # 0, 1, 2 and so on, as pandas numbers columns
+        if not rows and not notes and (named or (len(counted) > 1 and counted == [*map(str, range(len(counted)))])):
             notes.append(f"line {i} is a header")
         elif line.strip():
             rows.append(_row(path, i, line.split(mark), rows))
@@ -193,6 +197,8 @@ def _table(path: Path, notes: list[str]) -> np.ndarray:
     if len(whole) > 3 and whole[0] and not whole[1:].all():
         notes.append("the first column, whole numbers, was taken for labels and left out")
         table = table[:, 1:]
+    elif len(whole) > 3 and whole[-1] and not whole[:-1].any():
+        notes.append("the last column holds whole numbers only: if they are labels, leave it out")
     return table
 
 

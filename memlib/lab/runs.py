@@ -22,7 +22,7 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 from memlib import samplers, training
-from memlib.devices import check_device
+from memlib.checks import check_device
 from memlib.lab import data, fleet
 from memlib.lab.experiment import SAMPLERS, Experiment
 from memlib.lab.files import folder_from, home, write_atomically

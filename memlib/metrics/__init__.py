@@ -14,7 +14,7 @@ from memlib.metrics.copying import (
 )
 from memlib.metrics.estimates import Estimate, bootstrap, wilson
 from memlib.metrics.evaluation import evaluate
-from memlib.metrics.membership import membership
+from memlib.metrics.generalisation import membership
 from memlib.metrics.neighbours import find_duplicates, nearest_neighbours
 from memlib.metrics.nulls import model_nulls
 

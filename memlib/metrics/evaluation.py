@@ -72,17 +72,17 @@ def _copying(prefix: str, *sets: Tensor) -> dict[str, Estimate]:
     }
 
 
-def other_scale(samples: Tensor, real: Tensor, residual: Estimate | None = None) -> str | None:
-    """What to say of samples at another scale. It changes the range, the spread and the root of the residual noise by
-    one factor, and a shift moves both ends of the range one way; noise, blur and collapse do neither."""
-    (low, high), (least, most) = ((float(x.min()), float(x.max())) for x in (samples, real))
-    width, spread = most - least, float(samples.var(0).sum() / real.var(0).sum()) ** 0.5
+def other_scale(x: Tensor, real: Tensor, residual: Estimate | None = None, name: str = "samples") -> str | None:
+    """What to say of x (`name`) at another scale. It changes the range, the spread and the residual noise's root by one
+    factor, and a shift moves both ends of the range one way; noise, blur and collapse do neither."""
+    (low, high), (least, most) = ((float(part.min()), float(part.max())) for part in (x, real))
+    width, spread = most - least, float(x.var(0).sum() / real.var(0).sum()) ** 0.5
     ratios = [(high - low) / width, spread, *([] if residual is None else [residual.value**0.5])]
     moved = (low - least) / width, (high - most) / width
     scaled = min(ratios) > 1.5 or max(ratios) < 1 / 1.5 or min(moved) > 0.25 or max(moved) < -0.25
     if not scaled or max(ratios) >= 1.3 * min(ratios):
         return None
-    ranges = f"samples lie in [{low:.3g}, {high:.3g}], the data in [{least:.3g}, {most:.3g}]"
+    ranges = f"{name} lie in [{low:.3g}, {high:.3g}], the real items in [{least:.3g}, {most:.3g}]"
     return f"{ranges}: bring both to one scale, else copies are not seen"
 
 

@@ -1,11 +1,9 @@
 """Every figure of the project: data in, a Figure or Axes out. Call `use_style()` once, `caption()` always."""
 
 from memlib.viz.curves import compare, distributions, loss_per_band, monitor_curves, snr_curves, watch
-from memlib.viz.dose import dose, frontier, predictions, spectrum
+from memlib.viz.dose import dose, frontier, predictions, seed_dots, seed_lines, spectrum
 from memlib.viz.items import beside_nearest, denoising_strip, grid, neighbour_panels, picture, points
-from memlib.viz.moving import moving
-from memlib.viz.seeds import seed_dots, seed_lines
-from memlib.viz.style import FALLBACK, MEANINGS, Look, caption, looks, use_style
+from memlib.viz.style import FALLBACK, MEANINGS, Look, caption, looks, moving, use_style
 
 __all__ = [
     "FALLBACK", "MEANINGS", "Look", "beside_nearest", "caption", "compare", "denoising_strip", "distributions",

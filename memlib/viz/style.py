@@ -1,7 +1,9 @@
 """The look of all figures: what each colour means, the style, captions, and the conversion of what is drawn."""
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from html import escape
 from io import BytesIO
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -13,10 +15,14 @@ import seaborn as sns
 import torch
 from cycler import cycler
 from IPython import get_ipython
+from IPython.display import HTML
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from memlib.timesteps import TimestepDistribution
+
+WIDTH, FINER = 480, 1.25  # pixels of the page that a moving picture takes, and how many of its own lie on each
 
 Array = torch.Tensor | np.ndarray | Sequence[Any]
 Arrays = Mapping[str, Array]
@@ -80,6 +86,27 @@ def as_png(figure: Figure) -> tuple[bytes, dict[str, int]]:
     image = PIL.Image.open(every).convert("RGB").quantize(128, dither=PIL.Image.Dither.NONE)
     image.save(small, "PNG", optimize=True)
     return small.getvalue(), {"width": image.width // 2, "height": image.height // 2}
+
+
+def moving(figure: Figure, draw: Callable[[int], object], frames: int, alt: str, seconds: float = 4.0) -> HTML:
+    """`draw(i)` puts frame i into `figure`; all frames as one WebP that repeats. In print, and for readers who ask for
+    less motion, it is the last frame."""
+    figure.set_dpi(FINER * WIDTH / figure.get_figwidth())
+    canvas, shots = FigureCanvasAgg(figure), []
+    for i in range(frames):
+        draw(i)
+        canvas.draw()
+        shots.append(PIL.Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
+    plt.close(figure)
+    durations, texts = [round(1000 * seconds / frames)] * (frames - 1) + [2500], []
+    for first, rest in ((shots[0], shots[1:]), (shots[-1], [])):
+        file = BytesIO()
+        options = {"save_all": True, "append_images": rest, "duration": durations} if rest else {}
+        first.save(file, "webp", loop=0, quality=40, method=4, **options)
+        texts.append(f"data:image/webp;base64,{b64encode(file.getvalue()).decode()}")
+    still = f'<source media="print, (prefers-reduced-motion: reduce)" srcset="{texts[1]}">'
+    picture = f'<img src="{texts[0]}" alt="{escape(alt)}" width="{WIDTH}">'
+    return HTML(f"<picture>{still}{picture}</picture>")
 
 
 def meaning(label: str) -> Look | None:

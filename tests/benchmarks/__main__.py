@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from memlib.devices import check_device
+from memlib.checks import check_device
 from memlib.lab.files import write_atomically, write_between
 from memlib.lab.provenance import provenance
 from tests.benchmarks import fleets, parts, steps

@@ -15,12 +15,12 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.utils.flop_counter import FlopCounterMode
 
 from memlib import TrainConfig, train
-from memlib.devices import has_bfloat16
 from memlib.lab import Experiment, train_fleet
 from memlib.lab.graphs import WARM
 from memlib.lab.profiles import profile
 from memlib.models import fold
 from memlib.schedules import mix
+from memlib.training import has_bfloat16
 from tests.benchmarks.measure import ratio, rounds, row, table
 from tests.benchmarks.steps import peer
 
