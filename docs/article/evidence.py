@@ -91,6 +91,14 @@ class Evidence:
         last = [x["course"][-1]["measures"] for x in self.of["heartbeats_claims"] if x["control"] == control]
         return float(np.mean([x[measure] for x in last]))
 
+    def at_500(self, control: str, measure: str = "membership") -> float:
+        """Over seeds, of the plan with as many heartbeats as the paper has, at the last step."""
+        return float(
+            np.mean(
+                [x["course"][-1]["measures"][measure] for x in self.of["heartbeats_500"] if x["control"] == control]
+            )
+        )
+
     def reference(self, name: str, measure: str) -> float:
         """Over seeds, of a set that no network made."""
         by_seed = {x["seed"]: x["references"][name][measure] for x in self.of["mixture_dose"]}
