@@ -120,9 +120,10 @@ def test_a_run_that_cannot_be_measured_is_named_and_the_others_are_recorded(plan
 
 
 def append_some(folder: Path, process: int) -> None:
+    line = dict.fromkeys(courses.FIELDS, "") | {"plan": "p"}
     for i in range(4):
-        courses._append(folder, {"plan": "p", "key": f"{process}-{i}", "content": "", "by": process, "pad": "x" * 3000})
-        courses._append(folder, {"plan": "p", "key": f"shared-{i}", "content": "", "by": None})
+        courses._append(folder, line | {"key": f"{process}-{i}", "by": process, "pad": "x" * 3000})
+        courses._append(folder, line | {"key": f"shared-{i}", "by": None})
 
 
 def test_eight_processes_lose_no_line_and_record_none_twice(tmp_path) -> None:
@@ -166,11 +167,13 @@ def test_a_recorded_run_is_found_again_from_scratch(tmp_path, monkeypatch) -> No
 
 
 def test_a_line_cut_short_is_dropped_and_a_damaged_one_is_named(plan, tmp_path) -> None:
-    (path := tmp_path / "mini.jsonl").write_bytes(b'{"key": 1}\n{"key"')
-    assert courses.read(tmp_path) == [{"key": 1}]
-    path.write_bytes(b'{"key": 1}\n{"key"\n')
-    with pytest.raises(ValueError, match=r"mini\.jsonl, line 2"):
-        courses.read(tmp_path)
+    whole = json.dumps(line := dict.fromkeys(courses.FIELDS, 1)).encode() + b"\n"
+    (path := tmp_path / "mini.jsonl").write_bytes(whole + b'{"key"')
+    assert courses.read(tmp_path) == [line]
+    for damaged in (b'{"key"', b"1", b"{}"):
+        path.write_bytes(whole + damaged + b"\n")
+        with pytest.raises(ValueError, match=r"mini\.jsonl, line 2"):
+            courses.read(tmp_path)
 
 
 @pytest.mark.parametrize(

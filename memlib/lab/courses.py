@@ -26,6 +26,7 @@ from memlib.training import train
 COURSES = data.DATA / "results" / "courses"
 EXPLORATORY = data.DATA / "results" / "exploratory"  # the runs of release 0.2, made before there were predictions
 Line = dict[str, Any]
+FIELDS = "plan", "control", "seed", "config", "content", "key", "course"  # of a line, at least
 
 
 def record(
@@ -79,7 +80,7 @@ def estimate(plan: Plan, out: Path = COURSES, device: str = "cpu") -> tuple[int,
 
 def read(folder: Path = COURSES) -> list[Line]:
     """All lines, file by file; a last line cut short by a kill is left out, any other damaged one is named."""
-    return [line for path in sorted(folder.glob("*.jsonl")) for line in read_lines(path)]
+    return [line for path in sorted(folder.glob("*.jsonl")) for line in read_lines(path, FIELDS)]
 
 
 def check_data(lines: Iterable[Line]) -> None:

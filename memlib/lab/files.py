@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,12 +61,14 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def read_lines(path: Path) -> Iterator[Any]:
-    """The JSON value of each line. A last line cut short by a kill is left out; any other damaged line is named."""
+def read_lines(path: Path, fields: Iterable[str] = ()) -> Iterator[Any]:
+    """The JSON value of each line. A last one cut short by a kill is left out; other damage or a lack is named."""
     for number, text in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:
             line = json.loads(text)
-        except ValueError as error:
+            if lacking := ", ".join(name for name in fields if name not in line):
+                raise ValueError(f"it lacks {lacking}")
+        except (TypeError, ValueError) as error:
             raise ValueError(f"{path}, line {number} is damaged: {error}; restore it with git") from error
         yield line
 
