@@ -113,7 +113,7 @@ class Monitor:
     def update(self, t: Tensor, losses: Tensor, indices: Tensor | None = None) -> None:
         """Note one step: timesteps (B,) in 0..T-1, unweighted losses (B,) and, if known, which items of train (B,)."""
         t, losses, indices = as_tensor(t), as_tensor(losses), None if indices is None else as_tensor(indices)
-        if t.ndim != 1 or any(x.shape != t.shape for x in (losses, indices) if x is not None):
+        if t.ndim != 1 or not losses.shape == t.shape == (t if indices is None else indices).shape:
             cure = "pass the loss of each example, such as (predicted - noise).square().flatten(1).mean(1)"
             given = ", ".join(f"{(*x.shape,)}" for x in (t, losses, indices) if x is not None)
             raise ValueError(f"t, losses, indices have shapes {given}; need (B,) each: {cure}")

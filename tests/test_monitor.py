@@ -92,7 +92,7 @@ def test_readings_cost_less_than_three_percent_of_training() -> None:
     x, shares = spiral(16), []
     for _ in range(3):
         monitor, spent, start = Monitor(x.train, x.held_out, SCHEDULE), 0.0, time.process_time()
-        config = TrainConfig(steps=200, batch_size=256)
+        config = TrainConfig(steps=250, batch_size=256)
         for step in train(MLP(2), x.train, SCHEDULE, uniform(), config, generator=torch.Generator().manual_seed(0)):
             before = time.process_time()
             monitor.update(step.t, step.losses)
