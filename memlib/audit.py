@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from memlib.checks import Items, as_tensor
+from memlib.checks import Items, as_tensor, channels_last
 from memlib.metrics.alignment import energy_rows, finest_scale
 from memlib.metrics.copying import NEAR, ratio_of, share_below, share_closer
 from memlib.metrics.estimates import Estimate, bootstrap, wilson
@@ -128,7 +128,7 @@ def _items(given: dict[str, Any]) -> dict[str, Tensor]:
     for name, x in sets.items():
         if x.ndim < 2 or not x.numel() or x.is_complex() or x.dtype == torch.bool or not x.isfinite().all():
             raise ValueError(f"{name} is {x.dtype} of shape {(*x.shape,)}; need finite numbers (N, *D), N >= 1")
-        if x.ndim == 4 and x.shape[3] in (1, 3, 4) and x.shape[1] not in (1, 3, 4):
+        if channels_last(x.shape):
             raise ValueError(f"{name} has shape {(*x.shape,)}; need the layout (N, C, H, W): x.permute(0, 3, 1, 2)")
     if len({x.shape[1:] for x in sets.values()}) > 1:
         shapes = ", ".join(f"{name} {(*x.shape,)}" for name, x in sets.items())

@@ -89,6 +89,11 @@ def call_model(model: Denoiser, x: Tensor, t: Tensor) -> Tensor:
     return eps
 
 
+def channels_last(shape: tuple[int, ...]) -> bool:
+    """Whether this is the shape of pictures (N, H, W, C), and not one of (N, C, H, W)."""
+    return len(shape) == 4 and shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4)
+
+
 @contextmanager
 def evaluating(model: Denoiser) -> Iterator[None]:
     """No gradients, and evaluation mode; afterwards every submodule has its own mode again."""

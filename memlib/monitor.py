@@ -85,6 +85,7 @@ class Monitor:
         self, train: Items, held_out: Items, schedule: Schedule, *, bands: int = 10, items: int = 32,
         samples: int = 96, steps: int = 16, cost: float = 0.03, clip: Clip = None, seed: int = 0,
     ) -> None:  # fmt: skip
+        # not as `held_out`, for the two need not be equally many
         sets = [x.cpu() for x in checked(train=train, **{"held-out items": held_out})]
         self.train, self.null = sets[0], memorized_fraction(sets[1], sets[0])
         if self.null.value == 1:

@@ -86,18 +86,10 @@ class Evidence:
         rows = self.courses[(self.courses.control == control) & (self.courses.measure == measure)]
         return float(rows[rows.step == (step or self.last)].value.mean())
 
-    def on_heartbeats(self, control: str, measure: str = "near-copies") -> float:
-        """Over seeds, in the runs of the claims on heartbeats, at the last step."""
-        last = [x["course"][-1]["measures"] for x in self.of["heartbeats_claims"] if x["control"] == control]
+    def on_heartbeats(self, control: str, measure: str = "near-copies", plan: str = "heartbeats_claims") -> float:
+        """Over seeds, in the runs of a plan on heartbeats, by default that of the claims, at the last step."""
+        last = [x["course"][-1]["measures"] for x in self.of[plan] if x["control"] == control]
         return float(np.mean([x[measure] for x in last]))
-
-    def at_500(self, control: str, measure: str = "membership") -> float:
-        """Over seeds, of the plan with as many heartbeats as the paper has, at the last step."""
-        return float(
-            np.mean(
-                [x["course"][-1]["measures"][measure] for x in self.of["heartbeats_500"] if x["control"] == control]
-            )
-        )
 
     def reference(self, name: str, measure: str) -> float:
         """Over seeds, of a set that no network made."""

@@ -62,7 +62,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def read_lines(path: Path, fields: Iterable[str] = ()) -> Iterator[Any]:
-    """The JSON value of each line. A last one cut short by a kill is left out; other damage or a lack is named."""
+    """The JSON value of each line. One cut short by a kill is left out; other damage or a missing field is named."""
     for number, text in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:
             line = json.loads(text)

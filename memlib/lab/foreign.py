@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from memlib.checks import channels_last
 from memlib.lab.own import PICTURES, arrays, pictures
 
 
@@ -27,7 +28,7 @@ def read_items(path: Path) -> Tensor:
     if len(held := arrays(path)) != 1:
         raise ValueError(f"{path} holds the arrays {', '.join(held)}; need exactly one")
     items = torch.from_numpy(np.ascontiguousarray(*held.values()))
-    if items.ndim == 4 and items.shape[3] in (1, 3, 4) and items.shape[1] not in (1, 3, 4):
+    if channels_last(items.shape):
         return items.movedim(3, 1).contiguous()
     grey = items.ndim == 3 and items.shape[1] == items.shape[2]
     return items[:, None] if grey or (items.ndim == 2 and items.shape[1] > 3) else items  # a signal a row, else points

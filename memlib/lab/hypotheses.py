@@ -186,9 +186,8 @@ def _decide(finding: Finding, values: list[float], prediction: dict[str, Any], p
 
 
 def _of_losses(plan: Plan, prediction: dict[str, Any], lines: list[Line]) -> tuple[Finding, list[float]]:
-    """How the control's training loss at the last step, or the norm of its gradient (`of`), counted as error of "eps",
-    "x0" or "v", depends on t, in each seed: Spearman's rank correlation, or how far its largest value is above twice
-    its smallest (`unequal`, in nats)."""
+    """How the control's last training loss, or its gradient's norm (`of`), as error of "eps", "x0" or "v", depends on t
+    in each seed: Spearman's rank correlation, or how far the largest is above twice the smallest (`unequal`, nats)."""
     control, form, of, values = prediction["control"], prediction["share"], prediction.get("of", "loss"), []
     alpha_bar = plan.controls[control].build_schedule().alpha_bar.numpy()
     for line in lines:
