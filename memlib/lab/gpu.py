@@ -35,7 +35,7 @@ from memlib.lab.runs import Result, run_fleet
 from memlib.lab.sweep import FLEET, sweep
 
 # of data/plans/dose, by what a line is worth
-PLANS = ("heartbeats_500", "emoji_claims", "pokemon_zone", "flowers_zone", "emoji_zone", "heartbeats_claims")
+PLANS = ("heartbeats_500", "pokemon_256", "flowers_1020", "emoji_256", "emoji_claims", "pokemon_zone", "emoji_zone")
 NOTEBOOKS = ("04_train_signals", "05_train_images")
 PARTS = {  # minutes of each twelve, what is done, the packages without which it is left out
     "tests": (2.0, "the tests of a GPU, by name", ("pytest",)),
