@@ -51,6 +51,7 @@ def fresh_style() -> Iterator[None]:
 
     from memlib import viz as plots
 
+    plt.close("all")  # of other tests
     with matplotlib.rc_context():
         plots.use_style()
         yield

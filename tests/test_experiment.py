@@ -204,7 +204,7 @@ def test_every_field_but_the_label_changes_the_key(monkeypatch):
         "timesteps": gaussian_interval(100, 0, 50), "dataset": "moons", "n_train": 9, "image_size": 64, "seed": 1,
         "schedule": "cosine", "network": Network(width=24), "training": TrainConfig(steps=41),
         "loss_weight": gaussian_interval(100, 0, 50), "n_samples": 7, "sampler_steps": 6, "sampler": "ddpm",
-        "course": (3,),
+        "course": (3,), "ambient": 7,
     }  # fmt: skip
     keys = [SMALL.key("content"), *(replace(SMALL, **{name: value}).key("content") for name, value in changed.items())]
     keys.append(SMALL.key("other content"))
@@ -212,18 +212,18 @@ def test_every_field_but_the_label_changes_the_key(monkeypatch):
     monkeypatch.setattr(experiment, "VERSION", 0)
     keys.append(SMALL.key("content"))
     assert len(set(keys)) == len(keys)
-    assert {*changed, "T"} == set(SMALL.to_dict())
+    assert {*changed, "T"} == set(replace(SMALL, ambient=7).to_dict()) == {*SMALL.to_dict(), "ambient"}
 
 
 def test_a_description_goes_through_json_and_refuses_what_makes_no_run():
-    rich = replace(SMALL, loss_weight=gaussian_interval(100, 3, 40), timesteps=gaussian_interval(100, 3, 40))
+    rich = replace(SMALL, loss_weight=gaussian_interval(100, 3, 40), timesteps=gaussian_interval(100, 3, 40), ambient=3)
     assert Experiment.from_dict(rich.to_dict()) == rich
     for bad in ({"epochs": 3}, {"training": {"epochs": 3}}, {"network": {"epochs": 3}}):
         with pytest.raises(TypeError, match="epochs"):
             Experiment.from_dict(rich.to_dict() | bad)
     bad_values = {
         "schedule": "quadratic", "n_train": 1, "seed": -1, "timesteps": [0.5, 0.5], "sampler_steps": 101,
-        "loss_weight": uniform(7), "course": (41,), "dataset": "cats", "sampler": "euler",
+        "loss_weight": uniform(7), "course": (41,), "dataset": "cats", "sampler": "euler", "ambient": 100,
     }  # fmt: skip
     for name, value in bad_values.items():
         with pytest.raises((TypeError, ValueError), match="cats" if name == "dataset" else name):

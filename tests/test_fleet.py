@@ -12,7 +12,8 @@ from torch.func import functional_call, grad, vmap
 
 from memlib import MLP, Schedule, TrainConfig, UNet, gaussian_interval, train, uniform
 from memlib.lab import train_fleet
-from memlib.lab.fleet import FleetStep, _Products
+from memlib.lab.fleet import FleetStep, _Products, kept_noise
+from memlib.schedules import mix
 from memlib.training import Step
 
 T = 100
@@ -161,6 +162,18 @@ def test_products_are_the_convolutions(layer: nn.Module, shape: tuple[int, ...],
         torch.testing.assert_close(ours[name], gradient, rtol=1e-4, atol=1e-3)
 
 
+def test_above_its_timestep_training_sees_one_noisy_version_of_each_example() -> None:
+    """And the best prediction of the noise that is new is that of all the noise, scaled: here for Gaussian data."""
+    generator, a, above, t = torch.Generator().manual_seed(1), SCHEDULE.alpha_bar, 40, torch.tensor([60])
+    x0, eps = torch.randn(2, 40_000, 2, generator=generator, dtype=torch.float64)
+    kept, share = kept_noise([x0[:100], x0[100:]], SCHEDULE, above)
+    assert torch.equal(kept[:50], kept[100:150]) and not share[: above + 1].any()
+    x_t = mix(x0, a[t], mix(kept, share[t], eps))
+    torch.testing.assert_close(x_t, mix(mix(x0, a[above, None], kept), a[t] / a[above], eps))
+    left = eps - (1 - share[t]).sqrt() * (1 - a[t]).sqrt() * x_t  # E[all noise | x_t] = sqrt(1 - alpha_bar) x_t
+    assert abs(float((x_t * left).mean())) < 3 / 80_000**0.5 < abs(float((x_t * eps).mean()))
+
+
 def test_who_diverges_is_named() -> None:
     own = members("points")
     own["loss_weights"][1] = torch.full((T,), 1e38)
@@ -208,14 +221,6 @@ def test_dropout_is_trained_with_other_masks_for_each_member() -> None:
     assert (step.loss < 1.5).all()
 
 
-def share(own: dict, name: str) -> None:
-    """Member 2 has what member 0 has."""
-    if name == "parameter":
-        own["models"][2].first.weight = own["models"][0].first.weight
-    else:
-        own[name][2] = own[name][0]
-
-
 @pytest.mark.parametrize(
     ("spoil", "error", "says"),
     [
@@ -224,9 +229,9 @@ def share(own: dict, name: str) -> None:
         (lambda own: own["timesteps"].__setitem__(2, uniform(50)), ValueError, "member 2: the schedule has T"),
         (lambda own: own["models"][1].first.requires_grad_(False), ValueError, "member 1: first.* is frozen"),
         (lambda own: setattr(own["models"][1], "scale", 2.0), ValueError, "member 1: its network"),
-        (lambda own: share(own, "models"), ValueError, "member 2: .* is shared.*`train`"),
-        (lambda own: share(own, "parameter"), ValueError, "member 2: first.weight is shared.*`train`"),
-        (lambda own: share(own, "generators"), ValueError, "member 2: generator is shared"),
+        (lambda own: own.update(models=own["models"][:1] * 3), ValueError, "member 1: .* is shared.*`train`"),
+        (lambda own: own["models"][2].add_module("first", own["models"][0].first), ValueError, "2: first.weight is sh"),
+        (lambda own: own.update(generators=own["generators"][:1] * 3), ValueError, "member 1: generator is shared"),
     ],
 )
 def test_refuses_by_name(spoil: Callable[[dict], None], error: type[Exception], says: str) -> None:

@@ -30,8 +30,6 @@ LICENCES = {
     "pokemon": "none open: the artwork belongs to Nintendo, Creatures and GAME FREAK",
     "flowers102": "none stated",
 }
-
-
 NAMES = (*MADE, *SOURCES)
 REFERENCE = 2000  # real items at most in the large reference
 

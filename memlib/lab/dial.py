@@ -41,11 +41,8 @@ def pilot(
     looks = {"uniform": uniform(T)}
     for a, b in INTERVALS:
         looks[f"interval {a} to {b}"] = with_floor(gaussian_interval(T, a * T / 1000, b * T / 1000), FLOOR)
-    course = sorted({max(1, round(last * 10 ** (k / 9 - 1))) for k in range(9)})
-    runs = [
-        replace(experiment, timesteps=p, seed=seed, course=tuple(course), label=name)
-        for seed in seeds for name, p in looks.items()
-    ]  # fmt: skip
+    own = replace(experiment, course=tuple(sorted({max(1, round(last * 10 ** (k / 9 - 1))) for k in range(9)})))
+    runs = [replace(own, timesteps=p, seed=seed, label=name) for seed in seeds for name, p in looks.items()]
     results = sweep(runs, device=device, workers=workers)
     return [{"control": x.experiment.label, "seed": x.experiment.seed, **measured(x)} for x in results]
 

@@ -1,14 +1,12 @@
 """The description of a training run, and its only identity: a key of the description, the data and VERSION."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -66,6 +64,8 @@ class Experiment:
     training: TrainConfig = field(default_factory=TrainConfig)
     loss_weight: TimestepDistribution | None = None
     """The loss at t is multiplied by T q(t), the effective weight of this distribution q."""
+    ambient: int | None = None
+    """Above this timestep training sees of each item one noisy version only (`memlib.lab.fleet.kept_noise`)."""
     n_samples: int = 256
     sampler_steps: int = 50
     """Of the sampler; for images each predicted x0 is clipped to the value range, as is usual."""
@@ -92,6 +92,8 @@ class Experiment:
             raise ValueError(f"sampler_steps = {self.sampler_steps}; need at most T = {T}")
         if self.loss_weight is not None and self.loss_weight.T != T:
             raise ValueError(f"loss_weight has T = {self.loss_weight.T}, timesteps T = {T}; they must be equal")
+        if self.ambient is not None and not 0 <= self.ambient < T:
+            raise ValueError(f"ambient = {self.ambient}; need a timestep in 0..{T - 1}")
         course, last = tuple(int(step) for step in self.course), self.training.steps
         if list(course) != sorted(set(course)) or not all(0 < step <= last for step in course):
             raise ValueError(f"course = {course}; need rising steps in 1..{last}, the steps of training")
@@ -101,7 +103,8 @@ class Experiment:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON, without the label; `from_dict` is the inverse."""
-        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "label"}
+        hidden = {"label"} if self.ambient is not None else {"label", "ambient"}  # which older records lack
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in hidden}
         plain |= {"T": self.timesteps.T, "network": asdict(self.network), "training": asdict(self.training)}
         for name in ("timesteps", "loss_weight"):
             if p := plain[name]:
@@ -109,7 +112,7 @@ class Experiment:
         return json.loads(json.dumps(plain, default=lambda number: number.item()))  # NumPy's numbers as Python's
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any], label: str = "") -> Experiment:
+    def from_dict(cls, plain: Mapping[str, Any], label: str = "") -> Self:
         """Values that are left out have their default. Raises TypeError for an unknown key."""
         plain = {**plain, "label": label}
         schedule = _schedule(plain.get("schedule", "linear"), plain.pop("T", 1000))
@@ -126,7 +129,7 @@ class Experiment:
         `Dataset.sha256`. Values that equal their default are left out, so that a new field renames no old run."""
         default = Experiment(uniform(self.timesteps.T), self.dataset).to_dict()
         default |= {"timesteps": None, "dataset": None}
-        changed = {name: value for name, value in self.to_dict().items() if value != default[name]}
+        changed = {name: value for name, value in self.to_dict().items() if value != default.get(name)}
         if not data.is_known(str(self.dataset)):
             del changed["dataset"]  # wherever it lies, the content tells
         for part in {"network", "training"} & set(changed):
@@ -145,7 +148,7 @@ class Experiment:
     def alike(self) -> tuple:
         """What the runs of one fleet have in common."""
         same = (self.dataset, self.image_size, self.timesteps.T, self.schedule, self.network, self.training)
-        return *same, self.course
+        return *same, self.course, self.ambient
 
 
 @cache

@@ -53,7 +53,7 @@ def train_fleet(
     models: Sequence[nn.Module], x0s: Sequence[Tensor], schedule: Schedule, timesteps: Sequence[TimestepDistribution],
     config: TrainConfig | None = None, *, generators: Sequence[torch.Generator],
     device: str | torch.device | None = None, state: dict | None = None,
-    loss_weights: Sequence[Tensor | None] | None = None,
+    loss_weights: Sequence[Tensor | None] | None = None, ambient: int | None = None,
 ) -> Iterator[FleetStep]:  # fmt: skip
     """`train` for K networks at once, one FleetStep per iteration; each is trained as it would be alone.
 
@@ -62,7 +62,7 @@ def train_fleet(
     those of `train` up to rounding. Two exceptions: dropout draws other masks than alone, different ones for each; and
     in bfloat16 two or more networks round less, as vmap hides convolutions from autocast (but for those of signals on a
     GPU and of images on a CPU). What only `train` can train is refused, naming the member: frozen or shared parameters,
-    running statistics, a forward pass that reads a tensor's value.
+    running statistics, a forward pass that reads a tensor's value. Only a fleet has `ambient`: see `kept_noise`.
     """
     config, data, scales = config or TrainConfig(), [], []
     loss_weights = [None] * len(models) if loss_weights is None else loss_weights
@@ -85,6 +85,7 @@ def train_fleet(
                 raise ValueError(f"member {k}: {name} is shared with member {owners[place]}; use `train`")
     forward, where = _forward(models, data, config), data[0].device
     examples, alpha_bar, loss_weight = torch.cat(data), schedule.alpha_bar.to(where), torch.stack(scales)
+    kept, kept_share = kept_noise(data, schedule, 0 if ambient is None else ambient)
 
     def steps() -> Iterator[FleetStep]:
         weights = _rows(models)
@@ -112,10 +113,12 @@ def train_fleet(
 
         def update(index: Tensor, t: Tensor, eps: Tensor, rate: Any, share: Any) -> tuple[Tensor, ...]:
             """One step of the optimiser and of the averages: the losses (K,), (K, B) and the gradients' norms (K,)."""
-            x_t = mix(examples[index], alpha_bar[t], eps)
+            noise = eps if ambient is None else mix(kept[index], kept_share[t], eps)
             with config.autocast(where):
-                predicted = forward(weights, x_t, t)
-            losses = (predicted.float() - eps).square().flatten(2).mean(2)
+                predicted = forward(weights, mix(examples[index], alpha_bar[t], noise), t).float()
+            if ambient is not None:  # what of the noise is new
+                predicted = mix(torch.zeros_like(predicted), kept_share[t], predicted)
+            losses = (predicted - eps).square().flatten(2).mean(2)
             loss = (loss_weight.gather(1, t) * losses).mean(1)
             optimizer.param_groups[0]["lr"] = rate
             optimizer.zero_grad()
@@ -142,6 +145,16 @@ def train_fleet(
             yield FleetStep(step + 1, *made, optimizer, generators, schedule.T)
 
     return steps()
+
+
+def kept_noise(data: Sequence[Tensor], schedule: Schedule, above: int) -> tuple[Tensor, Tensor]:
+    """A noise for each example of `data`, by its row, and its share (T,) of the noise's variance at each timestep.
+
+    Above timestep `above` the rest alone is new: of each example training sees one noisy version, never more, and is
+    to predict what was added to it (Daras et al. 2404.10177; with clean examples below, Shah et al. 2502.21278)."""
+    share = torch.where(torch.arange(schedule.T) > above, schedule.snr / schedule.snr[above], 0.0)
+    draws = [torch.randn(x0.shape, generator=torch.Generator().manual_seed(0)) for x0 in data]
+    return torch.cat(draws).to(data[0]), share.to(data[0].device)
 
 
 def _rows(models: Sequence[nn.Module]) -> Tensor:

@@ -31,12 +31,12 @@ class Finding:
 
     hypothesis: str
     dataset: str
-    says: str
-    effect: Estimate | None
-    p: float | None
-    seeds: int
-    degenerate: int
-    verdict: str
+    says: str = ""
+    effect: Estimate | None = None
+    p: float | None = None
+    seeds: int = 0
+    degenerate: int = 0
+    verdict: str = "not run"
     needed: int | None = None
     margin: float = 0.0  # the least effect that matters
     changed: bool = False  # the plan's file is not the one that these records were made for
@@ -51,17 +51,17 @@ def decide(lines: Iterable[Line], plans: Sequence[Plan] | None = None, degenerat
         own = lines_of(plan, lines)
         changed = any(x["plan_sha256"] != plan.sha256 for x in own if x["plan"] == plan.name)
         for prediction in plan.content["predictions"]:
-            asked.append((_ask(plan, prediction, own, degenerate), prediction, changed))
+            blank = Finding(prediction["hypothesis"], plan.content["experiment"]["dataset"], changed=changed)
+            asked.append((*_ask(blank, plan, prediction, own, degenerate), prediction))
     found = []
-    for name in sorted({(f.hypothesis, f.dataset) for (f, _), _, _ in asked}):
-        family = [(f, values, p, c) for (f, values), p, c in asked if (f.hypothesis, f.dataset) == name]
-        tested = [k for k, (_, values, _, _) in enumerate(family) if len(values) > 1]
+    for name in sorted({(f.hypothesis, f.dataset) for f, _, _ in asked}):
+        family = [one for one in asked if (one[0].hypothesis, one[0].dataset) == name]
+        tested = [k for k, (_, values, _) in enumerate(family) if len(values) > 1]
         p = [_p_value(family[k][1], family[k][2]) for k in tested]
         ranks = np.argsort(np.argsort(p, kind="stable"))
         adjusted = dict(zip(tested, zip(p, holm(p), ALPHA / (len(p) - ranks), strict=True), strict=True)) if p else {}
-        for k, (finding, values, prediction, changed) in enumerate(family):
-            made = _decide(finding, values, prediction, *adjusted[k][1:]) if k in adjusted else finding
-            found.append(replace(made, changed=changed, margin=prediction["margin"]))
+        for k, (finding, values, prediction) in enumerate(family):
+            found.append(_decide(finding, values, prediction, *adjusted[k][1:]) if k in adjusted else finding)
     return found
 
 
@@ -91,13 +91,12 @@ def finding_table(findings: Iterable[Finding]) -> str:
     return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
 
 
-def _ask(plan: Plan, prediction: dict[str, Any], lines: list[Line], degenerate: bool) -> tuple[Finding, list[float]]:
+def _ask(blank: Finding, plan: Plan, prediction: Any, lines: list[Line], degenerate: bool) -> tuple[Finding, list]:
     """A finding without its verdict, and the effect in each seed."""
-    dataset = plan.content["experiment"]["dataset"]
     if "r2" in prediction:
-        return _spectrum(plan, prediction, lines), []
+        return _spectrum(blank, prediction, lines), []
     if "share" in prediction:
-        return _of_losses(plan, prediction, lines)
+        return _of_losses(blank, plan, prediction, lines)
     measure, at = prediction.get("measure", "near-copies"), prediction.get("at", "last")
     runs = {(x["control"], x["seed"]): x["course"] for x in lines}
     if at == "views":
@@ -116,7 +115,7 @@ def _ask(plan: Plan, prediction: dict[str, Any], lines: list[Line], degenerate: 
     says = f"{prediction['control']}: {words} {prediction['against']}"
     says += "" if measure == "near-copies" else f" ({measure})"
     says += "" if at == "last" else f", at equal {at}"
-    return Finding(prediction["hypothesis"], dataset, says, None, None, len(values), excluded, "not run"), values
+    return replace(blank, says=says, seeds=len(values), degenerate=excluded), values
 
 
 def is_degenerate(measures: dict[str, float]) -> bool:
@@ -182,10 +181,10 @@ def _decide(finding: Finding, values: list[float], prediction: dict[str, Any], p
     if verdict == "undecided":
         gap, half = abs(abs(effect.value) - margin), effect.high - effect.value
         needed = math.ceil(min(MOST_SEEDS, len(values) * (half / gap) ** 2 if gap else MOST_SEEDS))
-    return replace(finding, effect=effect, p=p, verdict=verdict, needed=needed)
+    return replace(finding, effect=effect, p=p, verdict=verdict, needed=needed, margin=margin)
 
 
-def _of_losses(plan: Plan, prediction: dict[str, Any], lines: list[Line]) -> tuple[Finding, list[float]]:
+def _of_losses(blank: Finding, plan: Plan, prediction: Any, lines: list[Line]) -> tuple[Finding, list[float]]:
     """How the control's last training loss, or its gradient's norm (`of`), as error of "eps", "x0" or "v", depends on t
     in each seed: Spearman's rank correlation, or how far the largest is above twice the smallest (`unequal`, nats)."""
     control, form, of, values = prediction["control"], prediction["share"], prediction.get("of", "loss"), []
@@ -201,18 +200,16 @@ def _of_losses(plan: Plan, prediction: dict[str, Any], lines: list[Line]) -> tup
             values.append(unequal if prediction.get("unequal") else float(ranks))
     trend = "rises with t" if prediction["sign"] > 0 else "falls with t"
     says = f"{control}: {of} as error of {form} {'differs more than twofold' if prediction.get('unequal') else trend}"
-    dataset = plan.content["experiment"]["dataset"]
-    return Finding(prediction["hypothesis"], dataset, says, None, None, len(values), 0, "not run"), values
+    return replace(blank, says=says, seeds=len(values)), values
 
 
-def _spectrum(plan: Plan, prediction: dict[str, Any], lines: list[Line]) -> Finding:
+def _spectrum(blank: Finding, prediction: dict[str, Any], lines: list[Line]) -> Finding:
     """Whether shares of p(t) explain near-copies of controls and of seeds that were left out, by R^2."""
     kept = [x for x in lines if x["control"].startswith("random")]
-    finding = Finding(prediction["hypothesis"], plan.content["experiment"]["dataset"], "", None, None, 0, 0, "not run")
     if len({x["control"] for x in kept}) < 8 or len({x["seed"] for x in kept}) < 2:
-        return replace(finding, says="shares of p(t) predict near-copies")
+        return replace(blank, says="shares of p(t) predict near-copies")
     controls, seeds = explained(kept)
     verdict = "supported" if min(controls.low, seeds.low) >= prediction["r2"] else "undecided"
     verdict = "refuted" if min(controls.high, seeds.high) < prediction["r2"] else verdict
     says = f"shares of p(t) predict near-copies: R2 of controls left out (of seeds left out: {seeds})"
-    return replace(finding, says=says, effect=controls, seeds=len({x["seed"] for x in kept}), verdict=verdict)
+    return replace(blank, says=says, effect=controls, seeds=len({x["seed"] for x in kept}), verdict=verdict)

@@ -42,7 +42,7 @@ def read(path: Path, image_size: int | None = None) -> Own:
 
 @lru_cache(maxsize=2)
 def _read(path: Path, image_size: int | None, seen: tuple[tuple[Path, int, int], ...]) -> Own:
-    kind, notes = path.suffix.lower(), []
+    kind, notes, array = path.suffix.lower(), list[str](), None
     if path.is_dir():
         files = [file for file, *_ in seen if file.suffix.lower() in PICTURES]
         if len(seen) > len(files):
@@ -57,8 +57,6 @@ def _read(path: Path, image_size: int | None, seen: tuple[tuple[Path, int, int],
         if len(held) > 1 and "items" not in held:
             raise ValueError(f"{path} holds the arrays {', '.join(held)}; need one, or one called items")
         array = held.get("items", next(iter(held.values())))
-    else:
-        array = None
     if array is None:
         raise ValueError(f"dataset = {str(path)!r}; {NEED}")
     return understand(array, str(path), image_size, notes)

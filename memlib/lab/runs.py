@@ -3,8 +3,6 @@
 A run is one file, KEY.pt in `runs_folder()`. Asked for again, it is read; cut off, it goes on from its checkpoint.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import threading
@@ -15,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from filelock import FileLock
@@ -51,7 +49,7 @@ class Result:
     steps: tuple[int, ...]  # whose averaged weights are stored: the experiment's `course` and the last
 
     @classmethod
-    def load(cls, path: Path | str) -> Result:
+    def load(cls, path: Path | str) -> Self:
         """Read a run's file. Raises ValueError, naming it, for a file that is damaged or holds no run."""
         kept = _read(path := Path(path))
         try:
@@ -124,7 +122,7 @@ def run_fleet(
     bfloat16. If one fails, none is stored.
     """
     if any(experiment.alike() != experiments[0].alike() for experiment in experiments):
-        raise ValueError("experiments differ in data set, image size, T, schedule, network, training or course")
+        raise ValueError("experiments differ in data, image size, T, schedule, network, training, course or ambient")
     folder, device = runs_folder(), check_device(device)
     folder.mkdir(parents=True, exist_ok=True)
     splits = {(own.n_train, own.seed): own for own in experiments}
@@ -200,7 +198,7 @@ def _train(
     """The content of each member's file; on a CPU a single one is trained by `train`."""
     experiments, datasets = zip(*members.values(), strict=True)
     first, size = experiments[0], len(experiments)
-    alone, last = size == 1 and device.type == "cpu", first.training.steps
+    alone, last = size == 1 and device.type == "cpu" and first.ambient is None, first.training.steps
     if saved is None:
         saved = {"members": [path.stem for path in members], "device": device.type, "state": None, "seconds": 0.0}
         saved |= {"step": [], "loss": [], "sums": torch.zeros(2, size, BANDS), "weights": [{} for _ in members]}
@@ -215,7 +213,7 @@ def _train(
         common |= {"generator": generators[0], "loss_weight": weights[0]}
         steps = training.train(networks[0], x0s[0], schedule, timesteps[0], **common)
     else:
-        common |= {"generators": generators, "loss_weights": weights}
+        common |= {"generators": generators, "loss_weights": weights, "ambient": first.ambient}
         steps = fleet.train_fleet(networks, x0s, schedule, timesteps, **common)
 
     every, emas, seconds = max(1, last // READINGS), networks, 0.0

@@ -1,7 +1,5 @@
 """All that is measured of a run in a time course: values only, for the seeds are what gives the intervals."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -33,7 +31,7 @@ class Yardstick:
     n: int  # samples of the last reading
 
     @classmethod
-    def of(cls, own: Experiment) -> Yardstick:
+    def of(cls, own: Experiment) -> "Yardstick":
         return _yardstick(own.dataset, own.n_train, own.image_size, own.seed, own.n_samples, own.build_schedule())
 
     @cached_property

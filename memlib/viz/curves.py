@@ -140,10 +140,8 @@ def monitor_curves(readings: Sequence[Reading]) -> Figure:
     for part, label in enumerate(("train", "held out")):
         axes[1].plot(steps, [float(r.losses[part].mean()) for r in readings], label=label, **look[label].curve)
     axes[1].set(xlabel="step", ylabel=MSE)
-    bands = np.arange(1, len(last.gap) + 1)
-    middle = np.array([gap.value for gap in last.gap])
-    half = [gap.high - gap.value for gap in last.gap]
-    axes[2].errorbar(bands, middle, yerr=half, color=look["train"].colour, marker="o", linestyle="", capsize=3)
+    gaps = zip(*((band, gap.value, gap.high - gap.value) for band, gap in enumerate(last.gap, 1)), strict=True)
+    axes[2].errorbar(*gaps, color=look["train"].colour, marker="o", linestyle="", capsize=3)
     axes[2].axhline(0, color="0.4", linewidth=0.8)
     axes[2].set(xlabel=f"band of t  {NOISE_GROWS}", ylabel=f"held-out less train, step {last.step}")
     for ax in axes[:2]:
