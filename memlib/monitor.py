@@ -138,9 +138,7 @@ class Monitor:
             if len(known) == len(each):
                 items = torch.cat(known).cpu()
                 if not 0 <= items.min() <= items.max() < len(self.train):
-                    raise ValueError(
-                        f"indices span [{items.min()}, {items.max()}]; train has rows 0..{len(self.train) - 1}"
-                    )
+                    raise ValueError(f"indices span [{items.min()}, {items.max()}]; need 0..{len(self.train) - 1}")
                 self.seen.index_put_((items, band), torch.ones(len(band)), accumulate=True)
             else:  # each item as often as another, on average
                 self.seen += band.bincount(minlength=bands) / len(self.seen)

@@ -3,12 +3,10 @@
 x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps: nearly clean at t = 0, nearly pure noise at t = T-1.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -47,12 +45,12 @@ class Schedule:
         return hash(tuple(self.alpha_bar.tolist()))
 
     @classmethod
-    def from_betas(cls, betas: Tensor) -> Schedule:
+    def from_betas(cls, betas: Tensor) -> Self:
         """alpha_bar_t = prod_{s <= t} (1 - beta_s), betas (T,) in (0, 1); the last may be 1."""
         return cls((1 - vector(betas, "betas")).cumprod(0))
 
     @classmethod
-    def from_sigmas(cls, sigmas: Tensor) -> Schedule:
+    def from_sigmas(cls, sigmas: Tensor) -> Self:
         """alpha_bar = 1 / (1 + sigma^2) of noise-to-signal ratios (T,), which all rise or all fall, as in EDM."""
         sigmas = vector(sigmas, "sigmas")
         if sigmas.min() <= 0:
@@ -60,7 +58,7 @@ class Schedule:
         return cls(1 / (1 + (sigmas if sigmas[0] < sigmas[-1] else sigmas.flip(0)) ** 2))
 
     @classmethod
-    def from_diffusers(cls, scheduler: Any) -> Schedule:
+    def from_diffusers(cls, scheduler: Any) -> Self:
         """The noise levels that a scheduler of `diffusers` adds in training, least noise first, whatever number of
         steps it is set to: `alphas_cumprod` of DDPM and its kin (there t is its timestep), `sigmas` of EDM's, or of a
         flow-matching one, whose sigma u mixes (1 - u) x0 + u eps."""
@@ -78,21 +76,21 @@ class Schedule:
         raise TypeError(f"scheduler is a {name}; need one of the DDPM, EDM or flow-matching kind of diffusers; {cure}")
 
     @classmethod
-    def linear(cls, T: int = 1000) -> Schedule:
+    def linear(cls, T: int = 1000) -> Self:
         """Betas rising linearly from 1e-4 to 0.02, times 1000/T, for T > 20 (Ho et al. 2006.11239)."""
         check_count(T, "T", 21)
         scale = 1000 / T
         return cls.from_betas(torch.linspace(1e-4 * scale, 0.02 * scale, T, dtype=torch.float64))
 
     @classmethod
-    def cosine(cls, T: int = 1000, s: float = 0.008) -> Schedule:
+    def cosine(cls, T: int = 1000, s: float = 0.008) -> Self:
         """beta_t = min(1 - f(t+1)/f(t), .999), f(u) = cos^2(((u/T) + s)/(1 + s) pi/2) (Nichol 2102.09672)."""
         u = torch.arange(T + 1, dtype=torch.float64) / T
         f = torch.cos((u + s) / (1 + s) * math.pi / 2) ** 2
         return cls.from_betas((1 - f[1:] / f[:-1]).clamp(max=0.999))
 
     @classmethod
-    def sigmoid(cls, T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1.0) -> Schedule:
+    def sigmoid(cls, T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1.0) -> Self:
         """alpha_bar(u) = (g(end) - g(start + u (end - start))) / (g(end) - g(start)), g = sigmoid(./tau), u = (t+1)/T,
         with betas of at most .999, as in the cosine schedule (Jabri et al. 2212.11972, algorithm 4)."""
         u = torch.arange(T + 1, dtype=torch.float64) / T
@@ -100,11 +98,11 @@ class Schedule:
         alpha_bar = (g[-1] - g) / (g[-1] - g[0])
         return cls.from_betas((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999))
 
-    def zero_terminal_snr(self) -> Schedule:
+    def zero_terminal_snr(self) -> Self:
         """sqrt(alpha_bar) shifted and scaled so that the last step is pure noise and the first is kept (Lin et al.
         2305.08891 alg. 1). A model of the noise cannot give x0 there: samplers refuse it. `Denoiser` of v or x0 can."""
         root = self.alpha_bar.sqrt()
-        return Schedule(((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2)
+        return type(self)(((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2)
 
     @property
     def T(self) -> int:

@@ -195,6 +195,8 @@ def gradient_norm_at(
 ) -> Tensor:  # fmt: skip
     """(len(timesteps), repeats): norm of the gradient, by all parameters, of the mean of `loss_at` over all of x0, each
     with one noise per example. Times T p(t), it is what a timestep contributes to a step of plain gradient descent."""
+    if not isinstance(model, nn.Module) or not any(True for _ in model.parameters()):
+        raise TypeError(f"model is a {type(model).__name__}; need a torch.nn.Module with parameters")
     own = copy.deepcopy(model).eval().requires_grad_(True)  # averaged weights hold no gradients
     x, weights, norms = examples(x0, "x0").to(*home(own)), list(own.parameters()), []
     for timestep in [step for step in timesteps for _ in range(repeats)]:

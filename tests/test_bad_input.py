@@ -8,8 +8,9 @@ import pytest
 import torch
 from draws import normal
 from PIL import Image
+from torch import nn
 
-from memlib import Schedule, banded, uniform, with_floor
+from memlib import Schedule, banded, gradient_norm_at, uniform, with_floor
 from memlib.audit import audit
 from memlib.lab import data
 from memlib.lab.files import write_between
@@ -20,6 +21,7 @@ from memlib.lab.spectrum import memorization_spectrum
 from memlib.metrics import membership
 from memlib.metrics.generalisation import kid
 from memlib.rivals import published
+from memlib.viz.explore import draw_snr
 
 ITEMS = normal(12, 6)
 CALLS = {
@@ -30,12 +32,14 @@ CALLS = {
     "3 item": partial(kid, ITEMS[:3], ITEMS),
     "features holds 1": partial(audit, ITEMS, ITEMS, generator=torch.Generator(), features=[ITEMS]),
     "0 controls": partial(memorization_spectrum, []),
+    "'square', linear": partial(draw_snr, "square"),
+    "Identity": partial(gradient_norm_at, nn.Identity(), ITEMS, Schedule.linear(), [5], generator=torch.Generator()),
 }
 
 
 @pytest.mark.parametrize("words", CALLS)
 def test_values_that_mean_nothing(words: str) -> None:
-    with pytest.raises(ValueError) as error:
+    with pytest.raises((TypeError, ValueError)) as error:
         CALLS[words]()
     assert all(word in str(error.value) for word in words.split(", "))
 
@@ -61,5 +65,4 @@ def test_files_that_hold_something_else(tmp_path: Path) -> None:
 
 
 def test_a_random_design_without_enough_runs_is_not_run() -> None:
-    found = decide([], [read_plan("mixture4_random")])
-    assert [f.verdict for f in found] == ["not run"]
+    assert [f.verdict for f in decide([], [read_plan("mixture4_random")])] == ["not run"]

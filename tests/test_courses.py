@@ -170,7 +170,7 @@ def test_a_line_cut_short_is_dropped_and_a_damaged_one_is_named(plan, tmp_path) 
     whole = json.dumps(line := dict.fromkeys(courses.FIELDS, 1)).encode() + b"\n"
     (path := tmp_path / "mini.jsonl").write_bytes(whole + b'{"key"')
     assert courses.read(tmp_path) == [line]
-    for damaged in (b'{"key"', b"1", b"{}"):
+    for damaged in (b'{"key"', b"1", b"{}", whole.replace(b"1", b"NaN").strip()):
         path.write_bytes(whole + damaged + b"\n")
         with pytest.raises(ValueError, match=r"mini\.jsonl, line 2"):
             courses.read(tmp_path)

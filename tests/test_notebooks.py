@@ -111,8 +111,7 @@ def test_the_shipped_networks_are_those_of_the_profile_quick_and_of_this_version
 
 
 def test_runs_end_to_end_under_smoke_with_a_figure_each(tmp_path: Path, capfd) -> None:
-    status = main(["reproduce", "--profile", "smoke", "--out", str(tmp_path)])
-    assert status == 0, capfd.readouterr().err
+    assert main(["reproduce", "--profile", "smoke", "--out", str(tmp_path)]) == 0, capfd.readouterr().err
     assert "none failed" in (tmp_path / "index.html").read_text(encoding="utf-8")
     for path in PATHS:
         done = nbformat.read(tmp_path / path.name, as_version=4)

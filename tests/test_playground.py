@@ -219,8 +219,7 @@ def test_the_reverse_process_of_network_and_exact_denoiser_and_the_two_nearest_p
     page.locator("[data-set=frame]").focus()
     page.keyboard.press("Home")
     assert time.inner_text() == "t = 999"
-    weight = int(re.search(r"weight (\d+) %", told.inner_text())[1])
-    assert weight < 40, "pure noise could be any point"
+    assert int(re.search(r"weight (\d+) %", told.inner_text())[1]) < 40, "pure noise could be any point"
     reader.press("From noise")
     page.get_by_text("finished").wait_for(timeout=20_000)
     reader.end()

@@ -39,7 +39,8 @@ def record(
     clone must be committed first: it says what is expected before it is known."""
     if uncommitted(plan.path):
         raise ValueError(f"{plan.path} differs from what is committed; commit the plan before its runs")
-    out.mkdir(parents=True, exist_ok=True)  # now, not after an hour
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f".{plan.name}.jsonl.lock").touch()  # what forbids to write here shows now, not after an hour
     lines, failed = read(out), list[str]()
     have = {(x["key"], x["content"]) for x in lines}
     size = max(1, workers * fleet // len(plan.controls))

@@ -138,8 +138,7 @@ def from_items(
     """The same from a tensor or array, a list of pictures, or a data set of torch or Hugging Face (`column`: the one to
     be learnt). They are kept under DOWNLOADS, so that runs, in other processes and later, find them by their path."""
     found = own.understand(own.collect(items, image_size, column), "items", image_size)
-    content = hashlib.sha256(found.items.tobytes()).hexdigest()
-    path = DOWNLOADS / "own" / content[:16] / f"{name}.npz"
+    path = DOWNLOADS / "own" / hashlib.sha256(found.items.tobytes()).hexdigest()[:16] / f"{name}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(packed := io.BytesIO(), items=found.items, memlib_kind=found.kind, notes=list(found.notes))
     write_atomically(path, packed.getvalue())

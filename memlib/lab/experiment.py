@@ -115,7 +115,7 @@ class Experiment:
     def from_dict(cls, plain: Mapping[str, Any], label: str = "") -> Self:
         """Values that are left out have their default. Raises TypeError for an unknown key."""
         plain = {**plain, "label": label}
-        schedule = _schedule(plain.get("schedule", "linear"), plain.pop("T", 1000))
+        schedule = schedule_named(plain.get("schedule", "linear"), plain.pop("T", 1000))
         for name in ("timesteps", "loss_weight"):
             if plain.get(name) is not None:
                 plain[name] = from_recipe(plain[name], schedule)
@@ -143,7 +143,7 @@ class Experiment:
 
     def build_schedule(self) -> Schedule:
         """The noise schedule, with as many timesteps as the distribution has."""
-        return _schedule(self.schedule, self.timesteps.T)
+        return schedule_named(self.schedule, self.timesteps.T)
 
     def alike(self) -> tuple:
         """What the runs of one fleet have in common."""
@@ -157,7 +157,8 @@ def _check_network(network: Network, kind: str) -> None:
     network.build({"points": (2,), "signal": (1, 8), "image": (3, 8, 8)}[kind], seed=0)
 
 
-def _schedule(name: str, T: int) -> Schedule:
+def schedule_named(name: str, T: int) -> Schedule:
+    """One of SCHEDULES. Raises ValueError, naming them, for another."""
     if name not in SCHEDULES:
         raise ValueError(f"schedule = {name!r}; choose one of {', '.join(SCHEDULES)}")
     return getattr(Schedule, name)(T)

@@ -65,7 +65,7 @@ def read_lines(path: Path, fields: Iterable[str] = ()) -> Iterator[Any]:
     """The JSON value of each line. One cut short by a kill is left out; other damage or a missing field is named."""
     for number, text in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:
-            line = json.loads(text)
+            line = json.loads(text, parse_constant=int)  # which refuses NaN
             if lacking := ", ".join(name for name in fields if name not in line):
                 raise ValueError(f"it lacks {lacking}")
         except (TypeError, ValueError) as error:

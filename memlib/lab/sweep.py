@@ -80,8 +80,7 @@ def sweep(
         bar.set_postfix(failed=0)
         while groups:
             again: list[Group] = []
-            finished = way(todo, groups, device, tell)
-            for group, outcome in stack.enter_context(closing(finished)):
+            for group, outcome in stack.enter_context(closing(way(todo, groups, device, tell))):
                 try:
                     made = [Result.load(path) for path in outcome()]
                 except Exception as error:

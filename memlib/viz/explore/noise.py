@@ -17,10 +17,10 @@ from torch import Tensor
 from memlib import Schedule, TimestepDistribution, gaussian_interval, uniform
 from memlib import viz as plots
 from memlib.lab import data
+from memlib.lab.experiment import SCHEDULES, schedule_named
 
 Drawn = tuple[Figure, str]
 UNIFORM, INTERVAL = plots.MEANINGS["uniform"].colour, plots.looks(["interval"])["interval"].colour
-SCHEDULES = {"linear": Schedule.linear, "cosine": Schedule.cosine, "sigmoid": Schedule.sigmoid}
 TOP = 9  # of T p(t), which is 1 for uniform sampling: one scale for all intervals, so that they compare
 LOG_SNR, STEP = "log-SNR (noise grows \u2192)", "timestep t (noise grows \u2192)"
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -81,11 +81,11 @@ def display_widget(widget: widgets.Widget) -> None:
 
 def draw_snr(schedule: str = "linear", T: int = 1000, position: float = 0.25) -> Drawn:
     """log-SNR of the schedules, the density over it of uniform draws, and a spiral at t = position (T-1)."""
-    chosen, t = SCHEDULES[schedule](T), round(position * (T - 1))
+    chosen, t = schedule_named(schedule, T), round(position * (T - 1))
     figure, (curves, density, noised) = plt.subplots(1, 3, figsize=(9.6, 3.1), layout="constrained")
     for name, look in plots.looks(SCHEDULES).items():
         width = 2.8 if name == schedule else 1.2
-        curves.plot(np.linspace(0, 1, T), SCHEDULES[name](T).log_snr, label=name, linewidth=width, **look.curve)
+        curves.plot(np.linspace(0, 1, T), schedule_named(name, T).log_snr, label=name, linewidth=width, **look.curve)
     curves.plot(t / (T - 1), chosen.log_snr[t].item(), "ko", markersize=8)
     curves.axhline(0, color="0.4", linewidth=0.8)
     curves.set(xlabel="t / (T \u2212 1) (noise grows \u2192)", ylabel="log-SNR", title="schedules; dot: shown right")
