@@ -28,5 +28,4 @@ def holm(p: Sequence[float]) -> list[float]:
     if not ((x >= 0) & (x <= 1)).all():
         raise ValueError(f"p = {x.tolist()}; every p value must lie in 0..1")
     order = x.argsort(kind="stable")
-    adjusted = np.maximum.accumulate((len(x) - np.arange(len(x))) * x[order]).clip(max=1)
-    return adjusted[order.argsort()].tolist()
+    return np.maximum.accumulate((len(x) - np.arange(len(x))) * x[order]).clip(max=1)[order.argsort()].tolist()

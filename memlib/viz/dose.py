@@ -58,7 +58,7 @@ def dose(courses: pd.DataFrame, zone: dict[str, float], groups: Mapping[str, Seq
         style: dict[str, Any] = {"fmt": look.marker, "color": look.colour, "label": label, "capsize": 0}
         ax.errorbar(x * x.index.map(zone), y["mean"], y["sem"], **style)
     ax.set(xlabel="views of an item in the zone (steps x batch / items x share)", ylabel="near-copies")
-    ax.yaxis.set_major_formatter("{x:.0%}")
+    ax.yaxis.set_major_formatter("{x:.1%}")
     legend_above(figure, ax.get_legend_handles_labels()[0])
     return figure
 
@@ -77,13 +77,13 @@ def frontier(courses: pd.DataFrame, controls: Sequence[str], x: str = "fidelity"
         ax.axvline(1, color=MEANINGS["fresh"].colour, linewidth=0.8, linestyle=":")
         ax.annotate("real data", (1, ax.get_ylim()[1]), (3, -9), textcoords="offset points", size=7.5, color="0.35")
     ax.set(xlabel=f"{x} (less is better)", ylabel="near-copies")
-    ax.yaxis.set_major_formatter("{x:.0%}")
+    ax.yaxis.set_major_formatter("{x:.1%}")
     return figure
 
 
 def predictions(findings: Sequence[Finding], xlabel: str = "difference in near-copies") -> Figure:
     """The effect of each prediction with its interval at Holm's level; grey within its margin. The colour of a mark is
-    its verdict; each data set has a panel."""
+    its verdict, the number on the right its seeds; each data set has a panel."""
     shown = given("findings with an effect", [f for f in findings if f.effect is not None])
     rows = list(dict.fromkeys(_row(f) for f in shown))
     datasets = list(dict.fromkeys(f.dataset for f in shown))
@@ -96,13 +96,13 @@ def predictions(findings: Sequence[Finding], xlabel: str = "difference in near-c
                 ax.fill_betweenx([row - 0.5, row + 0.5], -f.margin, f.margin, color="0.93", linewidth=0)
                 ax.plot([f.effect.low, f.effect.high], [row, row], color=colour, linewidth=1.4)
                 ax.plot(f.effect.value, row, "o", color=colour, markersize=4.5)
+                ax.text(1.01, row, f.seeds, transform=ax.get_yaxis_transform(), va="center", size=6.5, color="0.35")
         ax.axvline(0, color="0.5", linewidth=0.8)
         ax.set(title=dataset if len(datasets) > 1 else "", xlabel=xlabel)
         ax.grid(False, axis="y")
     axes[0, 0].set_yticks(range(len(rows)), rows, size=7.5)
     axes[0, 0].set_ylim(len(rows) - 0.4, -0.6)
-    marks = [Line2D([], [], color=c, marker="o", label=verdict) for verdict, c in VERDICTS.items()]
-    legend_above(figure, marks)
+    legend_above(figure, [Line2D([], [], color=c, marker="o", label=verdict) for verdict, c in VERDICTS.items()])
     return figure
 
 
