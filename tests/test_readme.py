@@ -45,7 +45,7 @@ def test_the_playground_that_the_readme_names_is_that_of_the_sources() -> None:
 
 
 def test_mondays_table_is_what_the_record_says() -> None:
-    findings = decide(courses.read(), [read_plan("mixture_sides")])
+    findings = decide(courses.read(), [read_plan("mixture_sides"), read_plan("mixture_ambient")])
     found = {f.says.partition(":")[0]: f for f in findings if f.says.endswith("at equal fidelity")}
     rows = re.findall(r"^\| `([^`]+)` \|.* \| ([^|]+) \| (\w+) \|$", TEXTS[ROOT / "docs" / "monday.md"], re.M)
     assert {name for name, _, _ in rows} == set(found)

@@ -24,25 +24,25 @@ def spectrum(own: Spectrum, schedule: Schedule, controls: Controls, predicted: t
     each of `controls` looks. `predicted`: a zone, first timestep and the one after its last, as a coloured strip."""
     size: dict[str, Any] = {"figsize": (6.4, 4.8), "sharex": True, "height_ratios": [3, 2], "layout": "constrained"}
     figure, (above, below) = plt.subplots(2, 1, **size)
-    last, starts = own.coefficients[:, -1], [0, *own.edges]
-    low, high = own.intervals
+    last, starts, (low, high) = own.coefficients[:, -1], [0, *own.edges], own.intervals
     black = MEANINGS["train"].colour
     for k, (first, after) in enumerate(zip(starts, [*own.edges, schedule.T], strict=True)):
         ends = schedule.log_snr[[after - 1, first]].tolist()
         above.fill_between(ends, low[k], high[k], color=black, alpha=0.15, linewidth=0)
         above.plot(ends, [last[0, k]] * 2, color=black, linewidth=2)
         words: dict[str, Any] = {"textcoords": "offset points", "size": 7, "ha": "center", "color": "0.35"}
-        above.annotate(f"t = {first}..{after - 1}", (np.mean(ends), high[k]), (0, 3), rotation=90, va="bottom", **words)
+        above.annotate(f"t {first}..{after - 1}", (np.mean(ends), high[k]), (0, 3), rotation=90, va="bottom", **words)
     above.axhline(0, color="0.6", linewidth=0.8)
     if predicted:
         ends = schedule.log_snr[[predicted[1] - 1, predicted[0]]].tolist()
         above.axvspan(*ends, color=MEANINGS["sample"].colour, alpha=0.15, linewidth=0, label="zone by geometry")
-        above.legend(loc="upper left", fontsize=7.5)
-    above.margins(y=0.3)
+        above.legend(loc="upper right", fontsize=7.5)
+    above.margins(y=0.42)
     above.set(ylabel="near-copies added, if all\nof p(t) lay in the band")
     for label, look in looks(given("controls", controls)).items():
         below.plot(*controls[label].log_snr_density(schedule), label=label, linewidth=1.6, **look.curve)
-    below.set(xlabel="log-SNR (more noise to the left)", ylabel="density of p", ylim=(0, None))
+    below.set(xlabel=f"log-SNR \u03bb  {style.NOISE_GROWS}", ylabel="density of p", ylim=(0, None))
+    below.invert_xaxis()  # of both
     legend_above(figure, below.get_lines())
     return figure
 
