@@ -106,11 +106,11 @@ def test_controls_links_and_folds_are_shown_as_a_page_can(tmp_path) -> None:
 
     def cell(tag: str = "", **mime: object):
         outputs = [v4.new_output("display_data", mime)] if mime else []
-        return v4.new_code_cell("1", outputs=outputs, metadata={"tags": [tag] if tag else []})
+        return v4.new_code_cell("1", outputs=outputs, metadata={"tags": tag.split()})
 
     bar = cell(**view, **{"text/plain": "training 3 networks:   0%|          | 0/9 [00:00<?, ?step/s]"})
     still = cell(**view, **{"text/plain": "Panel()", "text/html": '<p class="explorer" id="still">Run this cell</p>'})
-    folds = [cell(tag, **{"text/plain": tag}) for tag in ("solution", "prediction", "setup", "plot")]
+    folds = [cell(tag, **{"text/plain": tag}) for tag in ("solution", "prediction", "setup", "plot", "plot prediction")]
     text = "# Made <b>bold</b>\n\n[the claims](08_claims.ipynb), [plans](../data/README.md#x), [terms](README.md), "
     text += "[paper](https://arxiv.org), [docs](../docs/findings.md), $\\left($"
     metadata = {"language_info": {"name": "python"}, "memlib": {"seconds": 90.0, "error": "cell 1: <i>\nbad"}}
@@ -119,12 +119,12 @@ def test_controls_links_and_folds_are_shown_as_a_page_can(tmp_path) -> None:
     assert build(tmp_path, tmp_path).returncode == 0
     page = Page(tmp_path / "00_made.html")
     assert [p["id"] for p in page.all("p") if p.get("class") == "explorer"] == ["still"]
-    assert "Panel()" not in page.html and "training 3 networks" not in page.html
+    assert "Panel()" not in page.html and "training 3 networks" not in page.html and "<code>\\left(" in page.html
     links = {a.get("href") for a in page.all("a")}
     assert "the claims, plans, " in page.html and {"terms.html", "findings.html", "https://arxiv.org"} <= links
     classes = " ".join(attributes.get("class") or "" for _, attributes in page.elements).split()
-    assert [classes.count(f"tag_hide-{kind}") for kind in ("cell", "output", "input")] == [1, 1, 2]
-    assert "Show one solution" in page.html and "<code>\\left(" in page.html
+    assert [classes.count(f"tag_hide-{kind}") for kind in ("cell", "output", "input")] == [2, 1, 2]
+    assert (page.html.count("Show what happens"), page.html.count("Show one solution")) == (2, 1)
     index = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "1 failed" in index and "cell 1: &lt;i&gt; bad" in index and "Made &lt;b&gt;bold" in index
 
