@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 Denoiser = nn.Module | Callable[[Tensor, Tensor], Tensor]  # model(x_t (B, *D), t (B,)) -> predicted noise (B, *D)
-Items = Tensor | np.ndarray  # finite floating-point numbers (B, *D)
+Items = Tensor | np.ndarray[Any, Any]  # finite floating-point numbers (B, *D)
 
 
 def check_count(value: int, name: str, least: int) -> None:

@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,7 +42,7 @@ def memorized_fraction(samples: Items, train: Items, threshold: float = 1 / 3) -
     return share_below(ratio_of(two_nearest(samples, train)[0]), threshold, count_distinct(samples, train))
 
 
-def share_below(ratio: Tensor | np.ndarray, threshold: float = 1 / 3, distinct: int | None = None) -> Estimate:
+def share_below(ratio: Items, threshold: float = 1 / 3, distinct: int | None = None) -> Estimate:
     """`memorized_fraction` of ratios (B,)."""
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold = {threshold}; need (0, 1]: it bounds d1 / d2, which is at most 1")
