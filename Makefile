@@ -115,7 +115,7 @@ bench: $(STAMP)
 	$(PY) -m tests.benchmarks $(ARGS)
 
 # within MINUTES, from the tree as it is: tests, benchmarks, notebooks and records of a GPU, into OUT. It needs torch, numpy,
-# scipy, pandas and tqdm of $(PYTHON), no install and no network; --merge adds what came back. DEVICE=cpu tries it, small
+# scipy, pandas, tqdm and pillow of $(PYTHON), no install and no network; --merge adds what came back. DEVICE=cpu tries it, small
 gpu: export OUT := $(OUT)
 gpu:
 	PYTHONPATH="$(CURDIR)" $(PYTHON) -m memlib gpu --minutes $(MINUTES) --device $(DEVICE) --out "$$OUT"
