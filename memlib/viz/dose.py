@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
 
 from memlib.lab.hypotheses import Finding
 from memlib.lab.spectrum import Spectrum
@@ -55,10 +56,9 @@ def dose(courses: pd.DataFrame, zone: dict[str, float], groups: Mapping[str, Seq
     for label, look in looks(given("groups", groups)).items():
         by = last[last.control.isin(groups[label])].groupby("control")
         x, y = by.views.first(), by.value.agg(["mean", "sem"])
-        style: dict[str, Any] = {"fmt": look.marker, "color": look.colour, "label": label, "capsize": 0}
-        ax.errorbar(x * x.index.map(zone), y["mean"], y["sem"], **style)
+        ax.errorbar(x * x.index.map(zone), y["mean"], y["sem"], fmt=look.marker, color=look.colour, label=label)
     ax.set(xlabel="views of an item in the zone (steps x batch / items x share)", ylabel="near-copies")
-    ax.yaxis.set_major_formatter("{x:.1%}")
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
     legend_above(figure, ax.get_legend_handles_labels()[0])
     return figure
 
@@ -77,7 +77,7 @@ def frontier(courses: pd.DataFrame, controls: Sequence[str], x: str = "fidelity"
         ax.axvline(1, color=MEANINGS["fresh"].colour, linewidth=0.8, linestyle=":")
         ax.annotate("real data", (1, ax.get_ylim()[1]), (3, -9), textcoords="offset points", size=7.5, color="0.35")
     ax.set(xlabel=f"{x} (less is better)", ylabel="near-copies")
-    ax.yaxis.set_major_formatter("{x:.1%}")
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
     return figure
 
 
