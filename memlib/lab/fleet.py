@@ -85,7 +85,7 @@ def train_fleet(
                 raise ValueError(f"member {k}: {name} is shared with member {owners[place]}; use `train`")
     forward, where = _forward(models, data, config), data[0].device
     examples, alpha_bar, loss_weight = torch.cat(data), schedule.alpha_bar.to(where), torch.stack(scales)
-    kept, kept_share = kept_noise(data, schedule, 0 if ambient is None else ambient)
+    kept, kept_share = (examples, alpha_bar) if ambient is None else kept_noise(data, schedule, ambient)
 
     def steps() -> Iterator[FleetStep]:
         weights = _rows(models)
