@@ -62,8 +62,7 @@ def test_the_article_is_made_whole_and_says_what_the_records_say(built: Path) ->
     own = [plans.read_plan(name) for name in ("mixture_random", "mixture_dose")]
     for finding in hypotheses.decide(courses.read(), own):
         if finding.hypothesis in ("H0", "H3, middle") and finding.effect:
-            value = re.escape(f"{finding.effect.value:+.3f}")
-            assert re.search(rf"{value}.*?{finding.verdict}", text)
+            assert re.search(re.escape(f"{finding.effect.value:+.3f}") + f".*?{finding.verdict}", text)
     for claim, found in claims.claim_verdicts(hypotheses.decide(courses.read())).items():
         words = [found[dataset][""] if dataset in found else "not run" for dataset in DATASETS]
         row = ".{0,60}?".join([re.escape((claim + claims.CLAIMS[claim]).replace(".", "")), *words])

@@ -14,7 +14,7 @@ from memlib import MLP, Schedule, TrainConfig, UNet, gaussian_interval, train, u
 from memlib.lab import train_fleet
 from memlib.lab.fleet import FleetStep, _Products, kept_noise
 from memlib.schedules import mix
-from memlib.training import Step
+from memlib.training import Step, draw
 
 T = 100
 SCHEDULE = Schedule.linear(T)
@@ -172,6 +172,13 @@ def test_above_its_timestep_training_sees_one_noisy_version_of_each_example() ->
     torch.testing.assert_close(x_t, mix(mix(x0, a[above, None], kept), a[t] / a[above], eps))
     left = eps - (1 - share[t]).sqrt() * (1 - a[t]).sqrt() * x_t  # E[all noise | x_t] = sqrt(1 - alpha_bar) x_t
     assert abs(float((x_t * left).mean())) < 3 / 80_000**0.5 < abs(float((x_t * eps).mean()))
+    own = members("points", 1)
+    model, (data,) = copy.deepcopy(own["models"][0]), own["x0s"]
+    index, t, eps = draw(data, own["timesteps"][0], 8, torch.Generator().manual_seed(0))
+    kept, share = kept_noise([data], SCHEDULE, above)
+    predicted = model(SCHEDULE.noise(data[index], t, mix(kept[index], share[t], eps)), t)
+    step = next(train_fleet(schedule=SCHEDULE, config=CONFIG, ambient=above, **own))
+    torch.testing.assert_close(step.losses[0], (mix(0 * eps, share[t], predicted) - eps).square().mean(1))
 
 
 def test_who_diverges_is_named() -> None:
@@ -188,9 +195,7 @@ def test_what_only_train_can_train_is_refused_by_name(odd: str, count: int) -> N
         train_fleet(schedule=SCHEDULE, config=CONFIG, **own)
 
 
-class Wrapped(MLP):
-    """A network of another library, whose prediction is the `.sample` of what it returns."""
-
+class Wrapped(MLP):  # a network of another library, whose prediction is the `.sample` of what it returns
     def forward(self, x: Tensor, t: Tensor) -> SimpleNamespace:
         return SimpleNamespace(sample=super().forward(x, t))
 

@@ -36,8 +36,7 @@ def test_links_and_commands_lead_somewhere(path) -> None:
     generated = {"readme_picture.png"}  # which the site puts beside its pages
     assert not [link for link in links if not (path.parent / link).exists() and link not in generated]
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
-    named = set(re.findall(r"(?:`|^)make ([a-z][a-z-]+)", TEXTS[path], re.M))
-    assert named <= set(targets)
+    assert set(re.findall(r"(?:`|^)make ([a-z][a-z-]+)", TEXTS[path], re.M)) <= set(targets)
 
 
 def test_the_playground_that_the_readme_names_is_that_of_the_sources() -> None:
