@@ -138,7 +138,7 @@ def _prepared(nb: NotebookNode, pages: set[str], live: dict[str, str]) -> str:
         tags = cell.metadata.setdefault("tags", [])
         cell.metadata["mystnb"] = {"image": {"alt": heading}}
         if cell.cell_type == "code" and (parts := folded(cell)):
-            what = next(words for tag, words in PROMPT.items() if tag in tags)
+            what = next(words for tag, words in PROMPT.items() if tag in tags)  # the first of PROMPT that fits
             cell.metadata["mystnb"] |= {"code_prompt_show": f"Show {what}", "code_prompt_hide": f"Hide {what}"}
             tags.append("hide-cell" if len(parts) == 2 else f"hide-{'input' if parts == {'source'} else 'output'}")
     return nbformat.writes(nb)

@@ -20,6 +20,7 @@ T = 100
 SCHEDULE = Schedule.linear(T)
 DISTRIBUTIONS = [uniform(T), gaussian_interval(T, 0, 50), gaussian_interval(T, 40, 60)]
 CONFIG = TrainConfig(steps=200, batch_size=8, warmup=10, cooldown=20, precision="float32")
+SHARED = "first.weight is shared.*`train`"
 TOLERANCE = {"rtol": 4e-5, "atol": 4e-5}  # of numbers of about 1, after 80 steps
 
 
@@ -125,8 +126,7 @@ def test_images_on_a_cpu_are_rounded_as_they_are_alone() -> None:
 def test_resumed_from_its_state_it_ends_with_the_same_bits(stop: int) -> None:
     config = TrainConfig(steps=30, batch_size=8, warmup=5)
     whole = fleet(members("signals"), config)
-    own = members("signals")
-    for step in train_fleet(schedule=SCHEDULE, config=config, **own):
+    for step in train_fleet(schedule=SCHEDULE, config=config, **members("signals")):
         if step.step == stop:
             state = step.state()
             break
@@ -234,9 +234,9 @@ def test_dropout_is_trained_with_other_masks_for_each_member() -> None:
         (lambda own: own["timesteps"].__setitem__(2, uniform(50)), ValueError, "member 2: the schedule has T"),
         (lambda own: own["models"][1].first.requires_grad_(False), ValueError, "member 1: first.* is frozen"),
         (lambda own: setattr(own["models"][1], "scale", 2.0), ValueError, "member 1: its network"),
-        (lambda own: own.update(models=own["models"][:1] * 3), ValueError, "member 1: .* is shared.*`train`"),
-        (lambda own: own["models"][2].add_module("first", own["models"][0].first), ValueError, "2: first.weight is sh"),
-        (lambda own: own.update(generators=own["generators"][:1] * 3), ValueError, "member 1: generator is shared"),
+        (lambda own: own["models"].__setitem__(2, own["models"][0]), ValueError, "member 2: .* is shared.*`train`"),
+        (lambda o: o["models"][2].add_module("first", o["models"][0].first), ValueError, f"member 2: {SHARED}"),
+        (lambda o: o["generators"].__setitem__(2, o["generators"][0]), ValueError, "member 2: generator is shared"),
     ],
 )
 def test_refuses_by_name(spoil: Callable[[dict], None], error: type[Exception], says: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from memlib.lab.hypotheses import Finding
-from memlib.lab.made import MIXTURES
+from memlib.lab.made import MADE
 
 MARKS = "<!-- verdicts -->", "<!-- end of verdicts -->"  # in README.md, around the table
 CLAIMS = {  # of the paper, by the hypothesis of the predictions that decide it; "later" has two meanings
@@ -28,7 +28,7 @@ def claim_verdicts(findings: Iterable[Finding]) -> dict[str, dict[str, dict[str,
     found: dict[str, dict[str, dict[str, str]]] = {claim: {} for claim in CLAIMS}
     for (claim, dataset, how), verdicts in groups.items():
         found[claim].setdefault(dataset, {})[how] = _together(verdicts)
-    for dataset in sorted({dataset for own in found.values() for dataset in own} - set(MIXTURES)):
+    for dataset in sorted({dataset for own in found.values() for dataset in own} - set(MADE)):  # no points
         judged = (found[claim] for claim in CLAIMS if claim[:2] in ("C3", "C4", "C5"))
         words = {own.get(dataset, {}).get("", "not run") for own in judged}
         some, none = bool(words & {"reproduced", "partly"}), "not reproduced" in words

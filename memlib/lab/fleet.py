@@ -85,7 +85,7 @@ def train_fleet(
                 raise ValueError(f"member {k}: {name} is shared with member {owners[place]}; use `train`")
     forward, where = _forward(models, data, config), data[0].device
     examples, alpha_bar, loss_weight = torch.cat(data), schedule.alpha_bar.to(where), torch.stack(scales)
-    kept, kept_share = (examples, alpha_bar) if ambient is None else kept_noise(data, schedule, ambient)
+    kept = None if ambient is None else kept_noise(data, schedule, ambient)
 
     def steps() -> Iterator[FleetStep]:
         weights = _rows(models)
@@ -113,11 +113,11 @@ def train_fleet(
 
         def update(index: Tensor, t: Tensor, eps: Tensor, rate: Any, share: Any) -> tuple[Tensor, ...]:
             """One step of the optimiser and of the averages: the losses (K,), (K, B) and the gradients' norms (K,)."""
-            noise = eps if ambient is None else mix(kept[index], kept_share[t], eps)
+            noise = eps if kept is None else mix(kept[0][index], kept[1][t], eps)
             with config.autocast(where):
                 predicted = forward(weights, mix(examples[index], alpha_bar[t], noise), t).float()
-            if ambient is not None:  # what of the noise is new
-                predicted = mix(torch.zeros_like(predicted), kept_share[t], predicted)
+            if kept is not None:  # what of the noise is new
+                predicted = mix(torch.zeros_like(predicted), kept[1][t], predicted)
             losses = (predicted - eps).square().flatten(2).mean(2)
             loss = (loss_weight.gather(1, t) * losses).mean(1)
             optimizer.param_groups[0]["lr"] = rate

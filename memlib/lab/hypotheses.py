@@ -48,10 +48,10 @@ def decide(lines: Iterable[Line], plans: Sequence[Plan] | None = None, degenerat
     lines, asked = list(lines), []
     check_data(lines)
     for plan in [read_plan(path) for path in sorted(PLANS.glob("*.toml"))] if plans is None else plans:
-        own = lines_of(plan, lines)
+        own, dataset = lines_of(plan, lines), plan.content["experiment"]["dataset"]
         changed = any(x["plan_sha256"] != plan.sha256 for x in own if x["plan"] == plan.name)
         for prediction in plan.content["predictions"]:
-            blank = Finding(prediction["hypothesis"], plan.content["experiment"]["dataset"], changed=changed)
+            blank = Finding(prediction["hypothesis"], dataset, margin=prediction["margin"], changed=changed)
             asked.append((*_ask(blank, plan, prediction, own, degenerate), prediction))
     found = []
     for name in sorted({(f.hypothesis, f.dataset) for f, _, _ in asked}):
@@ -181,7 +181,7 @@ def _decide(finding: Finding, values: list[float], prediction: dict[str, Any], p
     if verdict == "undecided":
         gap, half = abs(abs(effect.value) - margin), effect.high - effect.value
         needed = math.ceil(min(MOST_SEEDS, len(values) * (half / gap) ** 2 if gap else MOST_SEEDS))
-    return replace(finding, effect=effect, p=p, verdict=verdict, needed=needed, margin=margin)
+    return replace(finding, effect=effect, p=p, verdict=verdict, needed=needed)
 
 
 def _of_losses(blank: Finding, plan: Plan, prediction: Any, lines: list[Line]) -> tuple[Finding, list[float]]:

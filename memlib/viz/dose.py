@@ -90,13 +90,12 @@ def predictions(findings: Sequence[Finding], xlabel: str = "difference in near-c
     size = (3.6 + 2.8 * len(datasets), 0.8 + 0.24 * len(rows))
     figure, axes = plt.subplots(1, len(datasets), figsize=size, sharey=True, squeeze=False, layout="constrained")
     for ax, dataset in zip(axes[0], datasets, strict=True):
-        for f in (f for f in shown if f.dataset == dataset):
-            if f.effect is not None:
-                row, colour = rows.index(_row(f)), VERDICTS[f.verdict]
-                ax.fill_betweenx([row - 0.5, row + 0.5], -f.margin, f.margin, color="0.93", linewidth=0)
-                ax.plot([f.effect.low, f.effect.high], [row, row], color=colour, linewidth=1.4)
-                ax.plot(f.effect.value, row, "o", color=colour, markersize=4.5)
-                ax.text(1.01, row, f.seeds, transform=ax.get_yaxis_transform(), va="center", size=6.5, color="0.35")
+        for f, effect in ((f, f.effect) for f in shown if f.dataset == dataset and f.effect):
+            row, colour = rows.index(_row(f)), VERDICTS[f.verdict]
+            ax.fill_betweenx([row - 0.5, row + 0.5], -f.margin, f.margin, color="0.93", linewidth=0)
+            ax.plot([effect.low, effect.high], [row, row], color=colour, linewidth=1.4)
+            ax.plot(effect.value, row, "o", color=colour, markersize=4.5)
+            ax.text(1.01, row, f.seeds, transform=ax.get_yaxis_transform(), va="center", size=6.5, color="0.35")
         ax.axvline(0, color="0.5", linewidth=0.8)
         ax.set(title=dataset if len(datasets) > 1 else "", xlabel=xlabel)
         ax.grid(False, axis="y")
