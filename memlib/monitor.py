@@ -21,7 +21,7 @@ from memlib.schedules import Schedule
 
 COPYING = 0.05  # share of near-copies, beyond that of held-out items, from which a network is said to copy
 POOLED = 3  # readings whose samples are judged together: one alone has few
-PASSES = 1.5  # evaluations that a training example counts for: 3 by arithmetic, 2 in small networks, less a margin
+PASSES = 1  # evaluations that a training example counts for: 3 by arithmetic, 1 in small networks in large batches
 FLUSH, BATCH = 64, 256  # updates counted at once; rows given to the model at once
 
 

@@ -1,6 +1,6 @@
 """Record what the monitor counted in runs that copy and in runs that do not: python -m tests.record_monitor NAME SEED.
 
-Ten seeds from SEED on of one of SYSTEMS, each with few items, which are copied, and with 1,024, which are not.
+Ten seeds from SEED on of one of SYSTEMS, with few items, which are copied, and with 1,024, which are not. Others stay.
 `copying` is where the near-copies of 1,024 samples by DDIM-50, read every so many steps, pass 5 % beyond those of 2,048
 fresh items.
 """
@@ -72,6 +72,6 @@ def record(name: str, n_train: int, seeds: range, until: int) -> list[dict]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     name, seeds = sys.argv[1], range(int(sys.argv[2]), int(sys.argv[2]) + 10)
-    rows = [row for row in json.loads(FILE.read_text()) if row["dataset"] != name]
+    rows = [row for row in json.loads(FILE.read_text()) if row["dataset"] != name or row["seed"] not in seeds]
     rows += record(name, SYSTEMS[name][0], seeds, SYSTEMS[name][3].steps) + record(name, 1024, seeds, 0)
     FILE.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")

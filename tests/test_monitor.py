@@ -42,16 +42,16 @@ def replayed(row: dict) -> list[Estimate | None]:
 
 @pytest.mark.parametrize(
     ("dataset", "n_train", "found"),  # found: runs said to copy, steps within 20 %, within 30 %, intervals that hold it
-    [("mixture16", 32, (10, 9, 10, 9)), ("spiral", 16, (10, 6, 10, 4))],
+    [("mixture16", 32, (20, 14, 20, 20)), ("spiral", 16, (20, 19, 20, 18))],
 )
 def test_runs_that_copy_are_seen_as_often_as_the_page_says_and_runs_that_never_copy_cause_no_alarm(
     dataset: str, n_train: int, found: tuple[int, ...]
 ) -> None:
-    """Ten unseen seeds each, recorded by tests/record_monitor.py. On the spiral a fresh point is a near-copy by chance
-    in one case of four, and eight within 20 %, which was the aim, are not reached."""
+    """Twenty seeds each, recorded by tests/record_monitor.py. The aim was eight of ten within 20 %: reached on the
+    spiral and by both together, not on the mixture alone."""
     rows = [row for row in json.loads(RECORDED.read_text()) if row["dataset"] == dataset]
     copying, never = ([row for row in rows if row["n_train"] == n] for n in (n_train, 1024))
-    assert len(copying) == len(never) == 10 and not any(said for row in never for said in replayed(row))
+    assert len(copying) == len(never) == 20 and not any(said for row in never for said in replayed(row))
     last = [replayed(row)[-1] for row in copying]
     errors = [abs(said.value / row["copying"] - 1) for said, row in zip(last, copying, strict=True) if said]
     held = [said.low <= row["copying"] <= said.high for said, row in zip(last, copying, strict=True) if said]
@@ -88,11 +88,11 @@ def test_a_run_that_copies_is_seen_live_and_training_is_not_disturbed() -> None:
 
 
 def test_readings_cost_less_than_three_percent_of_training() -> None:
-    """In processor time, which a busy machine stretches least; the best of two, after one for imports."""
+    """In processor time, just after a reading; the best of two, after one for imports."""
     x, shares = spiral(16), []
     for _ in range(3):
         monitor, spent, start = Monitor(x.train, x.held_out, SCHEDULE), 0.0, time.process_time()
-        config = TrainConfig(steps=250, batch_size=256)
+        config = TrainConfig(steps=285, batch_size=256)
         for step in train(MLP(2), x.train, SCHEDULE, uniform(), config, generator=torch.Generator().manual_seed(0)):
             before = time.process_time()
             monitor.update(step.t, step.losses)
