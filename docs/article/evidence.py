@@ -88,7 +88,8 @@ class Evidence:
 
     def on_heartbeats(self, control: str, measure: str = "near-copies", plan: str = "heartbeats_claims") -> float:
         """Over seeds, in the runs of a plan on heartbeats, by default that of the claims, at the last step."""
-        last = [x["course"][-1]["measures"] for x in self.of[plan] if x["control"] == control]
+        own = hypotheses.lines_of(self.plans[plan], self.lines)  # also runs that another plan asked for first
+        last = [x["course"][-1]["measures"] for x in own if x["control"] == control]
         return float(np.mean([x[measure] for x in last]))
 
     def reference(self, name: str, measure: str) -> float:
