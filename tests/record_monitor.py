@@ -9,6 +9,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 from scipy.optimize import isotonic_regression
 from torch.nn.utils import vector_to_parameters
@@ -33,8 +34,7 @@ def passes(steps: list[int], beyond: list[float]) -> float | None:
     if rising[-1] < COPYING:
         return None
     j = int((rising >= COPYING).argmax())
-    way = (COPYING - rising[j - 1]) / (rising[j] - rising[j - 1])
-    return steps[j - 1] + way * (steps[j] - steps[j - 1])
+    return float(np.interp(COPYING, rising[j - 1 : j + 1], steps[j - 1 : j + 1]))
 
 
 def record(name: str, n_train: int, seeds: range, until: int) -> list[dict]:

@@ -12,8 +12,11 @@ from nbformat import NotebookNode
 
 from memlib import notebooks as batch
 from memlib.__main__ import main
+from memlib.lab import courses
+from memlib.lab.plans import read_plan
 from memlib.lab.profiles import profile
 from memlib.lab.runs import SHIPPED, Result
+from memlib.lab.yardstick import Yardstick
 
 PATHS = batch.find_notebooks()
 LONGEST_FUNCTION = 8  # lines; what is longer belongs in memlib
@@ -101,13 +104,22 @@ def test_the_readme_shows_a_figure_and_numbers_of_notebook_07() -> None:
     assert words in " ".join(readme.split())
 
 
-def test_the_shipped_networks_are_those_of_the_profile_quick_and_of_this_version() -> None:
-    found = [Result.load(path) for path in sorted(SHIPPED.glob("*.pt"))]
-    assert len(found) == 8 and sum(result.path.stat().st_size for result in found) < 11e6
-    for own, path in ((result.experiment, result.path) for result in found):
+def test_the_shipped_networks_are_those_of_quick_and_of_the_claims_and_their_samples_measure_as_recorded() -> None:
+    found = {path.stem: Result.load(path) for path in sorted(SHIPPED.glob("*.pt"))}
+    assert sum(result.path.stat().st_size for result in found.values()) < 25e6
+    for plan in map(read_plan, ("mixture_claims", "heartbeats_claims", "emoji_claims")):
+        first = (x for x in courses.read() if (x["plan"], x["seed"]) == (plan.name, plan.seeds[0]))
+        recorded = {x["control"]: x["course"][-1]["measures"] for x in first}
+        for name, own in plan.controls.items():
+            shipped = found.pop(replace(own, course=()).key(own.load_data().sha256))
+            again, one = Yardstick.of(own).of_samples(shipped.samples), 1 / len(shipped.samples)
+            assert abs(again["near-copies"] - recorded[name]["near-copies"]) <= one + 1e-4, "`make networks`"
+            assert again["fidelity"] == pytest.approx(recorded[name]["fidelity"], rel=0.01)
+    assert len(found) == 8
+    for key, own in ((key, result.experiment) for key, result in found.items()):
         budget = getattr(profile("quick"), {"ecg5000": "signals", "emoji": "images"}[str(own.dataset)])
         asked = replace(budget, timesteps=own.timesteps, course=own.course)
-        assert asked.key(asked.load_data().sha256) == path.stem, "`make networks`"
+        assert asked.key(asked.load_data().sha256) == key, "`make networks`"
 
 
 def test_runs_end_to_end_under_smoke_with_a_figure_each(tmp_path: Path, capfd) -> None:
