@@ -100,22 +100,22 @@ def test_a_plan_that_was_changed_after_its_runs_is_said(tmp_path) -> None:
 
 def test_stopping_in_time_is_compared_at_equal_fidelity(tmp_path) -> None:
     """A control that runs along uniform's own course at half the speed copies as much at equal fidelity, half as much
-    at the last step."""
+    at the last step. The last seed's two courses never have one fidelity."""
     own = plan(tmp_path, prediction(0, at="fidelity"), prediction(-1))
     steps = 10 * 2.0 ** np.arange(6)
 
     def reading(step: float) -> dict[str, float]:
         return {"near-copies": 0.05 * math.log(step), "fidelity": 1 + 1 / math.log(step)}
 
-    recorded = []
-    for seed in range(12):
+    recorded = [line(own, "uniform", 11, [reading(2.0)]), line(own, "other", 11, [reading(9.0) | {"near-copies": 0.0}])]
+    for seed in range(11):
         recorded.append(line(own, "uniform", seed, [reading(s) for s in steps]))
         jitter = 1e-3 * seed
         slow = [{**reading(s / 2), "near-copies": reading(s / 2)["near-copies"] + jitter} for s in steps]
         recorded.append(line(own, "other", seed, slow))
     matched, last = decide(recorded, [own], degenerate=True)
-    assert matched.verdict == "supported" and matched.effect is not None
-    assert matched.effect.value == pytest.approx(0.0055, abs=1e-3), "the jitter's mean, over readings that both had"
+    assert matched.verdict == "supported" and matched.effect is not None and (matched.seeds, matched.apart) == (11, 1)
+    assert matched.effect.value == pytest.approx(0.005, abs=1e-3), "the jitter's mean, over readings that both had"
     assert last.effect is not None and last.effect.value == pytest.approx(-0.05 * math.log(2), abs=0.01)
 
 

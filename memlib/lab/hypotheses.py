@@ -35,11 +35,12 @@ class Finding:
     effect: Estimate | None = None
     p: float | None = None
     seeds: int = 0
-    degenerate: int = 0
+    degenerate: int = 0  # seeds that are left out
     verdict: str = "not run"
     needed: int | None = None
     margin: float = 0.0  # the least effect that matters
     changed: bool = False  # the plan's file is not the one that these records were made for
+    apart: int = 0  # seeds that are left out because the two courses never have the same fidelity, or views
 
 
 def decide(lines: Iterable[Line], plans: Sequence[Plan] | None = None, degenerate: bool = False) -> list[Finding]:
@@ -84,7 +85,8 @@ def finding_table(findings: Iterable[Finding]) -> str:
     for f in findings:
         verdict = f.verdict + (f" ({f.needed} seeds would decide)" if f.needed else "")
         verdict += " (the plan was changed after its runs)" if f.changed else ""
-        seeds = f"{f.seeds}" + (f" (and {f.degenerate} degenerate)" if f.degenerate else "")
+        left = {"degenerate": f.degenerate, "not comparable": f.apart}
+        seeds = f"{f.seeds}" + "".join(f" (and {n} {why})" for why, n in left.items() if n)
         effect = "-" if f.effect is None else f"{f.effect:.3f}"
         rows.append([f.hypothesis, f.dataset, f.says, effect, "-" if f.p is None else f"{f.p:.2g}", seeds, verdict])
     lines = [f"| {' | '.join(row)} |" for row in rows]
@@ -101,21 +103,16 @@ def _ask(blank: Finding, plan: Plan, prediction: Any, lines: list[Line], degener
     runs = {(x["control"], x["seed"]): x["course"] for x in lines}
     if at == "views":
         runs = {key: _with_views(plan, *key, course) for key, course in runs.items()}
-    values, excluded = [], 0
-    for seed in plan.seeds:
-        control, against = (runs.get((prediction[side], seed)) for side in ("control", "against"))
-        if not control or not against:
-            continue
-        if not degenerate and any(is_degenerate(course[-1]["measures"]) for course in (control, against)):
-            excluded += 1
-            continue
-        effect = _effect(control, against, measure, at)
-        values += [] if effect is None else [effect]
+    one, two = prediction["control"], prediction["against"]
+    both = [(runs[one, k], runs[two, k]) for k in plan.seeds if (one, k) in runs and (two, k) in runs]
+    kept = [pair for pair in both if degenerate or not any(is_degenerate(course[-1]["measures"]) for course in pair)]
+    values = [effect for pair in kept if (effect := _effect(*pair, measure, at)) is not None]
     words = {1: "more than", -1: "less than", 0: "as"}[prediction["sign"]]
     says = f"{prediction['control']}: {words} {prediction['against']}"
     says += "" if measure == "near-copies" else f" ({measure})"
     says += "" if at == "last" else f", at equal {at}"
-    return replace(blank, says=says, seeds=len(values), degenerate=excluded), values
+    excluded, apart = len(both) - len(kept), len(kept) - len(values)
+    return replace(blank, says=says, seeds=len(values), degenerate=excluded, apart=apart), values
 
 
 def is_degenerate(measures: dict[str, float]) -> bool:
@@ -171,6 +168,8 @@ def _p_value(values: list[float], prediction: dict[str, Any]) -> float:
 def _decide(finding: Finding, values: list[float], prediction: dict[str, Any], p: float, level: float) -> Finding:
     sign, margin = prediction["sign"], prediction["margin"]
     effect = paired_difference(values, level if sign else 2 * level)[0]
+    if "share" in prediction and not prediction.get("unequal"):  # rank correlations
+        effect = Estimate(effect.value, max(-1.0, effect.low), min(1.0, effect.high))
     if sign:
         supported = p < ALPHA and effect.value * sign > margin
         refuted = max(effect.low * sign, effect.high * sign) < margin

@@ -91,14 +91,15 @@ def predictions(findings: Sequence[Finding], xlabel: str = "difference in near-c
     figure, axes = plt.subplots(1, len(datasets), figsize=size, sharey=True, squeeze=False, layout="constrained")
     for ax, dataset in zip(axes[0], datasets, strict=True):
         for f, effect in ((f, f.effect) for f in shown if f.dataset == dataset and f.effect):
-            row, colour = rows.index(_row(f)), VERDICTS[f.verdict]
+            row, colour, seeds = rows.index(_row(f)), VERDICTS[f.verdict], f"{f.seeds} seeds"
             ax.fill_betweenx([row - 0.5, row + 0.5], -f.margin, f.margin, color="0.93", linewidth=0)
             ax.plot([effect.low, effect.high], [row, row], color=colour, linewidth=1.4)
             ax.plot(effect.value, row, "o", color=colour, markersize=4.5)
-            ax.text(1.01, row, f.seeds, transform=ax.get_yaxis_transform(), va="center", size=6.5, color="0.35")
+            ax.text(1.01, row, seeds, transform=ax.get_yaxis_transform(), va="center", size=6.5, color="0.35")
         ax.axvline(0, color="0.5", linewidth=0.8)
         ax.set(title=dataset if len(datasets) > 1 else "", xlabel=xlabel)
         ax.grid(False, axis="y")
+        ax.tick_params(axis="y", length=0)
     axes[0, 0].set_yticks(range(len(rows)), rows, size=7.5)
     axes[0, 0].set_ylim(len(rows) - 0.4, -0.6)
     legend_above(figure, [Line2D([], [], color=c, marker="o", label=verdict) for verdict, c in VERDICTS.items()])
