@@ -57,7 +57,7 @@ const explorer = (traits, begin) => ({ model, el }) => {
   const pictures = $("canvas").map((canvas) => noisedItems(canvas, model.get("about").shape, x0));
   const picture = (k, { alphaBar, logSnr }, t) => {
     pictures[k](alphaBar[t]);
-    $(".three output")[k].textContent = `t = ${t}, \u03c3 = ${significant(Math.exp(-logSnr[t] / 2))}`;
+    $(".three output")[k].textContent = `t = ${t}, \u03c3\u00a0=\u00a0${significant(Math.exp(-logSnr[t] / 2))}`;
   };
   const set = (values, done) => {
     for (const name in values) model.set(name, values[name]);

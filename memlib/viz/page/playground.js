@@ -47,7 +47,8 @@ function render({ model, el }) {
       const drawable = state.data === "drawn" && k === 0;
       const at = { alphaBar: schedule.alphaBar[t], finished: view.frame === last };
       planes[k]({ data, pick: view.pick, drawable, samples, ...at });
-      const measured = ({ copies, off }) => `near-copies ${percent(copies)}, ${two(off)}\u00a0off\u00a0the\u00a0curve`;
+      const end = view.frame === last ? "" : "in the end: ";
+      const measured = ({ copies, off }) => `${end}near-copies ${percent(copies)}, ${two(off)}\u00a0off the curve`;
       const made = view.exact ? "the exact denoiser" : latest && measured(latest[k]);
       $(`[data-plane=${lane}] output`).textContent = latest ? made : "";
       return view.pick >= 0 && samples ? tell("AB"[k], samples.subarray(2 * view.pick), t) : "";
@@ -150,9 +151,10 @@ function render({ model, el }) {
     restart: renew,
     reverse: async () => {
       const mine = (view.falls = {}); // until the slider is moved, or they fall again
-      for (view.frame = 0; view.falls === mine && view.frame < last; view.frame++) {
+      for (view.frame = 0; view.frame < last; view.frame++) {
         show();
         await sleep(70);
+        if (view.falls !== mine) return;
       }
       show();
     },
@@ -178,7 +180,8 @@ function render({ model, el }) {
   root.addEventListener("input", ({ target }) => {
     const [{ set }, { value }] = [target.dataset, target];
     if (set in state) choose(set, value);
-    else if (set in view) Object.assign(view, { [set]: +value, falls: null }); // frame, exact
+    else if (set in view) view[set] = +value; // frame, exact
+    if (set === "frame") view.falls = null;
     show();
   });
   for (const lane of LANES) {
