@@ -33,8 +33,8 @@ def compute(browser):
     """Run JavaScript over the page's mathematics: the value of `body`, given `f` and the linear schedule `s`."""
     from memlib.viz.explore.playground import script
 
-    page, source = browser.new_page(), script("maths", "network")
-    return lambda body, f=None: page.evaluate(f"(f) => {{ {source}\nconst s = linearSchedule(1000); {body} }}", f)
+    page, source = browser.new_page(), script("maths", "network") + "\nconst s = scheduleNamed('linear', 1000);"
+    return lambda body, f=None: page.evaluate(f"(f) => {{ {source}\n{body} }}", f)
 
 
 def shoot(page, name: str) -> None:

@@ -113,10 +113,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with (home / "lab.log").open("w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
-        info, end = (
-            home / "runtime" / f"jpserver-{process.pid}.json",
-            time.monotonic() + 120,
-        )  # where its port is written
+        info = home / "runtime" / f"jpserver-{process.pid}.json"  # where its port is written
+        end = time.monotonic() + 120
         while not (info.exists() and info.read_text().endswith("}")):
             assert process.poll() is None and time.monotonic() < end, (home / "lab.log").read_text()[-2000:]
             time.sleep(0.25)

@@ -64,11 +64,9 @@ def test_curves_denoiser_sampler_and_measures_are_those_of_memlib(compute) -> No
         curve = made.CURVES[name](u)
         curve = (curve - curve.mean(0)) / (curve - curve.mean(0)).square().mean().sqrt()
         close(compute("return makePoints(f, 0, 16, 0).curve", name), curve, 1e-9)
-        train_points = (
-            torch.tensor(compute(f"return [...makePoints('{name}', 3, 16, 0.05).train]")).double().view(16, 2)
-        )
+        made_here = compute(f"return [...makePoints('{name}', 3, 16, 0.05).train]")
+        train_points = torch.tensor(made_here).double().view(16, 2)
         assert torch.cdist(train_points, curve).amin(1).max() < 0.25, "points lie about the curve"
-
         exact, noise = ExactDenoiser(train_points, SCHEDULE), torch.randn(32, 2, generator=seeded(1)).double()
         f = {"train": train_points.flatten().tolist(), "x": noise.flatten().tolist()}
         for t in (0, 30, 250, 999):
@@ -132,7 +130,7 @@ def test_a_worker_trains_200_steps_a_second(browser) -> None:
     """By the clock, the best of many steps, so that other work on the machine counts little; and as a ratio to a plain
     product of matrices (128, 64) and (64, 64), so that a slower machine passes, too."""
     source = f"""{script("maths", "network")}
-        const [s, r, n] = [linearSchedule(1000), new Random(0), new Network(SETTINGS)];
+        const [s, r, n] = [scheduleNamed("linear", 1000), new Random(0), new Network(SETTINGS)];
         const {{ train }} = makePoints("spiral", 0, 16, 0.05);
         n.initialise(r);
         const [index, t] = [16, 1000].map((m) => Int32Array.from({{ length: 128 }}, () => m * r.uniform()));

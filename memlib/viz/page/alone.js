@@ -16,6 +16,7 @@ const decoded = (coded) => new DataView(Uint8Array.from(atob(coded), (c) => c.ch
 for (const name in values) if (values[name].base64) values[name] = decoded(values[name].base64);
 values.standalone = true;
 if ("link" in values && location.hash.includes("=")) values.link = location.hash;
+if ("link" in values) addEventListener("hashchange", () => location.hash.includes("=") && location.reload());
 Object.assign(place, { model, ...started }); // so that other scripts of the page can set the traits, too
 started.initialize?.({ model });
 started.render({ model, el: place });

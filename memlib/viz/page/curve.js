@@ -27,7 +27,7 @@ function curveEditor(svg, axis, moved) {
   const right = Math.sign(to - from);
   const keys = { ArrowLeft: -right, ArrowRight: right, ArrowUp: 1, ArrowDown: -1, PageUp: 5, PageDown: -5 };
   const shown = { zones: [], bare: [], height: bottom };
-  let [width, grab] = [300, null];
+  let [width, grab] = [300, null]; // one hand at a time
   const within = (s) => clamp(s, Math.min(from, to), Math.max(from, to));
   const x = (s) => LEFT + ((within(s) - from) / (to - from)) * (width - LEFT - RIGHT);
   const y = (height) => BASE - clamp((height - bottom) / (top - bottom), 0, 1.04) * (BASE - 14);
@@ -44,11 +44,11 @@ function curveEditor(svg, axis, moved) {
       grip.setAttribute("transform", `translate(${x(place)} ${y(shown.height) - BASE})`);
       grip.setAttribute("aria-valuenow", place.toFixed(unit < 0.1 ? 2 : 1));
     });
-    const dash = (bare, t) => (bare ? `M${x(axis.at[t])} ${BASE}h${width / axis.at.length}` : "");
+    const dash = (bare, t) => (bare ? `M${x(axis.at[t])} ${BASE}H${x(axis.at[t + 1] ?? axis.at[t])}` : "");
     $(".bare").setAttribute("d", shown.bare.map(dash).join(""));
     const shade = ([low, high]) => `M${x(low)} 8H${x(high)}V${BASE}H${x(low)}Z`;
     $(".zone").setAttribute("d", shown.zones.map(shade).join(""));
-    $(".zone-text").setAttribute("x", zone ? (x(zone[0]) + x(zone[1])) / 2 : -99);
+    $(".zone-text").setAttribute("x", zone ? (x(zone[0]) + x(zone[1])) / 2 : 0);
   }
   const value = (event) => {
     const share = (event.clientX - svg.getBoundingClientRect().left - LEFT) / (width - LEFT - RIGHT);
@@ -60,18 +60,19 @@ function curveEditor(svg, axis, moved) {
     const away = parts.map((part) => Math.abs(x(seen[part]) - x(s)));
     let k = lowest(away);
     if (!isPoint && away[k] > 22) k = s > shown.ends[0] && s < shown.ends[1] ? 1 : -1; // the body moves the whole
-    if (k < 0) return;
+    if (k < 0 || grab || event.button) return;
     const ends = [0, 2].map((edge) => (edge === parts[k] ? seen : places())[edge]); // an edge is where it is seen
-    grab = { part: parts[k], s, ends: isPoint ? [s, s] : sides(ends), before: shown.ends };
+    grab = { by: event.pointerId, part: parts[k], s, ends: isPoint ? [s, s] : sides(ends), before: shown.ends };
     if (isPoint) moved(grab.ends, false);
     svg.setPointerCapture(event.pointerId);
     grips[k].focus({ preventScroll: true });
     event.preventDefault();
   });
   svg.addEventListener("pointermove", (event) => {
-    if (grab) moved(shift(grab.part, grab.ends, value(event) - grab.s), false);
+    if (grab?.by === event.pointerId) moved(shift(grab.part, grab.ends, value(event) - grab.s), false);
   });
-  svg.addEventListener("lostpointercapture", () => {
+  svg.addEventListener("lostpointercapture", (event) => {
+    if (grab?.by !== event.pointerId) return;
     if (grab.before !== shown.ends) moved(shown.ends, true);
     grab = null;
   });
@@ -83,7 +84,7 @@ function curveEditor(svg, axis, moved) {
   new ResizeObserver(() => {
     width = Math.max(200, svg.clientWidth);
     const signed = (number) => String(number).replace("-", "\u2212");
-    const ticks = axis.ticks.map((s) => text(x(s), BASE + 20, "middle", signed(s)));
+    const ticks = axis.ticks.filter((s) => s === within(s)).map((s) => text(x(s), BASE + 20, "middle", signed(s)));
     const levels = axis.levels.map((height) => text(LEFT - 6, y(height) + 4, "end", signed(height)));
     const name = text((LEFT + width) / 2, 149, "middle", axis.name);
     $(".axis").innerHTML = `<path d="M${LEFT} ${BASE}H${width - RIGHT}" />${[...ticks, ...levels, name].join("")}`;

@@ -14,7 +14,6 @@ function scheduleNamed(name, T) {
   const alphaBar = Float64Array.from({ length: T }, (_, t) => (product *= 1 - BETAS[name](t, T)));
   return scheduleOf(alphaBar.map((a) => Math.log(a / (1 - a))));
 }
-const linearSchedule = (T) => scheduleNamed("linear", T);
 
 function scheduleOf(logSnr) {
   const T = logSnr.length;
@@ -38,10 +37,7 @@ const distance = ([x, y], [a, b]) => Math.hypot(x - a, y - b);
 const noised = (x0, eps, alphaBar) =>
   eps.map((e, i) => Math.sqrt(alphaBar) * x0[i % x0.length] + Math.sqrt(1 - alphaBar) * e);
 
-function fromWeights(weights) {
-  const total = sum(weights);
-  return Float64Array.from(weights, (w) => w / total);
-}
+const fromWeights = (weights, total = sum(weights)) => Float64Array.from(weights, (w) => w / total);
 
 function gaussianInterval(schedule, low, high, tails = "proportional") {
   const [centre, std] = bellOf(low, high);

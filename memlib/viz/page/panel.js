@@ -1,7 +1,13 @@
 // What the explorers share: controls bound to the model's traits, and pictures of items noised at a timestep.
 
 const significant = (x) => +x.toPrecision(3);
-const limit = (model, name, within) => model.on(`change:${name}`, () => model.set(name, within(model.get(name))));
+// A trait out of its limits is brought back, for the kernel, too.
+const limit = (model, name, within) =>
+  model.on(`change:${name}`, () => {
+    const given = model.get(name);
+    model.set(name, within(given));
+    if (model.get(name) !== given) model.save_changes();
+  });
 
 // A canvas for points (N, 2), or for four signals (N, C, L) or images (N, C, H, W); the answer draws them noised.
 function noisedItems(canvas, [n, ...shape], x0) {
@@ -51,7 +57,7 @@ const explorer = (traits, begin) => ({ model, el }) => {
   const pictures = $("canvas").map((canvas) => noisedItems(canvas, model.get("about").shape, x0));
   const picture = (k, { alphaBar, logSnr }, t) => {
     pictures[k](alphaBar[t]);
-    $(".three output")[k].textContent = `t = ${t}, \u03c3 = ${significant(Math.exp(-logSnr[t] / 2))}`;
+    $(".three output")[k].textContent = `t = ${t}, \u03c3\u00a0=\u00a0${significant(Math.exp(-logSnr[t] / 2))}`;
   };
   const set = (values, done) => {
     for (const name in values) model.set(name, values[name]);

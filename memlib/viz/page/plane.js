@@ -1,6 +1,6 @@
 // What the reader sees of the points: a plane with training points and samples, and charts against the step.
 
-const REACH = 2.35; // half the height of the plane, in the units of the data
+const REACH = 2.55; // half the height of the plane, in the units of the data
 const { colours, threshold } = SETTINGS;
 const HOW = "arrow keys move the cursor (with shift, far), Enter adds a point, Delete takes the nearest away";
 
@@ -81,7 +81,7 @@ function plane(canvas, { picked, drawn, keyed }) {
   }
   canvas.addEventListener("pointermove", (event) => (drawing ? drawn(where(event), false) : point(event)));
   canvas.addEventListener("pointerdown", (event) => {
-    if (!shown.drawable) return point(event);
+    if (!shown.drawable || event.button) return point(event);
     drawing = true;
     canvas.setPointerCapture(event.pointerId);
     drawn(where(event), true);
@@ -124,7 +124,7 @@ function chart(svg, course, key, reference) {
   const [top, format] = { copies: [1, percent], off: [1, two], loss: [1.5, two] }[key];
   const [left, right, width, base] = [46, 12, Math.max(120, svg.clientWidth), 92];
   const late = course.slice(course.length >> 3).flatMap(({ seen }) => seen.map((one) => one[key]));
-  const high = key === "copies" ? top : Math.min(top, 1.2 * Math.max(...late));
+  const high = key === "copies" ? top : Math.min(top, Math.ceil(12 * Math.max(...late)) / 10);
   const end = Math.max(200, course[course.length - 1].step);
   const x = (step) => left + (step / end) * (width - left - right);
   const y = (value) => base - Math.min(value / high, 1.03) * (base - 8);

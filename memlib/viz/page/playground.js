@@ -11,14 +11,15 @@ function render({ model, el }) {
   el.insertAdjacentHTML("beforeend", TEMPLATE);
   const root = el.lastElementChild;
   const $ = (selector) => root.querySelector(selector);
-  const schedule = linearSchedule(SETTINGS.T);
+  const schedule = scheduleNamed("linear", SETTINGS.T);
   const times = timestepList(SETTINGS.T, SETTINGS.samplerSteps);
   const last = SETTINGS.samplerSteps; // the frame of the finished samples
   const { state, wrong } = readLink(model.get("link"));
-  const view = { frame: last, pick: -1, exact: false, playing: true, renew: true, alive: true, step: 0 };
+  const view = { frame: last, pick: -1, exact: false, playing: true, renew: true, alive: true, step: 0, falls: null };
   view.stop = +state.steps || SETTINGS.pause;
-  let [course, latest, first, data, chunk, wake] = [[], null, null, null, 4, () => {}];
+  let [course, latest, first, data, chunk, wake] = [[], null, null, pointsOf(state), 4, () => {}];
   const say = (words) => void ($(".word").textContent = words);
+  const sayWrong = () => say(`Draw in plane A, with the mouse, a finger, or arrow keys and Enter: ${data.wrong}.`);
   const planes = LANES.map((lane) => plane($(`[data-plane=${lane}] canvas`), { picked, drawn, keyed }));
   const curves = LANES.map((lane) =>
     curveEditor($(`[data-lane=${lane}] .curve`), overLogSnr(schedule), (moved, done) => {
@@ -46,7 +47,8 @@ function render({ model, el }) {
       const drawable = state.data === "drawn" && k === 0;
       const at = { alphaBar: schedule.alphaBar[t], finished: view.frame === last };
       planes[k]({ data, pick: view.pick, drawable, samples, ...at });
-      const measured = ({ copies, off }) => `near-copies ${percent(copies)}, ${two(off)} off the curve`;
+      const end = view.frame === last ? "" : "in the end: ";
+      const measured = ({ copies, off }) => `${end}near-copies ${percent(copies)}, ${two(off)}\u00a0off the curve`;
       const made = view.exact ? "the exact denoiser" : latest && measured(latest[k]);
       $(`[data-plane=${lane}] output`).textContent = latest ? made : "";
       return view.pick >= 0 && samples ? tell("AB"[k], samples.subarray(2 * view.pick), t) : "";
@@ -64,33 +66,38 @@ function render({ model, el }) {
     return `${name}: nearest is ${points}; the first has posterior weight ${weight} at t = ${t}.`;
   }
   function picked(pick) {
-    if (pick === view.pick) return;
     view.pick = pick;
     show();
   }
   // A point is drawn in plane A, the first of a stroke or another; without a point the stroke ends.
   function drawn(point, begins) {
     if (!point) return renew();
-    const place = point.map((x) => two(clamp(x, -2.4, 2.4))).join(",");
-    if (!begins && distance(point, data.all[data.all.length - 1]) < 0.22) return;
-    state.drawn += (!begins ? ";" : state.drawn && "|") + place;
+    const place = point.map((x) => clamp(x, -2.4, 2.4));
+    if (!begins && distance(place, data.all[data.all.length - 1]) < 0.22) return;
+    state.drawn += (!begins ? ";" : state.drawn && "|") + place.map(two).join(",");
     data = readDrawn(state.drawn);
     show();
   }
   function keyed(cursor, deed) {
     if (deed === "add") drawn(cursor, true);
     if (deed === "take") state.drawn = withoutNearest(state.drawn, cursor);
-    if (deed) renew();
     say(`Cursor at ${cursor.map(two).join(", ")}; ${readDrawn(state.drawn).all.length} points.`);
+    if (deed) renew();
   }
   // Both networks begin anew.
   function renew() {
-    Object.assign(view, { renew: true, playing: true, stop: SETTINGS.pause });
-    model.set("link", writeLink({ ...state, steps: "" }));
-    model.save_changes();
+    data = pointsOf(state);
+    Object.assign(view, { renew: true, playing: true, stop: SETTINGS.pause, step: 0, pick: -1 });
+    if (data.wrong) latest = sayWrong();
+    keep();
     wake();
   }
+  function keep() {
+    if (!data.wrong) model.set("link", writeLink({ ...state, steps: "" })); // which can be read again
+    model.save_changes();
+  }
   function record(replies) {
+    if (view.renew) return; // of points that are shown no more
     latest = replies;
     const seen = replies.map(({ copies, off, loss }) => ({ copies, off, loss }));
     course.push({ step: view.step, seen });
@@ -104,32 +111,28 @@ function render({ model, el }) {
     const both = (message) => Promise.all(LANES.map((lane, k) => ask(workers[k], message(lane))));
     let [looked, pause] = [0, 0];
     while (view.alive) {
-      if (view.renew) {
-        const { points, noise } = SETTINGS;
-        Object.assign(view, { renew: false, step: 0, pick: -1 });
-        data = state.data === "drawn" ? readDrawn(state.drawn) : makePoints(state.data, +state.seed, points, noise);
-        if (data.wrong) latest = say(`Draw in plane A, with the mouse, a finger, or arrow keys and Enter: ${data.wrong}.`);
-        if (data.wrong) continue;
+      if (data.wrong || !(view.renew || view.playing || view.once)) {
+        show();
+        await new Promise((resolve) => (wake = resolve));
+      } else if (view.renew) {
+        view.renew = false;
         const start = (lane) => ({ ...data, seed: +state.seed, p: probabilities(state[lane], schedule) });
         const replies = await both((lane) => ({ start: start(lane), steps: 0, look: true }));
         [course, first] = [[], replies[0]];
         record(replies);
         showCurves();
         show();
-      } else if (data.wrong || !(view.playing || view.once)) {
-        show();
-        await new Promise((resolve) => (wake = resolve));
       } else {
         const [begun, rate] = [performance.now(), +state.speed || Infinity];
         const steps = view.once ? 1 : Math.min(chunk, Math.ceil(rate / 10), view.stop - view.step);
         const look = view.once || begun - looked > pause || view.step + steps >= view.stop;
         view.once = false;
         const replies = await both(() => ({ steps, look }));
-        view.step += steps;
+        view.step += view.renew ? 0 : steps;
         const slower = (what) => Math.max(...replies.map((reply) => reply[what]));
         chunk = clamp(Math.round((100 * steps) / slower("training")), 1, 2 * chunk); // 0.1 s of training
         if (look) [looked, pause] = [performance.now(), Math.max(250, 4 * slower("looking"))];
-        if (look && !view.renew) record(replies);
+        if (look) record(replies);
         if (view.step >= view.stop) Object.assign(view, { playing: false, stop: view.step + SETTINGS.pause });
         show();
         await sleep((1000 * steps) / rate - performance.now() + begun);
@@ -138,17 +141,20 @@ function render({ model, el }) {
     workers.forEach((worker) => worker.terminate());
   }
   function hand(words) {
+    if (data.wrong) return sayWrong();
     Object.assign($(".text"), { value: words, style: "" }).select();
     navigator.clipboard?.writeText(words).then(() => say("Copied."), () => {});
   }
   const actions = {
-    play: () => (view.playing = !view.playing),
+    play: () => Object.assign(view, { playing: !view.playing, once: view.playing }), // a last step is looked at
     step: () => Object.assign(view, { playing: false, once: true }),
     restart: renew,
     reverse: async () => {
-      for (view.frame = 0; view.alive && view.frame < last; view.frame = Math.min(view.frame + 1, last)) {
+      const mine = (view.falls = {}); // until the slider is moved, or they fall again
+      for (view.frame = 0; view.frame < last; view.frame++) {
         show();
         await sleep(70);
+        if (view.falls !== mine) return;
       }
       show();
     },
@@ -164,7 +170,7 @@ function render({ model, el }) {
     say("");
     state[key] = value;
     showCurves();
-    if (key !== "speed") renew();
+    (key === "speed" ? keep : renew)();
   }
   root.addEventListener("click", ({ target }) => {
     actions[target.dataset.do]?.();
@@ -173,22 +179,24 @@ function render({ model, el }) {
   });
   root.addEventListener("input", ({ target }) => {
     const [{ set }, { value }] = [target.dataset, target];
-    if (set in state && value !== "own") choose(set, value);
+    if (set in state) choose(set, value);
     else if (set in view) view[set] = +value; // frame, exact
+    if (set === "frame") view.falls = null;
     show();
   });
   for (const lane of LANES) {
     const options = Object.entries(timesteps).map(([spec, { name }]) => new Option(name, spec));
+    options[options.length - 1].disabled = true; // "an interval" is dragged, not chosen
     $(`[data-set=${lane}]`).append(...options);
   }
   for (const key of ["data", "seed", "speed"]) $(`[data-set=${key}]`).value = state[key];
   $("[data-set=frame]").max = last;
-  if (wrong.length) say(`The link has wrong values, which are left out: ${wrong.join(", ")}.`);
+  if (wrong.length) say(`The link has wrong values, which are left out: ${wrong.join(", ").slice(0, 300)}.`);
   showCurves();
   show();
-  train().catch(({ message }) => say(`Nothing is trained: the page can start no web worker (${message ?? ""}).`));
+  train().catch((e) => $("header").append(`Nothing is trained: the page can start no web worker (${e.message}).`));
   return () => {
-    view.alive = false;
+    Object.assign(view, { alive: false, falls: null });
     wake();
   };
 }

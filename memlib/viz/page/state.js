@@ -6,12 +6,12 @@ const LANES = ["a", "b"];
 const two = (x) => x.toFixed(2);
 
 // A p(t) is the name of a shape, or the ends of a bell over log-SNR, "-2.3..7.1".
-const bell = (spec) => (/^-?[\d.]+\.\.-?[\d.]+$/.test(spec) ? spec.split("..").map(Number) : null);
+const bell = (spec) => (/^-?\d+(\.\d+)?\.\.-?\d+(\.\d+)?$/.test(spec) ? spec.split("..").map(Number) : null);
 const probabilities = (spec, schedule) => MAKE[spec]?.(schedule) ?? logSnrBell(schedule, ...bell(spec));
 
 // Strokes "x,y;x,y|x,y" as training points, held-out points and a curve; `wrong` says why not.
 function readDrawn(words) {
-  const read = (stroke) => stroke.split(";").filter(Boolean).map((pair) => pair.split(",").map(Number));
+  const read = (stroke) => stroke.split(";").filter(Boolean).map((pair) => pair.split(",").map((x) => +(x || NaN)));
   const strokes = words.split("|").map(read);
   const all = strokes.flat();
   const between = ([x, y], [x1, y1]) => [0, 1, 2, 3, 4, 5].map((i) => [x + ((x1 - x) * i) / 6, y + ((y1 - y) * i) / 6]);
@@ -21,6 +21,9 @@ function readDrawn(words) {
   else if (!all.every((p) => p.length === 2 && p.every((x) => Math.abs(x) <= 2.5))) wrong = "a point outside the plane";
   return { all, train: half(all, 0), heldOut: half(all, 1), curve, wrong };
 }
+
+const pointsOf = ({ data, drawn, seed }) =>
+  data === "drawn" ? readDrawn(drawn) : makePoints(data, +seed, SETTINGS.points, SETTINGS.noise);
 
 // The strokes without the point that is nearest to the place.
 function withoutNearest(words, place) {
@@ -42,9 +45,9 @@ function readLink(words) {
     steps: (v) => /^[1-9]\d{0,4}$/.test(v),
   };
   const [state, wrong] = [{ ...defaults }, []];
-  for (const key of Object.keys(right).filter((key) => key in given)) {
-    if (right[key](given[key])) state[key] = given[key];
-    else wrong.push(`${key} = ${given[key]}`);
+  for (const [key, value] of Object.entries(given)) {
+    if (Object.hasOwn(right, key) && right[key](value)) state[key] = value;
+    else wrong.push(`${key} = ${value}`);
   }
   return { state, wrong };
 }
@@ -59,6 +62,6 @@ function python(state, train, steps) {
     const gaussian = `from_log_snr(schedule, lambda s: (-0.5 * ((s - ${mean}) / ${std}) ** 2).exp())`;
     return timesteps[state[lane]]?.python ?? gaussian;
   });
-  const values = { ...SETTINGS, points, made: made.join(", "), steps: steps || 1000, seed: state.seed };
+  const values = { ...SETTINGS, points, made: made.join(", "), steps: steps || 1000, seed: +state.seed };
   return SETTINGS.python.join("\n").replace(/<(\w+)>/g, (_, name) => values[name]);
 }

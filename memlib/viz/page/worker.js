@@ -1,6 +1,6 @@
 // One network in a worker of its own. It answers each message once, so that two of them stay in lockstep.
 
-const schedule = linearSchedule(SETTINGS.T);
+const schedule = scheduleNamed("linear", SETTINGS.T);
 const flat = (frames) => Float32Array.from(frames.flatMap((frame) => [...frame]));
 
 function startTrainer({ train, heldOut, curve, p, seed }) {
