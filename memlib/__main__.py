@@ -1,8 +1,7 @@
 """The commands: `python -m memlib --help` lists them.
 
 Each imports only what it needs. Exit status: 0 done, 1 a notebook or a run failed, 2 bad input or a missing package,
-3 too many near-copies (`audit --fail-above`).
-"""
+3 too many near-copies (`audit --fail-above`)."""
 
 import argparse
 import os
@@ -35,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words = "a folder of pictures, an .npy or an .npz file"
         judged(f"--{name}", type=Path, required=required, metavar="PATH", help=words)
     judged("--features", metavar="NAME", help="a network of timm, whose features replace pixels")
-    judged("--fail-above", type=float, default=1.0, metavar="SHARE", help="exit with 3 if more are near-copies")
+    judged("--fail-above", type=_share, default=1.0, metavar="SHARE", help="exit with 3 if more are near-copies")
     judged("--out", type=Path, default=Path("audit"), metavar="DIR", help="for audit.html and audit.json")
     dial = command(_dial, "where to look and when to stop for a level of near-copies, from pilot runs")
     page = command(_page, "write the playground as one HTML file", "notebooks")
@@ -51,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     dial("--data", required=True, metavar="NAME", help="a data set")
     dial("--near-copies", type=float, required=True, metavar="SHARE", help="the level that is asked for, such as 0.02")
     dial("--fidelity", type=float, default=1.2, metavar="RATIO", help="at most so far off the data (default: 1.2)")
+    dial("--image-size", type=_positive, metavar="N", help="cut and shrink pictures of your own to N x N (default: 32)")
     dial("--n", type=_positive, metavar="N", help="training items (default: the profile's)")
     dial("--profile", default="recorded", metavar="NAME", help="the budget of a pilot run (default: recorded)")
     sweep("--plan", action="append", required=True, metavar="PLAN", help="a plan's name, or a file")
@@ -64,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gpu("--device", default="cuda", metavar="NAME", help="cuda (the default); cpu tries the command, at smoke size")
     gpu("--out", type=Path, default=Path("results"), metavar="DIR", help="for what comes back (default: results)")
     gpu("--merge", type=Path, metavar="DIR", help="add what came back to the recorded runs and benchmarks")
+    hypotheses("--plan", action="append", metavar="PLAN", help="only this, such as a file of your own; repeatable")
     for one in (sweep, results, claims, hypotheses):
         one("--out", type=Path, metavar="DIR", help="default: the recorded runs of this package")
 
@@ -75,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as e:
         print(f"memlib: {e}; install what is missing: pip install 'memlib[{options.extra}]'", file=sys.stderr)
         return 2
-    except (ValueError, OSError, RuntimeError) as e:  # RuntimeError: no such device, or runs that failed
+    except (TypeError, ValueError, OSError, RuntimeError) as e:  # RuntimeError: no such device, or runs that failed
         print(f"memlib: {e}", file=sys.stderr)
         return 1 if isinstance(e, RuntimeError) else 2
     except KeyboardInterrupt:
@@ -87,6 +88,12 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r}; need an integer of at least 1")
     return int(text)
+
+
+def _share(text: str) -> float:
+    if not 0 <= float(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; need a share from 0 to less than 1, such as 0.01 for 1 %")
+    return float(text)
 
 
 def _reproduce(options: argparse.Namespace) -> int:
@@ -167,7 +174,7 @@ def _dial(options: argparse.Namespace) -> int:
 
     kind = {"points": "points", "signal": "signals", "image": "images"}[kind_of(options.data)]
     own = replace(getattr(profile(options.profile), kind), dataset=options.data, sampler="ddpm")
-    own = replace(own, n_train=options.n or own.n_train)
+    own = replace(own, n_train=options.n or own.n_train, image_size=options.image_size or own.image_size)
     check_asked(options.near_copies, options.fidelity)  # now, not after the pilot runs
     courses = pilot(own, device=options.device, workers=options.workers)
     best, even = dial(courses, options.near_copies, options.fidelity)
@@ -196,8 +203,10 @@ def _claims(options: argparse.Namespace) -> int:
 
 def _hypotheses(options: argparse.Namespace) -> int:
     from memlib.lab.hypotheses import decide, finding_table
+    from memlib.lab.plans import read_plan
 
-    print(finding_table(decide(_recorded(options))))
+    plans = [read_plan(plan) for plan in options.plan] if options.plan else None
+    print(finding_table(decide(_recorded(options), plans)))
     return 0
 
 

@@ -13,7 +13,7 @@ from memlib.checks import Items, as_tensor, channels_last
 from memlib.metrics.alignment import energy_rows, finest_scale
 from memlib.metrics.copying import NEAR, ratio_of, share_below, share_closer
 from memlib.metrics.estimates import Estimate, bootstrap, wilson
-from memlib.metrics.evaluation import other_scale, problems_of
+from memlib.metrics.evaluation import leaked, other_scale, problems_of
 from memlib.metrics.generalisation import generalisation_gap, kid
 from memlib.metrics.neighbours import COLUMNS, distinct, measure, nearest, scan, scan_wide
 from memlib.metrics.nulls import model_nulls
@@ -75,7 +75,7 @@ def audit(
     picks = {name: torch.randperm(len(x), generator=generator)[:limit] for name, x in sets.items()}
     few = {name: sets[name][pick].float() for name, pick in picks.items()}
     real = torch.cat([few["train"], few.get("held_out", few["train"][:0])])
-    if said := other_scale(few["samples"], real):
+    if len(few["samples"]) > 9 and (said := other_scale(few["samples"], real)):  # of fewer it is a note
         raise ValueError(said)
     twins = [(int(kept[i]), int(kept[j]), rms, mirrored) for i, j, rms, mirrored in _twins(sets["train"], real)]
 
@@ -100,10 +100,8 @@ def audit(
 
     if held_out is not None:
         n = min(len(known), len(flat["held_out"]))
-        equal = [known, flat["held_out"]]
-        for k, x in enumerate(equal):
-            if len(x) > n:
-                equal[k] = x[torch.randperm(len(x), generator=generator)[:n]]
+        both = known, flat["held_out"]
+        equal = [x if len(x) == n else x[torch.randperm(len(x), generator=generator)[:n]] for x in both]
         for name, x in {"samples": flat["samples"], **models}.items():
             to_train, to_held = (nearest(x, own, 1, search)[0] for own in equal)
             table[name]["closer to train"] = share_closer(to_train, to_held)
@@ -117,9 +115,7 @@ def audit(
                 table[name]["generalisation gap"] = generalisation_gap(own, rows["train"], held)
     copied = kept[indices[ratios["samples"] < 1 / 3, 0]].bincount(minlength=size)
     notes = _notes(size - len(kept), twins, few["samples"], few["train"], real)
-    if leaked := int((apart[:, 0] == 0).sum()):
-        notes.append(f"{leaked} held-out items equal training items, so that the null counts copies: leave them out")
-    return Audit(table, distances, kept[indices], copied, twins, notes)
+    return Audit(table, distances, kept[indices], copied, twins, notes + leaked(apart[:, 0]))
 
 
 def _items(given: dict[str, Any]) -> dict[str, Tensor]:
@@ -139,11 +135,9 @@ def _items(given: dict[str, Any]) -> dict[str, Tensor]:
 def _featured(sets: dict[str, Tensor], features: Any) -> dict[str, Tensor]:
     """The features of each set, (N, F)."""
     if not isinstance(features, Sequence):
-        made = {}
+        parts = {name: x.split(256) for name, x in sets.items()}
         with torch.no_grad():
-            for name, x in sets.items():
-                made[name] = torch.cat([features(part.float()).flatten(1).cpu() for part in x.split(256)])
-        return made
+            return {name: torch.cat([features(x.float()).flatten(1).cpu() for x in own]) for name, own in parts.items()}
     if len(features) != len(sets):
         raise ValueError(f"features holds {len(features)} arrays; need one for each of {', '.join(sets)}")
     made = _items({f"features of {name}": x for name, x in zip(sets, features, strict=True)})
@@ -159,8 +153,7 @@ def _energy(samples: Tensor, held_out: Tensor) -> Estimate:
 
 
 def _coarse(x: Tensor) -> Tensor:
-    """Means over blocks of items (N, C, *S), times the root of a block's size: an orthogonal projection, so that these
-    distances are never above the true ones; points (N, D) are as they are."""
+    """Means over blocks of items (N, C, *S), times the root of a block's size, so that no distance grows, or points."""
     if x.ndim == 2:
         return x.double()
     step = max(1, min(x.shape[2:]) // COARSE)
@@ -169,8 +162,7 @@ def _coarse(x: Tensor) -> Tensor:
 
 
 def _twins(train: Tensor, real: Tensor) -> list[Twin]:
-    """Training items that are nearly equal (`NEAR`), as they are or mirrored, but for coincidences of many items in few
-    dimensions, where about as many pairs again lie a little farther apart."""
+    """Training items that are nearly equal (`NEAR`), as they are or mirrored, but no coincidences in few dimensions."""
     found: list[Twin] = []
     limit = NEAR**2 * float((real - real.mean(0)).flatten(1).square().sum(1).mean())
     coarse = _coarse(train)

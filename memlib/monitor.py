@@ -2,10 +2,10 @@
 
 monitor = Monitor(train, held_out, schedule)
 ... monitor.update(t, losses)                       # after each step: its timesteps, its losses by example
-... if monitor.due(): print(monitor.read(average))  # as often as 3 % of the cost of training allow
-"""
+... if monitor.due(): print(monitor.read(average))  # as often as 3 % of the cost of training allow"""
 
 import math
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -14,8 +14,9 @@ from torch import Tensor
 from memlib.checks import Denoiser, Items, as_tensor, call_model, check_count, checked, evaluating, home
 from memlib.metrics.copying import excess, memorized_fraction
 from memlib.metrics.estimates import Estimate, wilson
-from memlib.metrics.evaluation import other_scale
+from memlib.metrics.evaluation import leaked, other_scale
 from memlib.metrics.generalisation import membership
+from memlib.metrics.neighbours import nearest_neighbours
 from memlib.samplers import Clip, dpm_solver, sample
 from memlib.schedules import Schedule
 
@@ -78,8 +79,7 @@ class Monitor:
     *Copying begins* where the share of near-copies beyond that of held-out items passes 5 %: by isotonic regression
     over all readings, once three of them together lie above it with confidence. The interval runs from the last step
     at which they lay below to the one at which it was said. Copies of items that are not in `train` are not seen. How
-    far to trust the step: docs/monitor.md.
-    """
+    far to trust the step: docs/monitor.md."""
 
     def __init__(
         self, train: Items, held_out: Items, schedule: Schedule, *, bands: int = 10, items: int = 32,
@@ -90,6 +90,10 @@ class Monitor:
         self.train, self.null = sets[0], memorized_fraction(sets[1], sets[0])
         if self.null.value == 1:
             raise ValueError("held_out: each item is a near-copy of one of train; need items that are not in train")
+        for text in leaked(nearest_neighbours(sets[1], sets[0], 1)[0]):
+            warnings.warn(text, stacklevel=2)
+        if not 0 < cost <= 1:
+            raise ValueError(f"cost = {cost}; need a share of the cost of training, such as 0.03")
         equal = min(map(len, sets))  # of fewer than ten the scale is not known
         if equal > 9 and (said := other_scale(sets[1][:equal], sets[0][:equal], name="held_out")):
             raise ValueError(said)

@@ -1,8 +1,7 @@
 """Run the notebooks as a batch: papermill executes each of them in one process, then docs/build.py makes the site.
 
 A notebook that is running is NAME.part.ipynb. When it has run through, this becomes NAME.ipynb. If a cell fails, it
-becomes NAME.failed.ipynb, as far as it came, and an earlier NAME.ipynb stays.
-"""
+becomes NAME.failed.ipynb, as far as it came, and an earlier NAME.ipynb stays."""
 
 import ast
 import base64
@@ -66,8 +65,7 @@ def known_parameters(path: Path) -> dict[str, Any]:
 def parse_settings(texts: Sequence[str], notebooks: Sequence[Path]) -> dict[str, Any]:
     """Read texts of one or more `key=value`, separated by spaces, as values of the notebooks' parameters.
 
-    A value may hold spaces, as in "plan=width out=my folder", but no word with "=" in it.
-    """
+    A value may hold spaces, as in "plan=width out=my folder", but no word with "=" in it."""
     known = {name: default for path in notebooks for name, default in known_parameters(path).items()}
     settings: dict[str, Any] = {}
     for pair in (pair for text in texts for pair in re.split(r"\s+(?=\w+=)", text.strip())):
@@ -86,8 +84,7 @@ def parse_settings(texts: Sequence[str], notebooks: Sequence[Path]) -> dict[str,
 def reproduce(notebooks: Sequence[Path], parameters: Mapping[str, Any], out: Path) -> Iterator[Outcome]:
     """Run the notebooks into `out`, write the site over them there, and yield how each went, the site last.
 
-    Each notebook is given those of `parameters` that it has. One that fails does not stop the others.
-    """
+    Each notebook is given those of `parameters` that it has. One that fails does not stop the others."""
     if out.resolve() == NOTEBOOKS.resolve():
         raise ValueError(f"--out {out} holds the notebooks themselves; name another folder")
     out.mkdir(parents=True, exist_ok=True)
@@ -129,8 +126,7 @@ def folded(cell: NotebookNode) -> set[str]:
 def run_notebook(path: Path, out: Path, parameters: Mapping[str, Any], label: str = "") -> Outcome:
     """Execute one notebook with `parameters` injected, its kernel in the caller's folder. See above for its file.
 
-    `metadata.memlib` says what it was made from and with. An error in a widget's callback is a failure, too.
-    """
+    `metadata.memlib` says what it was made from and with. An error in a widget's callback is a failure, too."""
     part, done, failed = (out / f"{path.stem}{end}.ipynb" for end in (".part", "", ".failed"))
     nb, started = nbformat.read(path, as_version=4), time.monotonic()
     record = {"parameters": known_parameters(path) | dict(parameters), "sources_sha256": sources_sha256(nb)}

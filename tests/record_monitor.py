@@ -2,8 +2,7 @@
 
 Ten seeds from SEED on of one of SYSTEMS, with few items, which are copied, and with 1,024, which are not. Others stay.
 `copying` is where the near-copies of 1,024 samples by DDIM-50, read every so many steps, pass 5 % beyond those of 2,048
-fresh items.
-"""
+fresh items."""
 
 import json
 import sys

@@ -1,7 +1,6 @@
 """Copies of the notebooks with the smoke profile injected, for what cannot inject a parameter itself: nbval, a browser.
 
-Run as a script, it writes them all into the folder given.
-"""
+Run as a script, it writes them all into the folder given."""
 
 import shutil
 import sys

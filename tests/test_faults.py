@@ -1,7 +1,6 @@
 """Runs and sweeps lose nothing: kills, full disks, flipped bytes, hostile files, and eight who ask for the same run.
 
-`make test` runs the short form, `make test-faults` (FAULTS=long) the long one.
-"""
+`make test` runs the short form, `make test-faults` (FAULTS=long) the long one."""
 
 import json
 import os

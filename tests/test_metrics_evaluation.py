@@ -137,6 +137,11 @@ def test_nothing_is_said_of_fresh_noisy_blurred_or_collapsed_samples(shape) -> N
         assert said((fresh + without_finest_scale(fresh)) / 2, train, held_out) == ""
 
 
+def test_held_out_items_that_are_training_items_are_said() -> None:
+    train, held_out, fresh = (items(32, (2,), seed) for seed in (2, 3, 4))
+    assert said(fresh, train, torch.cat([train[:5], held_out[5:]])).startswith("5 held-out items equal training items")
+
+
 @pytest.mark.parametrize("shape", SHAPES[1:], ids=ids[1:])
 def test_too_small_a_residual_noise_is_said(shape) -> None:
     train, held_out, fresh = (items(32, shape, seed) for seed in (2, 3, 4))

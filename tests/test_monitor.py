@@ -176,8 +176,11 @@ def test_bad_input_is_named() -> None:
             monitor = Monitor(x.train, x.held_out, SCHEDULE)
             monitor.update([1, 2], [0.5, 0.5], items)
             monitor.read(MLP(2))
-    with pytest.raises(ValueError, match="samples = 0"):
-        Monitor(x.train, x.held_out, SCHEDULE, samples=0)
+    for name, value in (("samples", 0), ("cost", 3), ("cost", 0)):
+        with pytest.raises(ValueError, match=f"{name} = {value}"):
+            Monitor(x.train, x.held_out, SCHEDULE, **{name: value})
+    with pytest.warns(UserWarning, match="3 held-out items equal training items"):
+        Monitor(x.train, torch.cat([x.held_out, x.train[:3]]), SCHEDULE)
     with pytest.raises(TypeError, match="returns a tuple"):
         Monitor(x.train, x.held_out, SCHEDULE).read(lambda x, t: (x, t))
 

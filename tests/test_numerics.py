@@ -2,8 +2,7 @@
 
 Each bound follows from the operations done: u32 and u64 are unit roundoffs, one operation errs by at most one of them,
 n of them in a row by gamma(n) (Higham, Accuracy and Stability of Numerical Algorithms, sec. 3.1). The reference is a
-longer arithmetic (NumPy's longdouble, Decimal) or float64 for what is done in float32. No bound was fitted.
-"""
+longer arithmetic (NumPy's longdouble, Decimal) or float64 for what is done in float32. No bound was fitted."""
 
 import math
 from decimal import Decimal, localcontext

@@ -159,6 +159,9 @@ def _measure_and_append(out: Path, failed: list[str], plan: Plan, name: str, *pa
     `failed` and does not stop the others."""
     try:
         line = line_of(plan, name, *parts)
+    except FileNotFoundError:  # another process has measured this run and deleted its network
+        if not {plan.identity(name, parts[0].experiment.seed)} & {(x["key"], x["content"]) for x in read(out)}:
+            raise
     except ValueError as error:
         failed.append(f"{name}, seed {parts[0].experiment.seed}: {error}")
     else:

@@ -2,8 +2,7 @@
 set of the UCR archive as "ucr/NAME"; and a reader's own, by the path of a folder or a file.
 
 `load` draws three disjoint parts for a seed: `train`, `held_out`, and `fresh`, real items that are in neither and give
-every memorization measure its null. Origins, licences and hashes: data/README.md.
-"""
+every memorization measure its null. Origins, licences and hashes: data/README.md."""
 
 import hashlib
 import io
@@ -42,8 +41,7 @@ class Dataset:
     points, of mixtures 2,000 new draws, else held_out and what is left, up to 2,000.
     value_range: (-1, 1) for images, else the smallest and largest value of the full set. kind: "points", "signal" or
     "image". sha256: of the full set's content before the draw, without duplicates, images at this size. A reader's own
-    data have a path as name, and `notes` of how they were understood.
-    """
+    data have a path as name, and `notes` of how they were understood."""
 
     name: str
     train: Tensor
@@ -72,8 +70,7 @@ def load(
 
     n_held_out defaults to n_train ("closer to train than to held-out" needs equal sizes), n_fresh to what is left, up
     to 512. image_size, in pixels, concerns images only: 64 at most, emoji 32. The folder MEMLIB_DATA, if set, is looked
-    in first. Raises FileNotFoundError, naming the choices, if the set is not here and cannot be fetched.
-    """
+    in first. Raises FileNotFoundError, naming the choices, if the set is not here and cannot be fetched."""
     check_count(n_train, "n_train", 2)
     check_count(seed, "seed", 0)
     name, notes, reference = named(name), tuple[str, ...](), None

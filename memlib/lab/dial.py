@@ -11,6 +11,7 @@ from memlib.lab.courses import Line, measured
 from memlib.lab.experiment import Experiment
 from memlib.lab.spectrum import Array
 from memlib.lab.sweep import sweep
+from memlib.lab.yardstick import Yardstick
 from memlib.metrics import Estimate
 from memlib.timesteps import gaussian_interval, uniform, with_floor
 
@@ -43,6 +44,8 @@ def pilot(
         looks[f"interval {a} to {b}"] = with_floor(gaussian_interval(T, a * T / 1000, b * T / 1000), FLOOR)
     own = replace(experiment, course=tuple(sorted({max(1, round(last * 10 ** (k / 9 - 1))) for k in range(9)})))
     runs = [replace(own, timesteps=p, seed=seed, label=name) for seed in seeds for name, p in looks.items()]
+    for x in runs:
+        Yardstick.of(x)  # too few items, or pictures of another size, show now
     results = sweep(runs, device=device, workers=workers)
     return [{"control": x.experiment.label, "seed": x.experiment.seed, **measured(x)} for x in results]
 

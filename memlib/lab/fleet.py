@@ -1,8 +1,7 @@
 """A fleet: many networks of one architecture trained at once, at less than the price of one after the other.
 
 Their parameters are the rows of one matrix: the forward pass is vectorised over the rows (torch.func); clipping, Adam
-and averaging are a few operations on the matrix. Alone, small networks leave a GPU idle between kernels.
-"""
+and averaging are a few operations on the matrix. Alone, small networks leave a GPU idle between kernels."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
@@ -62,8 +61,7 @@ def train_fleet(
     those of `train` up to rounding. Two exceptions: dropout draws other masks than alone, different ones for each; and
     in bfloat16 two or more networks round less, as vmap hides convolutions from autocast (but for those of signals on a
     GPU and of images on a CPU). What only `train` can train is refused, naming the member: frozen or shared parameters,
-    running statistics, a forward pass that reads a tensor's value. Only a fleet has `ambient`: see `kept_noise`.
-    """
+    running statistics, a forward pass that reads a tensor's value. Only a fleet has `ambient`: see `kept_noise`."""
     config, data, scales = config or TrainConfig(), [], []
     loss_weights = [None] * len(models) if loss_weights is None else loss_weights
     owners: dict[int, int] = {}  # of a generator and of each parameter's memory: the member

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from memlib.checks import channels_last
-from memlib.lab.own import PICTURES, arrays, pictures
+from memlib.lab.own import ARRAYS, PICTURES, arrays, pictures
 
 
 def read_items(path: Path) -> Tensor:
@@ -23,8 +23,8 @@ def read_items(path: Path) -> Tensor:
             raise ValueError(f"{path} holds no picture ({', '.join(PICTURES)})")
         found = pictures(((str(file), file) for file in files), None, square=False)
         return torch.from_numpy(found.repeat(3 // found.shape[3], 3)).permute(0, 3, 1, 2).contiguous()
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; need a folder of pictures, an .npy or an .npz file")
+    if not path.is_file() or path.suffix.lower() not in ARRAYS:
+        raise FileNotFoundError(f"{path} is not there or no folder of pictures, .npy or .npz file, as is needed")
     if len(held := arrays(path)) != 1:
         raise ValueError(f"{path} holds the arrays {', '.join(held)}; need exactly one")
     items = torch.from_numpy(np.ascontiguousarray(*held.values()))

@@ -3,8 +3,7 @@
 Two things must meet at a noise level. Memorizing must pay: the exact denoiser of the training items must have a lower
 loss than a smooth one. And it must be felt elsewhere: noisy versions of *other* items must lie where training samples
 lie, in the shells about the training items (Dodson et al., arXiv 2602.17846). The product has one peak; what lies above
-half of it is the predicted zone.
-"""
+half of it is the predicted zone."""
 
 import math
 from collections.abc import Iterable

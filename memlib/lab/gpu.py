@@ -2,8 +2,7 @@
 
 Each part is a process that ends at its deadline; what it prints goes to DIR/log.txt, line by line. Benchmarks fill
 DIR/results.md and records DIR/records.jsonl as they go; executed notebooks stand beside them. Wherever it is cut off,
-what is there can be merged. Given the same DIR again, the records go on with what is missing.
-"""
+what is there can be merged. Given the same DIR again, the records go on with what is missing."""
 
 import hashlib
 import json

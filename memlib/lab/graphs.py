@@ -21,8 +21,7 @@ def captured(function: Function, device: torch.device) -> Function:
     """`function` itself; on a CUDA device, what does the same by one launch in place of hundreds (a CUDA graph).
 
     The first calls are plain, the next is recorded, and later ones replay the recording without Python: `function` must
-    not read a value back. It takes tensors, of the same shapes in each call, and numbers, which arrive as tensors.
-    """
+    not read a value back. It takes tensors, of the same shapes in each call, and numbers, which arrive as tensors."""
     if device.type != "cuda":
         return function
     stream, graph, calls = _stream(device), torch.cuda.CUDAGraph(), 0

@@ -1,8 +1,7 @@
 """Predictions of plans -> supported, refuted or undecided, from the recorded courses, by one rule for all.
 
 Support and contradiction are held to the same level: Holm's within a hypothesis on one data set, two-sided .05. No
-control is known by name here; plans name them.
-"""
+control is known by name here; plans name them."""
 
 import json
 import math

@@ -1,7 +1,6 @@
 """A reader's own data: a folder of pictures, a file, arrays, or another library's data set, understood or refused.
 
-What was understood is said in `notes`; what was not is named, with what would be right.
-"""
+What was understood is said in `notes`; what was not is named, with what would be right."""
 
 import io
 import math

@@ -89,8 +89,8 @@ def read_plan(plan: str | Path) -> Plan:
     if not path.is_file():
         there = ", ".join(sorted(p.stem for p in PLANS.glob("*.toml")))
         raise FileNotFoundError(f"plan = {str(plan)!r} is neither a file nor one of {there}")
-    made = Plan(path, tomllib.loads(path.read_text(encoding="utf-8")))
     try:
+        made = Plan(path, tomllib.loads(path.read_text(encoding="utf-8")))
         if not len(made.seeds):
             raise ValueError(f"seeds = {made.content['seeds']}; need the first and the last")
         fields = {"question", "seeds", "experiment", "controls", "random", "splices", "predictions", "zone"}

@@ -1,7 +1,6 @@
 """From an Experiment to its Result: trained, sampled and stored, alone or as one of a fleet.
 
-A run is one file, KEY.pt in `runs_folder()`. Asked for again, it is read; cut off, it goes on from its checkpoint.
-"""
+A run is one file, KEY.pt in `runs_folder()`. Asked for again, it is read; cut off, it goes on from its checkpoint."""
 
 import hashlib
 import io
@@ -119,8 +118,7 @@ def run_fleet(
     """`run` for several that are `alike`: those not yet stored are trained together, as one fleet (see `train_fleet`).
 
     Each is stored under the name that it has alone, and its numbers are those up to rounding, which is coarse in
-    bfloat16. If one fails, none is stored.
-    """
+    bfloat16. If one fails, none is stored."""
     if any(experiment.alike() != experiments[0].alike() for experiment in experiments):
         raise ValueError("experiments differ in data, image size, T, schedule, network, training, course or ambient")
     folder, device = runs_folder(), check_device(device)

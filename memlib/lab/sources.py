@@ -1,7 +1,6 @@
 """Where the downloaded data sets come from, and how they become the files that `data` reads.
 
-pooch fetches, checks hashes and retries. Archives are read in memory, so no member is written by its own name.
-"""
+pooch fetches, checks hashes and retries. Archives are read in memory, so no member is written by its own name."""
 
 import hashlib
 import io
@@ -43,8 +42,7 @@ PICTURES = (".png", ".jpg", ".jpeg")
 def make_ready(folder: Path, build: Callable[[Path], dict[str, bytes]]) -> Path:
     """Return `folder`. If it is missing, one process builds its files, by name, while others wait.
 
-    `build` fetches into a scratch folder. If it is interrupted, the files it has checked serve the next try.
-    """
+    `build` fetches into a scratch folder. If it is interrupted, the files it has checked serve the next try."""
     if folder.is_dir():
         return folder
     if os.environ.get("MEMLIB_OFFLINE", "0") not in ("", "0"):
@@ -66,8 +64,7 @@ def make_ready(folder: Path, build: Callable[[Path], dict[str, bytes]]) -> Path:
 def fetch(url: str, path: Path, known_hash: str | None = None, bar: bool = False) -> bytes:
     """Download `url` to `path`, unless a file with this hash ("md5:hex", "sha256:hex") is there, and read it.
 
-    A file whose hash is not known does not stay for the next try.
-    """
+    A file whose hash is not known does not stay for the next try."""
     import pooch
 
     pooch.get_logger().setLevel("WARNING")

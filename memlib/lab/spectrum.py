@@ -1,8 +1,7 @@
 """The memorization spectrum: how much each band of noise, seen so often, adds to near-copies; fitted to random designs.
 
 near-copies = sum over bands of k(band) p(band): linear in the shares of p(t), with coefficients of either sign for each
-number of views (steps x batch size / items). It holds for one data set and network, near the p(t) of the design.
-"""
+number of views (steps x batch size / items). It holds for one data set and network, near the p(t) of the design."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
+from memlib.checks import check_device
 from memlib.lab.data import kind_of
 from memlib.lab.experiment import Experiment
 from memlib.lab.runs import Result, find_shipped, run_fleet, runs_folder
@@ -50,8 +51,7 @@ def sweep(
 
     If a worker is killed, its run goes on elsewhere from the last checkpoint; if the sweep is killed, its workers exit.
     One failed run does not lose the others: a fleet that failed is run again one by one, and SweepError at the end
-    names each run that failed then, or that took down too many workers (KilledWorker).
-    """
+    names each run that failed then, or that took down too many workers (KilledWorker)."""
     todo, kind = list(experiments), torch.device(device).type
     if shipped:
         found = [find_shipped(own) for own in todo]
@@ -62,6 +62,9 @@ def sweep(
 
         workers = CPU_COUNT
     workers = max(1, min(len(todo), workers or 1))
+    if client is None and todo:  # what would fail in each run fails now
+        check_device(device)
+        runs_folder().mkdir(parents=True, exist_ok=True)
     groups = _groups(todo, kind, 1 if client is not None and fleet is None else fleet, workers)
     done, failures = [0] * len(todo), []
     with ExitStack() as stack:

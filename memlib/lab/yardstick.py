@@ -3,11 +3,12 @@
 import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from memlib.lab import data, made
+from memlib.lab import data, made, own
 from memlib.lab.experiment import Experiment
 from memlib.metrics import PCA, copied_items, finest_scale, membership, memorized_fraction, model_nulls
 from memlib.metrics.alignment import jensen_shannon, wasserstein_rows
@@ -127,4 +128,7 @@ def _nearest(x: Tensor, y: Tensor) -> Tensor:
 @lru_cache(maxsize=32)
 def _yardstick(name: str, n_train: int, image_size: int, seed: int, n: int, schedule: Schedule) -> Yardstick:
     n_fresh = None if data.kind_of(name) == "points" else n
+    if not data.is_known(name):  # of a reader's few, half of what is left is the reference
+        left = len(own.read(Path(name), image_size).items) - 2 * n_train
+        n_fresh = n if left >= n else max(1, left // 2)
     return Yardstick(data.load(name, n_train, n_fresh=n_fresh, seed=seed, image_size=image_size), schedule, seed, n)

@@ -1,7 +1,6 @@
 """What was copied, how well the samples fit, and how sure one can be of either: `evaluate` calls all measures.
 
-All take tensors or arrays (B, *D) and measure in float64. To add a measure, write it and one line in `evaluate`.
-"""
+All take tensors or arrays (B, *D) and measure in float64. To add a measure, write it and one line in `evaluate`."""
 
 from memlib.metrics.alignment import PCA, energy_distance, fidelity, finest_scale, without_finest_scale
 from memlib.metrics.copying import (

@@ -2,8 +2,7 @@
 baseline and fresh data, all at equal sizes (distances fall with size).
 
 An unfinished denoiser leaves noise at the finest scale, which hides copies from distances. Its energy over that of real
-data is the residual noise: above 2 samples are degenerate, far below 1 they are blurred or at a smaller scale.
-"""
+data is the residual noise: above 2 samples are degenerate, far below 1 they are blurred or at a smaller scale."""
 
 import math
 from collections.abc import Callable
@@ -62,8 +61,7 @@ def wasserstein_rows(samples: Tensor, real: Tensor, scale: Tensor) -> Callable[[
 
 
 def jensen_shannon(a: Tensor, b: Tensor) -> float:
-    """Jensen-Shannon distance in [0, 1] (root of the divergence, base 2) of (B, K) and (N, K), the mean over columns of
-    that between histograms of 20 equal bins from the least to the largest value of both."""
+    """Jensen-Shannon distance (root, base 2) of (B, K) and (N, K), mean over columns, in 20 equal bins over both."""
     both, found = torch.cat([a, b]), []
     low, high = both.min(0).values, both.max(0).values
     width = ((high - low) / BINS).where(high > low, 1.0)
@@ -113,8 +111,7 @@ def finest_scale(x: Items, name: str = "x") -> Tensor:
 
     Images (B, C, H, W), at least 3 x 3: x minus its blur by the 5 x 5 binomial kernel of Burt & Adelson (1983),
     reflected at the edges. Signals (B, C, L): the upper half of the frequencies of the signal continued by its mirror
-    image (a DCT-II: else the jump between its ends would leak into all of them). White noise has half of its energy
-    there. Points (B, D) have no scales."""
+    image (a DCT-II: else the jump between its ends would leak into all). White noise has half of its energy there."""
     (given,) = checked(**{name: x})
     wide, length = given.double(), given.shape[-1]
     if given.ndim == 3 and length > 1:

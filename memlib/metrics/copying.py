@@ -63,10 +63,8 @@ def excess(share: Estimate, null: Estimate) -> Estimate:
 def copied_items(samples: Items, train: Items, threshold: float = 1 / 3) -> Tensor:
     """(N,) how often each item of `train` is copied: the samples with d1 / d2 < threshold, by their nearest item."""
     samples, train = (x.flatten(1) for x in checked(samples=samples, train=train))
-    copies = samples[ratio_of(two_nearest(samples, train)[0]) < threshold]
-    if not len(copies):
-        return torch.zeros(len(train), dtype=torch.int64)
-    return nearest_neighbours(copies, train, 1)[1][:, 0].bincount(minlength=len(train)).cpu()
+    copies = ratio_of(two_nearest(samples, train)[0]) < threshold
+    return nearest_neighbours(samples, train, 1)[1][copies, 0].bincount(minlength=len(train)).cpu()
 
 
 def closer_to_train(samples: Items, train: Items, held_out: Items) -> Estimate:

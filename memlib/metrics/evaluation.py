@@ -23,8 +23,7 @@ def evaluate(
 
     Compare with fresh real items (the null) and the training set (the memorizing baseline). Components are those of
     both real sets; signals and images are also measured without the finest scale. Equal training items count once,
-    repeated samples once in intervals. A warning says what no value shows: another scale, blur, near-duplicates.
-    """
+    repeated samples once in intervals. A warning says what no value shows: scale, blur, duplicates, leaks."""
     samples, train, held_out = sets = checked(samples=samples, train=train, held_out=held_out)
     if len(samples) < 2:
         raise ValueError("samples has 1 item; need at least 2, for their spread gives the intervals")
@@ -57,7 +56,8 @@ def evaluate(
             raise ValueError("train and held_out have no energy at the finest scale, so no ratio to it; check the data")
         estimates |= bootstrapped("residual noise", lambda rows: float(noise[rows].mean() / level))
         estimates |= _copying("smoothed ", *(x - part for x, part in zip(sets, fine, strict=True)))
-    if problems := problems_of(samples, train, real, estimates.get("residual noise")):
+    problems = problems_of(samples, train, real, estimates.get("residual noise"))
+    if problems := problems + leaked(nearest_neighbours(held_out, train, 1)[0]):
         warnings.warn("; ".join(problems), stacklevel=2)
     return estimates
 
@@ -76,7 +76,7 @@ def other_scale(x: Tensor, real: Tensor, residual: Estimate | None = None, name:
     """What to say of x (`name`) at another scale. It changes the range, the spread and the residual noise's root by one
     factor, and a shift moves both ends of the range one way; noise, blur and collapse do neither."""
     (low, high), (least, most) = ((float(part.min()), float(part.max())) for part in (x, real))
-    width, spread = most - least, float(x.var(0).sum() / real.var(0).sum()) ** 0.5
+    width, spread = most - least, float(x.var(0, correction=0).sum() / real.var(0, correction=0).sum()) ** 0.5
     ratios = [(high - low) / width, spread, *([] if residual is None else [residual.value**0.5])]
     moved = (low - least) / width, (high - most) / width
     scaled = min(ratios) > 1.5 or max(ratios) < 1 / 1.5 or min(moved) > 0.25 or max(moved) < -0.25
@@ -84,6 +84,12 @@ def other_scale(x: Tensor, real: Tensor, residual: Estimate | None = None, name:
         return None
     ranges = f"{name} lie in [{low:.3g}, {high:.3g}], the real items in [{least:.3g}, {most:.3g}]"
     return f"{ranges}: bring both to one scale, else copies are not seen"
+
+
+def leaked(distances: Tensor) -> list[str]:
+    """What to say of held-out items at these distances to the nearest training item."""
+    said = "{} held-out items equal training items, so that the null counts copies: leave them out"
+    return [said.format(count)] if (count := int((distances == 0).sum())) else []
 
 
 def problems_of(samples: Tensor, train: Tensor, real: Tensor, residual: Estimate | None) -> list[str]:

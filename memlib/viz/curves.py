@@ -38,8 +38,7 @@ def snr_curves(schedules: Mapping[str, Schedule]) -> Figure:
 def distributions(distributions: Controls, *, schedule: Schedule | None = None, weight_axis: bool = False) -> Figure:
     """Probability over t (`weight_axis`: and T p(t), at the right) and, given a `schedule`, density over log-SNR.
 
-    A hatched bar above the axes marks the steps that a distribution (almost) never trains, T p(t) <= 0.01.
-    """
+    A hatched bar above the axes marks the steps that a distribution (almost) never trains, T p(t) <= 0.01."""
     sizes = {label: d.T for label, d in given("distributions", distributions).items()}
     T = max(sizes.values())
     if min(sizes.values()) < T:
@@ -76,8 +75,7 @@ def loss_per_band(losses: Arrays, *, T: int = 1000, gap: Sequence[str] = (), yla
     """A value per equal band of t, {label: (bands,)}, at the bands' centres; NaN (no draw in that band) leaves a gap.
 
     The area between the two labels of `gap`, ("train", "held-out"), is shaded: where it opens, the network knows its
-    training set. y is logarithmic unless a value is at most 0 (a difference of losses).
-    """
+    training set. y is logarithmic unless a value is at most 0 (a difference of losses)."""
     count = len(next(iter(given("losses", losses).values())))
     bands = {label: numbers(f"losses[{label!r}]", values, count, gaps=True) for label, values in losses.items()}
     ax = ax or plt.subplots(figsize=(6.2, 3.2), layout="constrained")[1]
@@ -99,8 +97,7 @@ def compare(
     """One column per metric, one row per set: a dot, its interval where the value is an Estimate, and the number.
 
     The value and interval of the row `null` (fresh real data) run through every column: only what lies off them says
-    something. A metric that a row lacks shows as a dash.
-    """
+    something. A metric that a row lacks shows as a dash."""
     if unknown := [m for m in given("metrics", metrics) if not any(m in row for row in given("rows", rows).values())]:
         raise ValueError(f"metrics: no row has {unknown}")
     if null is not None and null not in rows:

@@ -25,8 +25,9 @@ _LAYERS: dict[str, dict[str, Any]] = {
 
 
 def picture(image: Any) -> np.ndarray:
-    """An image (C, H, W) in [-1, 1] as (H, W, 3) in [0, 1]; what lies outside is clipped, one channel is grey."""
-    return np.broadcast_to(np.clip((np.asarray(image) + 1) / 2, 0, 1), (3, *image.shape[1:])).transpose(1, 2, 0)
+    """An image (C, H, W) in [-1, 1] as (H, W, 3) in [0, 1], clipped: one channel (or two) as grey, else three."""
+    shown = np.asarray(image)[: 3 if len(image) > 2 else 1]
+    return np.broadcast_to(np.clip((shown + 1) / 2, 0, 1), (3, *shown.shape[1:])).transpose(1, 2, 0)
 
 
 def denoising_strip(
@@ -35,8 +36,7 @@ def denoising_strip(
     """x_t above the predicted x0 of the items `samples`, images or signals, from pure noise (left) to the sample.
 
     Up to eight frames are drawn, evenly spaced. Signals share the limits of x_t, which a predicted x0 may leave. Titles
-    say t, and sigma if a `schedule` is given.
-    """
+    say t, and sigma if a `schedule` is given."""
     every = given("frames", list(frames))
     picked = [every[i] for i in np.unique(np.linspace(0, len(every) - 1, 8).round().astype(int))]
     x, x0 = (
@@ -86,8 +86,7 @@ def points(
     """Training points (N, 2) and samples (B, 2) in the plane; `name` is what the samples are, and so their colour.
 
     `nearest` (B,), the index of each sample's nearest training point, draws the line to it; `field`, positions (M, 2)
-    and vectors (M, 2), draws arrows (of the denoiser, say).
-    """
+    and vectors (M, 2), draws arrows (of the denoiser, say)."""
     known = numbers("train", train, None, 2)
     ax = ax or plt.subplots(figsize=(5.4, 4), layout="constrained")[1]
     if field is not None:
@@ -112,8 +111,7 @@ def beside_nearest(
     """Samples (B, *D), images or signals, each with the training item (B, *D) nearest to it, in one row, `notes` below.
 
     Images stand above their nearest item, and above the `second` nearest if given; a signal lies broad and pale under
-    them. A frame marks those of `framed`, B booleans.
-    """
+    them. A frame marks those of `framed`, B booleans."""
     shown = _items("samples", samples)
     layers = {"sample": shown, "nearest": numbers("nearest", nearest, *shown.shape)}
     layers |= {} if second is None else {"second": numbers("second", second, *shown.shape)}
@@ -142,8 +140,7 @@ def neighbour_panels(samples: Array, train: Array, distances: Array, indices: Ar
     """`count` samples beside their nearest and second-nearest training items, smallest ratio d1/d2 first.
 
     distances and indices (B, k >= 2) are what `metrics.nearest_neighbours` gives. A frame marks ratios below 1/3
-    (Yoon 2023); at distance 0 the ratio is 0, as in the metrics.
-    """
+    (Yoon 2023); at distance 0 the ratio is 0, as in the metrics."""
     shown, known, who = _items("samples", samples), _items("train", train), np.asarray(indices)
     d1, d2 = numbers("distances", distances, len(shown), None).T[:2]
     if (d1 < 0).any() or (d1 > d2).any():

@@ -15,6 +15,7 @@ from torch import Tensor
 from memlib.audit import Audit, audit
 from memlib.lab.files import write_atomically
 from memlib.lab.foreign import features_of, read_items, warped
+from memlib.lab.own import PICTURES
 from memlib.viz.curves import compare
 from memlib.viz.items import grid, neighbour_panels, points
 from memlib.viz.style import as_png, use_style
@@ -28,14 +29,18 @@ def audit_files(
     samples: Path, train: Path, held_out: Path | None = None, *, features: str | None = None, out: Path = Path("audit")
 ) -> Audit:
     """The audit of items in files (`read_items`), written to `out` as audit.html and audit.json."""
+    out.mkdir(parents=True, exist_ok=True)  # now, not after the work
     sets = [read_items(path) for path in (samples, train, held_out) if path]
     match = warped if sets[0].ndim == 3 and find_spec("dtaidistance") else None
     extract = features_of(features) if features else None
     made = audit(*sets, generator=torch.Generator().manual_seed(0), features=extract, match=match)
     if sets[0].ndim == 3 and match is None:
         made.notes.append("signals were not compared over time warps, for which pip install dtaidistance")
+    for path in (samples, train, held_out):
+        files = path.rglob("*") if path and path.is_dir() else []
+        if others := sum(file.is_file() and file.suffix.lower() not in PICTURES for file in files):
+            made.notes.append(f"{others} other files in {path} were left out")
     use_style()
-    out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "audit.json", json.dumps(made.to_json(), indent=1))
     write_atomically(out / "audit.html", audit_page(made, *sets[:2]))
     return made
