@@ -205,8 +205,7 @@ def _hypotheses(options: argparse.Namespace) -> int:
     from memlib.lab.hypotheses import decide, finding_table
     from memlib.lab.plans import read_plan
 
-    plans = [read_plan(plan) for plan in options.plan] if options.plan else None
-    print(finding_table(decide(_recorded(options), plans)))
+    print(finding_table(decide(_recorded(options), options.plan and [read_plan(plan) for plan in options.plan])))
     return 0
 
 

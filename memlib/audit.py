@@ -153,7 +153,8 @@ def _energy(samples: Tensor, held_out: Tensor) -> Estimate:
 
 
 def _coarse(x: Tensor) -> Tensor:
-    """Means over blocks of items (N, C, *S), times the root of a block's size, so that no distance grows, or points."""
+    """Means over blocks of items (N, C, *S), times the root of a block's size: an orthogonal projection, so that these
+    distances are never above the true ones; points (N, D) are as they are."""
     if x.ndim == 2:
         return x.double()
     step = max(1, min(x.shape[2:]) // COARSE)
@@ -162,7 +163,8 @@ def _coarse(x: Tensor) -> Tensor:
 
 
 def _twins(train: Tensor, real: Tensor) -> list[Twin]:
-    """Training items that are nearly equal (`NEAR`), as they are or mirrored, but no coincidences in few dimensions."""
+    """Training items that are nearly equal (`NEAR`), as they are or mirrored, but for coincidences of many items in few
+    dimensions, where about as many pairs again lie a little farther apart."""
     found: list[Twin] = []
     limit = NEAR**2 * float((real - real.mean(0)).flatten(1).square().sum(1).mean())
     coarse = _coarse(train)

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
-from inspect import getclosurevars, isfunction
 from numbers import Integral
 from typing import Any
 
@@ -71,30 +69,12 @@ def checked(**sets: Items) -> list[Tensor]:
     return [x.to(torch.promote_types(x.dtype, torch.float32)) for x in tensors]
 
 
-def networks(model: Any, deep: int = 3) -> list[nn.Module]:
-    """What computes: a module itself; of a function or another object, modules that it closes over, names or holds."""
-    if isinstance(model, nn.Module):
-        net = vars(model).get("net")  # of a `Denoiser`, where it is a function
-        return [model, *(networks(net) if callable(net) else [])]
-    held = [getattr(model, "__self__", None), *getattr(model, "__dict__", {}).values()]
-    if isinstance(model, partial):
-        held += [model.func, *model.args, *model.keywords.values()]
-    elif isfunction(model):
-        known = getclosurevars(model)
-        near = [x for x in known.globals.values() if getattr(x, "__module__", "") == model.__module__]
-        held += [*known.nonlocals.values(), *near, *(x for x in known.globals.values() if isinstance(x, nn.Module))]
-    return [found for x in held if callable(x) and deep for found in networks(x, deep - 1)]
-
-
 def home(model: Denoiser) -> tuple[torch.device | None, torch.dtype | None]:
-    """The device and the precision in which a model computes; None where no tensor tells, or several differ."""
-    told = set()
-    for part in networks(model):
-        first = next((p for p in part.parameters() if p.is_floating_point()), None)
-        held = next(part.buffers(), None) if first is None else first
-        if held is not None:
-            told.add((held.device, None if first is None else first.dtype))
-    return told.pop() if len(told) == 1 else (None, None)
+    """The device and the precision in which a model computes; None where it holds no tensor that tells."""
+    module = model if isinstance(model, nn.Module) else nn.Module()  # a function holds nothing
+    first = next((p for p in module.parameters() if p.is_floating_point()), None)
+    held = next(module.buffers(), None) if first is None else first
+    return None if held is None else held.device, None if first is None else first.dtype
 
 
 def call_model(model: Denoiser, x: Tensor, t: Tensor) -> Tensor:
@@ -117,7 +97,7 @@ def channels_last(shape: tuple[int, ...]) -> bool:
 @contextmanager
 def evaluating(model: Denoiser) -> Iterator[None]:
     """No gradients, and evaluation mode; afterwards every submodule has its own mode again."""
-    training = [part for own in networks(model) for part in own.modules() if part.training]
+    training = [part for part in model.modules() if part.training] if isinstance(model, nn.Module) else []
     for part in training:
         part.training = False
     try:

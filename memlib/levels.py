@@ -1,7 +1,8 @@
 """The method in other people's loops: noise levels drawn by p, in the loop's own unit, and networks of any convention.
 
 A loop draws timesteps t, noise-to-signal ratios sigma (x0 + sigma eps, as in EDM), or flow times of noise u = sigma /
-(1 + sigma) ((1 - u) x0 + u eps, as in flow matching; where time runs from noise to data, it is 1 - u)."""
+(1 + sigma) ((1 - u) x0 + u eps, as in flow matching; where time runs from noise to data, it is 1 - u).
+"""
 
 from collections.abc import Callable, Sequence
 from math import prod
@@ -21,7 +22,8 @@ class Levels(nn.Module):
     """Noise levels drawn by `p`. As a part of a model, or by its own `state_dict`, its generator is saved and resumed.
 
     All processes of a torch.distributed group draw as one, and each takes its part: ranks differ, and one saved state
-    serves them all, if they ask for equally many and were seeded alike; without a generator, as torch was."""
+    serves them all, if they ask for equally many and were seeded alike. Without a generator it has one of its own,
+    seeded as torch was. stratified: see `TimestepDistribution.sample`."""
 
     def __init__(
         self, p: TimestepDistribution, schedule: Schedule, generator: torch.Generator | None = None,
@@ -42,7 +44,8 @@ class Levels(nn.Module):
         return self._draw(n, real=False).to(device)
 
     def sigma(self, shape: int | Sequence[int], device: torch.device | str | None = None) -> Tensor:
-        """Noise-to-signal ratios, float32: `schedule.sigma_at` real timesteps, evenly within half a step of p's."""
+        """Continuous noise-to-signal ratios of this shape, float32: those of `schedule.sigma_at` at real-valued
+        timesteps, which lie evenly within half a step of those that p draws."""
         return self._snr(shape).rsqrt().float().to(device)
 
     def u(self, shape: int | Sequence[int], device: torch.device | str | None = None) -> Tensor:

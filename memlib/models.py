@@ -20,8 +20,9 @@ def time_features(t: Tensor, width: int) -> Tensor:
 
 
 class MLP(nn.Module):
-    """A residual perceptron for points (B, dim) of about unit scale: `depth` hidden layers of `width` units. It is also
-    given `frequencies` sines and cosines of each coordinate, of period 4, 2, 1, ... (Tancik et al. 2006.10739)."""
+    """A residual perceptron for points (B, dim) of about unit scale: `depth` hidden layers of `width` units. Each
+    coordinate is also given as `frequencies` sines and cosines of period 4, 2, 1, ..., without which a small network
+    cannot distinguish neighbouring points (Tancik et al. 2006.10739)."""
 
     frequencies: Tensor
 
@@ -218,7 +219,8 @@ class ExactDenoiser(nn.Module):
 
 
 class Spliced(nn.Module):
-    """Two denoisers as one: `above` from timestep `at` up (more noise), `below` under it. It shows which memorizes."""
+    """Two denoisers as one: `above` from timestep `at` up (more noise), `below` under it. Its samples show what was
+    learnt in a band of noise, and which of the two networks memorizes."""
 
     def __init__(self, above: nn.Module, below: nn.Module, at: int) -> None:
         super().__init__()

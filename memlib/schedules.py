@@ -1,6 +1,7 @@
 """Noise schedules: how much signal is left at each timestep.
 
-x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps: nearly clean at t = 0, nearly pure noise at t = T-1."""
+x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps: nearly clean at t = 0, nearly pure noise at t = T-1.
+"""
 
 import math
 import warnings

@@ -2,7 +2,8 @@
 
 Training draws from it, plots show it, tests integrate it; nothing in memlib needs to know how it was made. Because
 E_{t~p}[L_t] = E_{t~U}[T p(t) L_t], drawing from p *is* uniform drawing with the loss weight T p(t). Correcting with
-1/(T p(t)) would cancel the method, and where p is zero the network is never trained."""
+1/(T p(t)) would cancel the method, and where p is zero the network is never trained.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

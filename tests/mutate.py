@@ -1,7 +1,6 @@
 """Plant each bug of mutants.toml in a copy of memlib and see that one of the tests it names fails.
 
-The working tree is never edited. A bug whose text is gone from its file is named: choose another, or a new text for it.
-"""
+The working tree is never edited. A bug whose text is gone from its file is named: choose another, or a new text."""
 
 import argparse
 import os

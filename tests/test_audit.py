@@ -152,12 +152,10 @@ def test_features_replace_pixels_as_a_function_or_as_arrays() -> None:
 
 def test_one_picture_is_judged_in_any_precision_and_few_are_not_refused_for_their_scale() -> None:
     train = items(200, (3, 1, 1), 1) + 0.05 * items(200, (3, 16, 16), 2)
-    for n in (1, 1, 2, 3, 4):
-        found = judge(items(n, (3, 1, 1), 7 + n) + 0.05 * items(n, (3, 16, 16), 8), train)
-        assert found.table["samples"]["near-copies"].value == 0
+    for n in (1, 2, 3, 4):
+        assert judge(items(n, (3, 16, 16), 8), train).table["samples"]["near-copies"].value == 0
     twice = torch.cat([train[:9], -0.0 * train[:1], 0.0 * train[:1], train[:9]]).bfloat16()
-    found = judge(twice[:1], twice)
-    assert found.table["samples"]["near-copies"].value == 1
+    assert (found := judge(twice[:1], twice)).table["samples"]["near-copies"].value == 1
     assert found.notes[0].startswith("10 training items repeat others"), "-0.0 is 0.0"
 
 

@@ -44,8 +44,7 @@ hypothesis = "H3"
 control = "weighted"
 against = "uniform"
 sign = -1
-margin = 0.03
-"""
+margin = 0.03"""
 
 
 @pytest.fixture

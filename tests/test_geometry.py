@@ -8,8 +8,6 @@ from memlib.lab.plans import read_plan
 from memlib.schedules import Schedule
 
 SCHEDULE = Schedule.linear(1000)
-
-
 SPLITS = range(200, 204)
 
 

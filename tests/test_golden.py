@@ -1,7 +1,6 @@
 """What an unchanged experiment gives stays as it was. If a test here fails, raise `experiment.VERSION` and record anew.
 
-`golden/numbers.json` was made by release 0.2. Bits are compared where the processor and torch are those that made it.
-"""
+`golden/numbers.json` was made by release 0.2. Bits are compared where processor and torch are those that made it."""
 
 import hashlib
 import json

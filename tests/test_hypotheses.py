@@ -23,8 +23,7 @@ training = {{ steps = 100 }}
 uniform = {{ name = "uniform" }}
 other = {{ name = "gaussian_interval", low = 0, high = 500 }}
 third = {{ name = "gaussian_interval", low = 500, high = 1000 }}
-{predictions}
-"""
+{predictions}"""
 MARGIN = 0.03
 
 

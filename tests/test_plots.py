@@ -90,9 +90,8 @@ def test_a_figure_is_drawn_alike_each_time_without_a_warning(name: str) -> None:
 def test_a_colour_has_one_meaning() -> None:
     meanings = {name: look for name, look in plots.MEANINGS.items() if name not in ("copycat", "memorizing baseline")}
     colours = [look.colour for look in meanings.values()]
-    cycle = plt.rcParams["axes.prop_cycle"].by_key()["color"]
-    assert len(set(colours)) == len(colours)
-    assert not set(colours) & {*cycle, *(look.colour for look in plots.FALLBACK)}
+    cycle = {*plt.rcParams["axes.prop_cycle"].by_key()["color"], *(look.colour for look in plots.FALLBACK)}
+    assert len(set(colours)) == len(colours) and not set(colours) & cycle
     assert plots.MEANINGS["copycat"] == plots.MEANINGS["memorizing baseline"]
     assert plots.MEANINGS["copycat"].colour == plots.MEANINGS["train"].colour, "its samples are the training data"
 

@@ -1,7 +1,6 @@
 """Samplers against exact recursions, closed-form solutions of the probability-flow ODE, and `diffusers`.
 
-On Gaussian data N(m, v) the perfect denoiser is linear, so every sampler is a linear recursion, written out here anew.
-"""
+On Gaussian data N(m, v) the perfect denoiser is linear, so every sampler is a linear recursion, written out anew."""
 
 import math
 from collections import deque

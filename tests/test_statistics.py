@@ -38,9 +38,7 @@ def test_paired_difference_errs_as_often_as_it_says() -> None:
 def test_holm_by_hand() -> None:
     """Smallest first: 4 x 0.005, 3 x 0.01, 2 x 0.03, and 0.04, which may not be below the one before."""
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.5, 0.6]) == [1.0, 1.0]
-    assert holm([0.02]) == [0.02]
-    assert holm([]) == []
+    assert (holm([0.5, 0.6]), holm([0.02]), holm([])) == ([1.0, 1.0], [0.02], [])
 
 
 def step_down(p: list[float], alpha: float) -> list[bool]:

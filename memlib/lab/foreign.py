@@ -24,7 +24,7 @@ def read_items(path: Path) -> Tensor:
         found = pictures(((str(file), file) for file in files), None, square=False)
         return torch.from_numpy(found.repeat(3 // found.shape[3], 3)).permute(0, 3, 1, 2).contiguous()
     if not path.is_file() or path.suffix.lower() not in ARRAYS:
-        raise FileNotFoundError(f"{path} is not there or no folder of pictures, .npy or .npz file, as is needed")
+        raise FileNotFoundError(f"{path} is none of a folder of pictures, an .npy or an .npz file; need one of these")
     if len(held := arrays(path)) != 1:
         raise ValueError(f"{path} holds the arrays {', '.join(held)}; need exactly one")
     items = torch.from_numpy(np.ascontiguousarray(*held.values()))

@@ -61,7 +61,8 @@ def wasserstein_rows(samples: Tensor, real: Tensor, scale: Tensor) -> Callable[[
 
 
 def jensen_shannon(a: Tensor, b: Tensor) -> float:
-    """Jensen-Shannon distance (root, base 2) of (B, K) and (N, K), mean over columns, in 20 equal bins over both."""
+    """Jensen-Shannon distance in [0, 1] (root of the divergence, base 2) of (B, K) and (N, K), the mean over columns of
+    that between histograms of 20 equal bins from the least to the largest value of both."""
     both, found = torch.cat([a, b]), []
     low, high = both.min(0).values, both.max(0).values
     width = ((high - low) / BINS).where(high > low, 1.0)

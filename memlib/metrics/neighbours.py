@@ -1,7 +1,8 @@
 """Exact distances at the speed of a matrix product.
 
 The quick formula |a|^2 + |b|^2 - 2 a.b loses its digits for near-copies, just where they matter. So it only makes the
-shortlist, with a proven bound on its error; the pairs on it are measured by differences."""
+shortlist, with a proven bound on its error; the pairs on it are measured by differences.
+"""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -31,7 +32,8 @@ def scan(a: Tensor, b: Tensor) -> Chunks:
 
 
 def scan_wide(a: Tensor, b: Tensor) -> Chunks:
-    """`scan` for many wide items of any type, uint8 too, in float32 by columns: in half the time, at a larger slack."""
+    """`scan` for many wide items of any type, uint8 too: products in float32 of a few columns at a time, summed in
+    float64. It takes half the time and no copy of either set, at a larger slack."""
     spans = [slice(start, start + COLUMNS) for start in range(0, a.shape[1], COLUMNS)]
     centres = [b[:, span].float().mean(0) for span in spans]
 
@@ -57,7 +59,8 @@ def measure(a: Tensor, b: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def nearest_neighbours(samples: Items, train: Items, k: int = 2) -> tuple[Tensor, Tensor]:
-    """The k nearest of `train` (N, *D) to each of `samples`: L2 distances (B, k) float64, rising, and indices."""
+    """The k nearest of `train` (N, *D) to each of `samples` (B, *D): L2 distances (B, k) float64, ascending, and their
+    indices (B, k) into `train`; among equal distances the lower index comes first."""
     a, b = (x.flatten(1) for x in checked(samples=samples, train=train))
     if len(b) < k:
         raise ValueError(f"train has {len(b)} item(s); need at least k = {k}")
@@ -83,7 +86,8 @@ def nearest(a: Tensor, b: Tensor, k: int, scan: Callable[[Tensor, Tensor], Chunk
 
 def find_duplicates(items: Items, threshold: float) -> list[tuple[int, int, float]]:
     """(i, j, distance), i < j, of `items` (N, *D) whose root mean square difference per element is at most `threshold`,
-    in the units of the data; 0 finds exact copies only. Images also count as mirrored, if that is the smaller one."""
+    in the units of the data; 0 finds exact copies only. Images (N, C, H, W) are also compared with each other's mirror
+    image: a pair near both ways has the smaller distance."""
     (x,) = checked(items=items)
     found: dict[tuple[int, int], float] = {}
     flat, scale = x.flatten(1), x[0].numel() ** 0.5

@@ -1,6 +1,7 @@
 """Models that copy nothing, fitted to the training set: what a measure of memorization says of them is its null.
 
-Fresh real items are too weak a null: a Gaussian fitted to 16 pictures lies nearer to them than to 16 others."""
+Fresh real items are too weak a null: a Gaussian fitted to 16 pictures lies nearer to them than to 16 others.
+"""
 
 import math
 from functools import partial
@@ -14,7 +15,9 @@ BANDWIDTHS = 60  # tried by `kernel`, from a hundredth of the spread to the spre
 
 
 def model_nulls(train: Items, n: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """`n` samples (n, *D) of each model, in turn, fitted to `train` (N, *D), N >= 3: "gaussian", "mix", "kernel"."""
+    """`n` samples (n, *D) of each model fitted to `train` (N, *D), N >= 3 distinct items: "gaussian", "mix", "kernel".
+
+    Draws come from the CPU `generator`, in this order."""
     (x,) = checked(train=train)
     if len(x) < 3 or not x.var(0).sum() > 0:
         raise ValueError(f"train has {len(x)} item(s) or all are equal; a null needs at least 3 that differ")
@@ -44,7 +47,8 @@ def shrunk_covariance(x: Tensor) -> tuple[Tensor, float, float]:
 
 
 def bandwidth(x: Tensor) -> float:
-    """The standard deviation of a Gaussian kernel at which the mean log density of each of x, left out, is largest."""
+    """The standard deviation of a Gaussian kernel on each of `x` (N, D) that makes the density of an item under the
+    kernels of all others largest, by the mean log over items; the best of 60 values."""
     squares = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").square()
     squares.fill_diagonal_(torch.inf)
     spread = float((x - x.mean(0)).square().sum(1).mean() / x.shape[1]) ** 0.5

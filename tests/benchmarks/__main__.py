@@ -1,8 +1,7 @@
 """Run the benchmarks, print a table for each, and put it into its place of RESULTS.md and of the site's table of speed.
 
 The sides of a comparison take turns, so that a busy machine slows them alike; a ratio is the median over the rounds of
-that round's ratio. The rate of a matrix product, measured in each round too, says what the machine gave.
-"""
+that round's ratio. The rate of a matrix product, measured in each round too, says what the machine gave."""
 
 import argparse
 import sys

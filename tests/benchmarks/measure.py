@@ -28,8 +28,7 @@ def rounds(
 ) -> tuple[dict[str, list[float]], float]:
     """({side: its seconds, one per round}, median GFLOP/s of a matrix product in the same rounds).
 
-    Every side runs once unmeasured, then in turn; every other round goes backwards, so that none is always first.
-    """
+    Every side runs once unmeasured, then in turn; every other round goes backwards, so that none is always first."""
     for action in (*sides.values(), lambda: matmul_rate(device, dtype)):
         action()
     taken: dict[str, list[float]] = {side: [] for side in sides}
