@@ -106,21 +106,18 @@ def test_the_curve_is_dragged_by_mouse_keys_and_touch(browser, path) -> None:
     drag(page, grips.nth(2), -2 * unit)
     assert reader.edges("b") == pytest.approx([3.1, -0.6, -4.3], abs=0.4), "an edge moves alone"
     reader.page.wait_for_function("+document.querySelector('.count').innerText.split(' ')[1] < 5")
-    grips.nth(1).focus()
     kept = reader.edges("b")
-    page.keyboard.press("PageUp")
-    page.keyboard.press("ArrowLeft")
+    for key in ("PageUp", "ArrowLeft"):
+        grips.nth(1).press(key)
     assert reader.edges("b") == pytest.approx([x + 1.2 for x in kept], abs=0.11)
     for _ in range(12):
-        page.keyboard.press("PageUp")
+        grips.nth(1).press("PageUp")
     assert "between log-SNR" in page.locator(".word").inner_text() and reader.edges("b")[1] == pytest.approx(8, abs=0.1)
     page.locator("[data-set=b]").select_option(label="high noise")
     assert reader.edges("b") == [0, -2.4, -4.8]
     reader.end()
-
     phone = Reader(browser, path, "#speed=10", width=360, has_touch=True, is_mobile=True)
-    svg = phone.page.locator("[data-lane=b] .curve")
-    svg.scroll_into_view_if_needed()
+    phone.page.locator("[data-lane=b] .curve").scroll_into_view_if_needed()
     spot = phone.page.locator("[data-lane=b] .grip.body circle").nth(1).bounding_box()
     touch = phone.page.context.new_cdp_session(phone.page)
     at = {"x": spot["x"] + 8, "y": spot["y"] + 8, "id": 0}
@@ -212,10 +209,11 @@ def test_a_wrong_value_in_a_link_is_left_out_and_said(browser, path, wrong) -> N
 
 
 def test_the_reverse_process_of_network_and_exact_denoiser_and_the_two_nearest_points(browser, path) -> None:
-    reader = Reader(browser, path, "#steps=60")
+    reader = Reader(browser, path, "#steps=60&frame=41&exact=2")
     page = reader.page
     reader.until(60)
-    told, time = page.locator(".told"), page.locator(".time output")
+    word, told, time = (page.locator(at) for at in (".word", ".told", ".time output"))
+    assert "left out: frame = 41, exact = 2." in word.inner_text()
     page.locator("[data-set=exact]").select_option("1")
     assert page.locator(".points output").all_inner_texts() == ["the exact denoiser"] * 2
     page.locator("[data-plane=a] canvas").press("ArrowRight")
@@ -226,6 +224,9 @@ def test_the_reverse_process_of_network_and_exact_denoiser_and_the_two_nearest_p
     page.wait_for_timeout(300)
     assert time.inner_text() == "t = 999", "samples that fall stop where the reader puts them"
     assert int(re.search(r"weight (\d+) %", told.inner_text())[1]) < 40, "pure noise could be any point"
+    page.goto(f"{path.as_uri()}{reader.link()}")
+    reader.until(60)
+    assert (time.inner_text(), reader.value("exact")) == ("t = 999", "1"), "a link holds what is seen, too"
     reader.press("From noise")
     page.get_by_text("finished").wait_for(timeout=20_000)
     reader.end()
@@ -238,8 +239,7 @@ def test_the_lines_of_python_run_and_say_the_same(browser, path, capsys) -> None
     code = reader.page.locator(".text").input_value()
     reader.end()
     assert len(code.splitlines()) == 6 and "gaussian_interval(1000, 0, 500)" in code
-    found = {}
-    exec(code, found)
+    exec(code, found := {})
     assert len(capsys.readouterr().out.splitlines()) == 2
     ends = [SCHEDULE.log_snr[t].item() for t in found["timesteps"].interval()]
     assert ends == pytest.approx([2.4, -2.4], abs=0.05) and found["last"].step == 4

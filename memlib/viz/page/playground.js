@@ -15,7 +15,7 @@ function render({ model, el }) {
   const times = timestepList(SETTINGS.T, SETTINGS.samplerSteps);
   const last = SETTINGS.samplerSteps; // the frame of the finished samples
   const { state, wrong } = readLink(model.get("link"));
-  const view = { frame: last, pick: -1, exact: false, playing: true, renew: true, alive: true, step: 0, falls: null };
+  const view = { pick: -1, playing: true, renew: true, alive: true, step: 0, falls: null };
   view.stop = +state.steps || SETTINGS.pause;
   let [course, latest, first, data, chunk, wake] = [[], null, null, pointsOf(state), 4, () => {}];
   const say = (words) => void ($(".word").textContent = words);
@@ -40,22 +40,22 @@ function render({ model, el }) {
     });
   }
   function show() {
-    const t = times[Math.min(view.frame, last - 1)]; // finished samples are seen as with the last noise
+    const t = times[Math.min(state.frame, last - 1)]; // finished samples are seen as with the last noise
     const words = LANES.map((lane, k) => {
-      const [frames, size] = [view.exact ? first?.exact : latest?.[k].frames, 2 * SETTINGS.samples];
-      const samples = data?.wrong ? null : frames?.subarray(view.frame * size, (view.frame + 1) * size);
+      const [frames, size] = [state.exact ? first?.exact : latest?.[k].frames, 2 * SETTINGS.samples];
+      const samples = data.wrong ? null : frames?.subarray(state.frame * size, (state.frame + 1) * size);
       const drawable = state.data === "drawn" && k === 0;
-      const at = { alphaBar: schedule.alphaBar[t], finished: view.frame === last };
+      const at = { alphaBar: schedule.alphaBar[t], finished: state.frame === last };
       planes[k]({ data, pick: view.pick, drawable, samples, ...at });
-      const end = view.frame === last ? "" : "in the end: ";
+      const end = state.frame === last ? "" : "in the end: ";
       const measured = ({ copies, off }) => `${end}near-copies ${percent(copies)}, ${two(off)}\u00a0off the curve`;
-      const made = view.exact ? "the exact denoiser" : latest && measured(latest[k]);
+      const made = state.exact ? "the exact denoiser" : latest && measured(latest[k]);
       $(`[data-plane=${lane}] output`).textContent = latest ? made : "";
       return view.pick >= 0 && samples ? tell("AB"[k], samples.subarray(2 * view.pick), t) : "";
     });
     if (words[0]) $(".told").textContent = words.join(" ");
-    $("[data-set=frame]").value = view.frame;
-    $(".time output").textContent = view.frame === last ? "finished" : `t = ${t}`;
+    $("[data-set=frame]").value = state.frame;
+    $(".time output").textContent = state.frame === last ? "finished" : `t = ${t}`;
     $("[data-do=play]").textContent = view.playing ? "Pause" : "Play";
     $(".count").textContent = `step ${view.step}`;
   }
@@ -151,7 +151,7 @@ function render({ model, el }) {
     restart: renew,
     reverse: async () => {
       const mine = (view.falls = {}); // until the slider is moved, or they fall again
-      for (view.frame = 0; view.frame < last; view.frame++) {
+      for (state.frame = 0; state.frame < last; state.frame++) {
         show();
         await sleep(70);
         if (view.falls !== mine) return;
@@ -179,9 +179,9 @@ function render({ model, el }) {
   });
   root.addEventListener("input", ({ target }) => {
     const [{ set }, { value }] = [target.dataset, target];
-    if (set in state) choose(set, value);
-    else if (set in view) view[set] = +value; // frame, exact
     if (set === "frame") view.falls = null;
+    if (typeof state[set] === "number") state[set] = +value; // frame, exact: nothing is trained anew
+    else if (set in state) choose(set, value);
     show();
   });
   for (const lane of LANES) {
@@ -189,7 +189,7 @@ function render({ model, el }) {
     options[options.length - 1].disabled = true; // "an interval" is dragged, not chosen
     $(`[data-set=${lane}]`).append(...options);
   }
-  for (const key of ["data", "seed", "speed"]) $(`[data-set=${key}]`).value = state[key];
+  for (const key of ["data", "seed", "speed", "exact"]) $(`[data-set=${key}]`).value = state[key];
   $("[data-set=frame]").max = last;
   if (wrong.length) say(`The link has wrong values, which are left out: ${wrong.join(", ").slice(0, 300)}.`);
   showCurves();

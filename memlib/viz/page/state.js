@@ -43,10 +43,12 @@ function readLink(words) {
     b: known,
     speed: (v) => /^(full|60|10)$/.test(v),
     steps: (v) => /^[1-9]\d{0,4}$/.test(v),
+    frame: (v) => /^\d{1,2}$/.test(v) && v <= SETTINGS.samplerSteps,
+    exact: (v) => /^[01]$/.test(v),
   };
   const [state, wrong] = [{ ...defaults }, []];
   for (const [key, value] of Object.entries(given)) {
-    if (Object.hasOwn(right, key) && right[key](value)) state[key] = value;
+    if (Object.hasOwn(right, key) && right[key](value)) state[key] = typeof defaults[key] === "number" ? +value : value;
     else wrong.push(`${key} = ${value}`);
   }
   return { state, wrong };
