@@ -22,7 +22,6 @@ from memlib.schedules import Schedule
 
 COPYING = 0.05  # share of near-copies, beyond that of held-out items, from which a network is said to copy
 POOLED = 3  # readings whose samples are judged together: one alone has few
-PASSES = 1  # evaluations that a training example counts for: 3 by arithmetic, 1 in small networks in large batches
 FLUSH, BATCH = 64, 256  # updates counted at once; rows given to the model at once
 
 
@@ -149,8 +148,8 @@ class Monitor:
         self._noted.clear()
 
     def due(self) -> bool:
-        """Whether one more reading keeps the cost of all, in evaluations of the model, below `cost` of training's."""
-        return self._spent + self._price <= self.cost * PASSES * self._rows
+        """Whether one more reading keeps the evaluations of all below `cost` of the examples that were trained on."""
+        return self._spent + self._price <= self.cost * self._rows
 
     def read(self, model: Denoiser) -> Reading:
         """Measure `model`, which predicts noise (`Denoiser` wraps others): the averaged weights, if there are any."""

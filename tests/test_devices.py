@@ -33,8 +33,7 @@ def test_on_a_cpu_nothing_is_recorded_and_nothing_copied() -> None:
         return (x * factor,)
 
     x = torch.ones(3)
-    assert captured(double, CPU) is double
-    assert send(x, CPU) is x
+    assert captured(double, CPU) is double and send(x, CPU) is x
 
 
 @pytest.mark.parametrize("device", ["", "no such", "cuda:99", "xpu:99"])

@@ -87,6 +87,15 @@ def test_a_figure_is_drawn_alike_each_time_without_a_warning(name: str) -> None:
     assert len(plt.get_fignums()) == 2, "each call opens its own figure and no other"
 
 
+def test_a_figure_is_drawn_into_given_axes() -> None:
+    for draw_into, given in (
+        (plots.grid, (draw(4, 3, 8, 8),)), (plots.points, (draw(4, 2),)), (plots.loss_per_band, (LOSSES,)),
+        (plots.beside_nearest, (*draw(2, 2, 1, 9), ["", ""])), (plots.seed_lines, ({"a": [[1.0, 2.0]]}, [1, 2])),
+    ):  # fmt: skip
+        figure, ax = plt.subplots()
+        assert draw_into(*given, ax=ax) is ax and plt.get_fignums()[-1] == figure.number
+
+
 def test_a_colour_has_one_meaning() -> None:
     meanings = {name: look for name, look in plots.MEANINGS.items() if name not in ("copycat", "memorizing baseline")}
     colours = [look.colour for look in meanings.values()]

@@ -56,8 +56,7 @@ def step_down(p: list[float], alpha: float) -> list[bool]:
 def test_holm_rejects_what_the_procedure_rejects(p, alpha: float) -> None:
     adjusted = holm(p)
     assert [x <= alpha for x in adjusted] == step_down(p, alpha)
-    assert all(a >= b for a, b in zip(adjusted, p, strict=True))
-    assert max(adjusted) <= 1
+    assert all(a >= b for a, b in zip(adjusted, p, strict=True)) and max(adjusted) <= 1
 
 
 def test_what_has_no_statistic_is_refused() -> None:

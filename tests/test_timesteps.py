@@ -74,8 +74,7 @@ def test_narrow_wide_and_extreme_intervals_stay_probabilities(low, width, confid
         d = gaussian_interval(1000, low, high, confidence, tails)
         draws = d.sample(64, torch.Generator().manual_seed(0))
         ends = d.interval()
-    assert torch.isfinite(d.pmf).all()
-    assert d.pmf.sum().item() == pytest.approx(1, abs=1e-12)
+    assert torch.isfinite(d.pmf).all() and d.pmf.sum().item() == pytest.approx(1, abs=1e-12)
     assert 0 <= ends[0] <= ends[1] <= 999
     assert (d.pmf[draws] > 0).all()
 
@@ -98,8 +97,7 @@ CASES = {
 def test_draws_follow_the_distribution(d: TimestepDistribution) -> None:
     n = 200_000
     draws = d.sample(n, torch.Generator().manual_seed(3))
-    assert draws.dtype == torch.int64
-    assert draws.shape == (n,)
+    assert draws.dtype == torch.int64 and draws.shape == (n,)
     counts = np.bincount(draws.numpy(), minlength=d.T)
     expected = n * d.pmf.numpy()
     assert counts[expected == 0].sum() == 0
@@ -187,16 +185,14 @@ MADE = {
 def test_a_recipe_survives_json_and_makes_the_same_vector(shown: str) -> None:
     made = MADE[shown]
     again = from_recipe(json.loads(json.dumps(made.recipe)), Schedule.linear())
-    assert again == made
-    assert hash(again) == hash(made)
+    assert again == made and hash(again) == hash(made)
     assert again.recipe == made.recipe
     assert repr(made) == shown
 
 
 def test_a_vector_without_recipe_is_rebuilt_from_its_numbers() -> None:
     made = from_weights(range(1, 101))
-    assert made.recipe is None
-    assert from_recipe(made.pmf.tolist(), Schedule.linear(100)) == made
+    assert made.recipe is None and from_recipe(made.pmf.tolist(), Schedule.linear(100)) == made
     assert "\n" not in repr(made)
 
 

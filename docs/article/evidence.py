@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -159,18 +160,13 @@ class Evidence:
         found = [(f.says.partition(":")[0], f.effect) for f in self.family("H6") if f.effect]
         return "; ".join(self.the(name) for name, e in found if (e.low if sign > 0 else -e.high) > 0) or "none"
 
-    def late(self, control: str, measure: str = "near-copies") -> tuple[Estimate, int]:
-        """A measure where a course first has the fidelity of uniform's last step, less (of energy: the log ratio to)
-        uniform's there; and the number of seeds whose courses meet."""
-        rows = self.courses[self.courses.control.isin([control, "uniform"])]
-        wide, found = rows.pivot_table(index=["control", "seed", "step"], columns="measure", values="value"), []
-        for seed in sorted(set(rows[rows.control == control].seed)):
-            own, end = wide.loc[control, seed], wide.loc["uniform", seed].iloc[-1]
-            best = np.minimum.accumulate(own.fidelity)
-            if best.iloc[-1] <= end.fidelity <= best.iloc[0]:
-                there = float(np.interp(-end.fidelity, -best, own[measure]))
-                found.append(np.log(there / end[measure]) if measure == "energy" else there - end[measure])
-        return (paired_difference(found)[0] if len(found) > 1 else Estimate(0.0, 0.0, 0.0)), len(found)
+    def bias(self, plan: str) -> Estimate:
+        """What uniform's own course differs by where it first has the fidelity of its last step."""
+        asked = {"hypothesis": "bias", "control": "uniform", "against": "uniform", "sign": -1, "margin": self.margin}
+        own = self.plans[plan]
+        content = {**own.content, "predictions": [asked | {"at": "final fidelity"}]}
+        (found,) = hypotheses.decide(self.lines, [replace(own, content=content)])
+        return found.effect or Estimate(0.0, 0.0, 0.0)
 
     @property
     def weighted(self) -> dict[str, bool]:

@@ -63,8 +63,9 @@ def excess(share: Estimate, null: Estimate) -> Estimate:
 def copied_items(samples: Items, train: Items, threshold: float = 1 / 3) -> Tensor:
     """(N,) how often each item of `train` is copied: the samples with d1 / d2 < threshold, by their nearest item."""
     samples, train = (x.flatten(1) for x in checked(samples=samples, train=train))
-    copies = ratio_of(two_nearest(samples, train)[0]) < threshold
-    return nearest_neighbours(samples, train, 1)[1][copies, 0].bincount(minlength=len(train)).cpu()
+    copies = samples[ratio_of(two_nearest(samples, train)[0]) < threshold]
+    near = nearest_neighbours(copies, train, 1)[1][:, 0] if len(copies) else torch.zeros(0, dtype=torch.int64)
+    return near.bincount(minlength=len(train)).cpu()
 
 
 def closer_to_train(samples: Items, train: Items, held_out: Items) -> Estimate:
