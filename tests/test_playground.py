@@ -190,8 +190,10 @@ def test_points_are_placed_and_taken_by_keys(browser, path) -> None:
     for key in ("Shift+ArrowRight", "Shift+ArrowUp", "Delete"):  # to the corner
         plane.press(key)
     page.get_by_text("Cursor at 0.70, 0.90; 4 points.").wait_for()
+    page.evaluate("navigator.clipboard.writeText = () => new Promise((done) => setTimeout(done, 300))")  # a busy one
     assert "drawn=1,-1;-1,-1;-1,1|0.20,0.40&" in reader.link()
     plane.press("Backspace")
+    page.wait_for_timeout(500)
     page.get_by_text("3 points; need 4 to 200", exact=False).wait_for()
     reader.end()
 

@@ -143,7 +143,8 @@ function render({ model, el }) {
   function hand(words) {
     if (data.wrong) return sayWrong();
     Object.assign($(".text"), { value: words, style: "" }).select();
-    navigator.clipboard?.writeText(words).then(() => say("Copied."), () => {});
+    const said = $(".word").textContent; // what is said meanwhile stays
+    navigator.clipboard?.writeText(words).then(() => $(".word").textContent === said && say("Copied."), () => {});
   }
   const actions = {
     play: () => Object.assign(view, { playing: !view.playing, once: view.playing }), // a last step is looked at
