@@ -105,8 +105,7 @@ def audit(
         for name, x in {"samples": flat["samples"], **models}.items():
             to_train, to_held = (nearest(x, own, 1, search)[0] for own in equal)
             table[name]["closer to train"] = share_closer(to_train, to_held)
-        scale = rows["train"].std() if features is None else 1.0  # KID's kernel has a unit, which features bring along
-        centre = rows["train"].mean() if features is None else 0.0
+        scale, centre = (rows["train"].std(), rows["train"].mean()) if features is None else (1.0, 0.0)  # KID's unit
         for name, x in {"samples": rows["samples"], "memorizing baseline": rows["train"], **models}.items():
             own, held = x.double(), rows["held_out"]
             table[name]["energy to held-out"] = _energy(own, held)
@@ -125,7 +124,7 @@ def _items(given: dict[str, Any]) -> dict[str, Tensor]:
         if x.ndim < 2 or not x.numel() or x.is_complex() or x.dtype == torch.bool or not x.isfinite().all():
             raise ValueError(f"{name} is {x.dtype} of shape {(*x.shape,)}; need finite numbers (N, *D), N >= 1")
         if channels_last(x.shape):
-            raise ValueError(f"{name} has shape {(*x.shape,)}; need the layout (N, C, H, W): x.permute(0, 3, 1, 2)")
+            raise ValueError(f"{name} has shape {(*x.shape,)}; need channels first, (N, C, ...): x.movedim(-1, 1)")
     if len({x.shape[1:] for x in sets.values()}) > 1:
         shapes = ", ".join(f"{name} {(*x.shape,)}" for name, x in sets.items())
         raise ValueError(f"the shapes are {shapes}; bring all to one size")

@@ -9,6 +9,7 @@ import warnings
 from dataclasses import dataclass
 
 import torch
+from scipy.optimize import isotonic_regression
 from torch import Tensor
 
 from memlib.checks import Denoiser, Items, as_tensor, call_model, check_count, checked, evaluating, home
@@ -84,8 +85,7 @@ class Monitor:
         self, train: Items, held_out: Items, schedule: Schedule, *, bands: int = 10, items: int = 32,
         samples: int = 96, steps: int = 16, cost: float = 0.03, clip: Clip = None, seed: int = 0,
     ) -> None:  # fmt: skip
-        # not as `held_out`, for the two need not be equally many
-        sets = [x.cpu() for x in checked(train=train, **{"held-out items": held_out})]
+        sets = [x.cpu() for x in checked(train=train, **{"held-out items": held_out})]  # need not be equally many
         self.train, self.null = sets[0], memorized_fraction(sets[1], sets[0])
         if self.null.value == 1:
             raise ValueError("held_out: each item is a near-copy of one of train; need items that are not in train")
@@ -194,8 +194,6 @@ class Monitor:
         return wilson(sum(near), len(near) * self.samples)
 
     def begin(self, at: list[int]) -> Estimate | None:
-        from scipy.optimize import isotonic_regression
-
         beyond = [excess(self._pooled(i), self.null) for i in range(len(at))]
         rising = isotonic_regression([excess(wilson(near, self.samples), self.null).value for near in self.near]).x
         said = next((step for step, found in zip(at, beyond, strict=True) if found.low > COPYING), None)

@@ -156,6 +156,8 @@ def checked(
         if len(loss_weight) != schedule.T or loss_weight.min() < 0:
             raise ValueError(f"loss_weight has {len(loss_weight)} values from {loss_weight.min():g}; need T, all >= 0")
     where, dtype = home(model)
+    if dtype in (torch.bfloat16, torch.float16):
+        raise ValueError(f"model holds {dtype}, whose averages stand still; need model.float(), precision='bfloat16'")
     device = check_device((where or "cpu") if device is None else device)
     x0 = x0.to(device, dtype, copy=True)
     with evaluating(model.to(device)):  # a model of another shape says so here, before any work

@@ -160,12 +160,12 @@ def test_one_picture_is_judged_in_any_precision_and_few_are_not_refused_for_thei
 
 
 def test_what_cannot_be_judged_is_refused_by_name() -> None:
-    train, samples = items(40, (3, 16, 16), 1), items(40, (3, 16, 16), 2)
+    train, samples, lines = items(40, (3, 16, 16), 1), items(40, (3, 16, 16), 2), items(40, (9, 1), 3)
     for given, named in (
-        ((samples.permute(0, 2, 3, 1), train), "layout"), ((samples[..., :8], train), "one size"),
-        ((samples.permute(0, 2, 3, 1), train.permute(0, 2, 3, 1)), r"permute\(0, 3, 1, 2\)"),
+        ((samples.permute(0, 2, 3, 1), train), "channels first"), ((samples[..., :8], train), "one size"),
+        ((samples.permute(0, 2, 3, 1), train.permute(0, 2, 3, 1)), "movedim"), ((samples, train[:2]), "2 item"),
         (((samples + 1) / 2, train), "one scale"), ((samples, 127.5 * train + 127.5), "one scale"),
-        ((samples, train[:2]), "2 item"), ((samples / 0, train), "samples"), ((samples, train, train > 0), "held_out"),
+        ((lines, lines), "first"), ((samples / 0, train), "samples"), ((samples, train, train > 0), "held_out"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=named):
             judge(*given)
@@ -216,10 +216,10 @@ def test_the_command_writes_a_page_and_numbers_and_holds_a_release_back(tmp_path
         assert named in capsys.readouterr().err
     pictures = read_items(tmp_path / "h")
     assert pictures.dtype == torch.uint8
-    np.save(tmp_path / "last.npy", pictures.permute(0, 2, 3, 1))
-    np.save(tmp_path / "grey.npy", pictures[:, 0])
-    assert torch.equal(read_items(tmp_path / "last.npy"), pictures)
-    assert torch.equal(read_items(tmp_path / "grey.npy"), pictures[:, :1])
+    rows, last = pictures.flatten(1), pictures.permute(0, 2, 3, 1)
+    for saved, read in ((last, pictures), (pictures[:, 0], pictures[:, :1]), (rows[..., None], rows[:, None])):
+        np.save(tmp_path / "one.npy", saved)
+        assert torch.equal(read_items(tmp_path / "one.npy"), read)
 
 
 def test_points_and_signals_get_their_page_too(tmp_path: Path, capsys) -> None:

@@ -15,8 +15,8 @@ from memlib.lab.own import ARRAYS, PICTURES, arrays, pictures
 
 
 def read_items(path: Path) -> Tensor:
-    """The items (N, *D) of an .npy or .npz file, pictures as (N, C, H, W) whatever their layout there, or the pictures
-    of a folder as uint8 (N, 3, H, W), by name."""
+    """The items (N, *D) of an .npy or .npz file, channels first whatever their layout there, or the pictures of a
+    folder as uint8 (N, 3, H, W), by name."""
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURES)
         if not files:
@@ -29,7 +29,7 @@ def read_items(path: Path) -> Tensor:
         raise ValueError(f"{path} holds the arrays {', '.join(held)}; need exactly one")
     items = torch.from_numpy(np.ascontiguousarray(*held.values()))
     if channels_last(items.shape):
-        return items.movedim(3, 1).contiguous()
+        return items.movedim(-1, 1).contiguous()
     grey = items.ndim == 3 and items.shape[1] == items.shape[2]
     return items[:, None] if grey or (items.ndim == 2 and items.shape[1] > 3) else items  # a signal a row, else points
 
