@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words = "a folder of pictures, an .npy or an .npz file"
         judged(f"--{name}", type=Path, required=required, metavar="PATH", help=words)
     judged("--features", metavar="NAME", help="a network of timm, whose features replace pixels")
-    judged("--fail-above", type=_share, default=1.0, metavar="SHARE", help="exit with 3 if more are near-copies")
+    judged("--fail-above", type=share, default=1.0, metavar="SHARE", help="exit with 3 if more are near-copies")
     judged("--out", type=Path, default=Path("audit"), metavar="DIR", help="for audit.html and audit.json")
     dial = command(_dial, "where to look and when to stop for a level of near-copies, from pilot runs")
     page = command(_page, "write the playground as one HTML file", "notebooks")
@@ -90,7 +90,7 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _share(text: str) -> float:
+def share(text: str) -> float:
     if not 0 <= float(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}; need a share from 0 to less than 1, such as 0.01 for 1 %")
     return float(text)

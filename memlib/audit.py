@@ -64,8 +64,8 @@ def audit(
     sets = _items({"samples": samples, "train": train} | ({} if held_out is None else {"held_out": held_out}))
     flat = {name: x.flatten(1) for name, x in sets.items()} if features is None else _featured(sets, features)
     kept, size = distinct(sets["train"]), len(sets["train"])
-    if len(kept) < 3:
-        raise ValueError(f"train has {len(kept)} item(s) that differ; need at least 3")
+    if len(kept) < 4:  # a model takes three, KID four
+        raise ValueError(f"train has {len(kept)} item(s) that differ; need at least 4")
     if len(kept) < size:
         sets["train"], flat["train"] = sets["train"][kept], flat["train"][kept]
     known, match = flat["train"], shifted if sets["train"].ndim == 4 else match

@@ -163,7 +163,7 @@ def test_what_cannot_be_judged_is_refused_by_name() -> None:
     train, samples, lines = items(40, (3, 16, 16), 1), items(40, (3, 16, 16), 2), items(40, (9, 1), 3)
     for given, named in (
         ((samples.permute(0, 2, 3, 1), train), "channels first"), ((samples[..., :8], train), "one size"),
-        ((samples.permute(0, 2, 3, 1), train.permute(0, 2, 3, 1)), "movedim"), ((samples, train[:2]), "2 item"),
+        ((samples.permute(0, 2, 3, 1), train.permute(0, 2, 3, 1)), "movedim"), ((samples, train[:3]), "3 item"),
         (((samples + 1) / 2, train), "one scale"), ((samples, 127.5 * train + 127.5), "one scale"),
         ((lines, lines), "first"), ((samples / 0, train), "samples"), ((samples, train, train > 0), "held_out"),
     ):  # fmt: skip

@@ -53,20 +53,20 @@ def test_what_cannot_be_reached_names_the_nearest_and_its_price() -> None:
     late = [{**x, "course": x["course"][-2:]} for x in recorded(range(204, 208)) if x["control"] == "-1000 to 1000"]
     with pytest.raises(ValueError, match=r"near_copies = 0\.01 is not reached"):
         dial(late, 0.01)  # its first reading copies more
-    with pytest.raises(ValueError, match="3 of each control"):
-        dial(recorded(range(204, 206)), 0.02)
-    with pytest.raises(ValueError, match="near_copies"):
-        dial(recorded(range(204, 208)), 2)
+    for seeds, asked, named in ((range(204, 206), 0.02, "3 of each control"), (range(204, 208), 2, "near_copies")):
+        with pytest.raises(ValueError, match=named):
+            dial(recorded(seeds), asked)
     assert main(["dial", "--data", "mixture16", "--near-copies", "2"]) == 2  # at once
 
 
-def test_a_pilot_is_a_fleet_of_courses(tmp_path, monkeypatch) -> None:
+def test_a_pilot_is_a_fleet_of_courses(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path))
     own = Experiment(
         uniform(), "mixture4", 16, network=Network(width=16), training=TrainConfig(steps=50, batch_size=16),
         n_samples=16, sampler="ddpm", sampler_steps=5,
     )  # fmt: skip
     made = pilot(own, seeds=(0, 1, 2), workers=1)
+    assert "12 pilot runs, about 0 minutes" in capsys.readouterr().err
     assert len(made) == 12 and {len(x["course"]) for x in made} == {10}
     with pytest.raises(ValueError, match="nearest"):
         dial(made, 0.01, 1.01)

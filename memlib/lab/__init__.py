@@ -5,14 +5,4 @@ from memlib.lab.fleet import FleetStep, train_fleet
 from memlib.lab.runs import Result, run, run_fleet
 from memlib.lab.sweep import SweepError, sweep
 
-__all__ = [
-    "Experiment",
-    "FleetStep",
-    "Network",
-    "Result",
-    "SweepError",
-    "run",
-    "run_fleet",
-    "sweep",
-    "train_fleet",
-]
+__all__ = ["Experiment", "FleetStep", "Network", "Result", "SweepError", "run", "run_fleet", "sweep", "train_fleet"]

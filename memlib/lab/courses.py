@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -14,7 +14,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from memlib.lab import data, runs
-from memlib.lab.experiment import VERSION
+from memlib.lab.experiment import VERSION, Experiment
 from memlib.lab.files import append_line, read_lines
 from memlib.lab.plans import Plan
 from memlib.lab.provenance import provenance, uncommitted
@@ -62,11 +62,15 @@ def record(
 
 
 def estimate(plan: Plan, out: Path = COURSES, device: str = "cpu") -> tuple[int, float]:
-    """How many of a plan's runs `record` would train, and a guess of their seconds in one process: five training steps
-    are timed for each budget, and reading the course takes about half as much again."""
+    """How many of a plan's runs `record` would train, and their `seconds_of`."""
     missing, _ = plan.missing(plan.seeds, {(x["key"], x["content"]) for x in read(out)})
+    return len(missing), seconds_of(missing, device)
+
+
+def seconds_of(experiments: Sequence[Experiment], device: str = "cpu") -> float:
+    """A guess for one process: five training steps of each budget are timed; readings take about half as much again."""
     per_run: dict[Any, float] = {}
-    for own in missing:
+    for own in experiments:
         if own.alike() not in per_run:
             dataset, generator = own.load_data(), torch.Generator().manual_seed(own.seed)
             network = own.network.build(tuple(dataset.train.shape[1:]), own.seed)
@@ -76,7 +80,7 @@ def estimate(plan: Plan, out: Path = COURSES, device: str = "cpu") -> tuple[int,
             start = time.monotonic()
             count = sum(1 for _ in islice(steps, 5))
             per_run[own.alike()] = 1.5 * own.training.steps * (time.monotonic() - start) / max(1, count)
-    return len(missing), sum(per_run[own.alike()] for own in missing)
+    return sum(per_run[own.alike()] for own in experiments)
 
 
 def read(folder: Path = COURSES) -> list[Line]:

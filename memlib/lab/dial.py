@@ -1,13 +1,16 @@
 """The dial: from a few pilot runs to where training should look and when it should stop, for a level of near-copies."""
 
 import math
+import os
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
+from tqdm.auto import tqdm
 
-from memlib.lab.courses import Line, measured
+from memlib.lab.courses import Line, measured, seconds_of
 from memlib.lab.experiment import Experiment
 from memlib.lab.spectrum import Array
 from memlib.lab.sweep import sweep
@@ -37,7 +40,7 @@ def pilot(
     experiment: Experiment, seeds: Sequence[int] = (0, 1, 2, 3), *, device: str = "cpu", workers: int | None = None
 ) -> list[Line]:
     """Courses of uniform sampling and of three wide intervals, drawn, over these seeds, at the experiment's budget: ten
-    log-spaced readings each. On two cores this takes as long as training 16 networks."""
+    log-spaced readings each. On two cores this takes as long as training 16 networks; a guess is said first."""
     T, last = experiment.timesteps.T, experiment.training.steps
     looks = {"uniform": uniform(T)}
     for a, b in INTERVALS:
@@ -46,7 +49,9 @@ def pilot(
     runs = [replace(own, timesteps=p, seed=seed, label=name) for seed in seeds for name, p in looks.items()]
     for x in runs:
         Yardstick.of(x)  # too few items, or pictures of another size, show now
-    results = sweep(runs, device=device, workers=workers)
+    minutes = seconds_of(runs, device) / (workers or os.cpu_count() or 1) / 60
+    tqdm.write(f"{len(runs)} pilot runs, about {minutes:.0f} minutes", file=sys.stderr)
+    results = tqdm(sweep(runs, device=device, workers=workers), "readings", len(runs), unit="run")
     return [{"control": x.experiment.label, "seed": x.experiment.seed, **measured(x)} for x in results]
 
 

@@ -71,7 +71,8 @@ def audit_page(made: Audit, samples: Tensor, train: Tensor) -> str:
         figures[f"The most copied training items (how often): {often}"] = copied
     for title, figure in figures.items():
         image = base64.b64encode(as_png(figure)[0]).decode()
-        parts.append(f'<h2>{html.escape(title)}</h2><img src="data:image/png;base64,{image}" alt="">')
+        said = html.escape(title)
+        parts.append(f'<h2>{said}</h2><img src="data:image/png;base64,{image}" alt="{said}">')
         plt.close(figure)
     words = {row: {name: f"{value:.3g}" for name, value in own.items()} for row, own in made.table.items()}
     table = pd.DataFrame(words).T.reindex(columns=measures).fillna("").to_html(border=0)
