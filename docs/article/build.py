@@ -44,7 +44,8 @@ def figures(own: Evidence, out: Path) -> None:
     shares = {name: own.share(name) for name in own.dose.controls}
     weights = [name for name in shares if "as weight" in name]
     groups = {"drawn": [name for name in shares if name not in weights], "as loss weight": weights}
-    tested = [f for f in own.findings if f.hypothesis[:2] in ("H1", "H2", "H3", "H4", "H7")]
+    sets, asked = ("mixture16", "ecg5000"), ("H1", "H2", "H3", "H4", "H7")
+    tested = [f for name in sets for f in own.findings if f.dataset == name and f.hypothesis[:2] in asked]
     made = {
         "spectrum": viz.spectrum(own.spectrum, own.schedule, looks),
         "dose": viz.dose(own.courses, shares, groups),
