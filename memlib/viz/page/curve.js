@@ -30,14 +30,14 @@ function curveEditor(svg, axis, moved) {
   let [width, grab] = [300, null]; // one hand at a time
   const within = (s) => clamp(s, Math.min(from, to), Math.max(from, to));
   const x = (s) => LEFT + ((within(s) - from) / (to - from)) * (width - LEFT - RIGHT);
-  const y = (height) => BASE - clamp((height - bottom) / (top - bottom), 0, 1.04) * (BASE - 14);
+  const y = (height) => BASE - clamp((height - bottom) / (top - bottom), 0, 1) * (BASE - 10);
   const sides = ([low, high]) => (from > to ? [high, low] : [low, high]); // left and right, and back
   const places = ([left, right] = sides(shown.ends)) => [left, (left + right) / 2, right];
   const trace = (heights) => path(Array.from(heights, (height, t) => [x(axis.at[t]), y(height)]));
   function draw() {
-    const [line, [zone]] = [trace(shown.curve), shown.zones];
+    const [line, [zone], peak] = [trace(shown.curve), shown.zones, Math.max(...shown.curve)];
     $(".line").setAttribute("d", line);
-    $(".area").setAttribute("d", `${line}V${BASE}H${LEFT}Z`);
+    $(".area").setAttribute("d", `${line}V${BASE}H${x(axis.at[0])}Z`);
     $(".even").setAttribute("d", shown.even.map(trace).join(""));
     grips.forEach((grip, k) => {
       const place = places()[parts[k]];
@@ -49,6 +49,8 @@ function curveEditor(svg, axis, moved) {
     const shade = ([low, high]) => `M${x(low)} 8H${x(high)}V${BASE}H${x(low)}Z`;
     $(".zone").setAttribute("d", shown.zones.map(shade).join(""));
     $(".zone-text").setAttribute("x", zone ? (x(zone[0]) + x(zone[1])) / 2 : 0);
+    $(".cut").textContent = peak > top ? `cut here, rises to ${peak.toPrecision(3)}` : "";
+    $(".cut").setAttribute("x", clamp(x(axis.at[shown.curve.indexOf(peak)]), LEFT + 60, width - RIGHT - 60));
   }
   const value = (event) => {
     const share = (event.clientX - svg.getBoundingClientRect().left - LEFT) / (width - LEFT - RIGHT);

@@ -1,11 +1,11 @@
 // What the explorers share: controls bound to the model's traits, and pictures of items noised at a timestep.
 
 const significant = (x) => +x.toPrecision(3);
-// A trait out of its limits is brought back, for the kernel, too.
+// A trait out of its limits, or that is no number, is brought back, for the kernel, too.
 const limit = (model, name, within) =>
   model.on(`change:${name}`, () => {
     const given = model.get(name);
-    model.set(name, within(given));
+    model.set(name, within(+given || 0));
     if (model.get(name) !== given) model.save_changes();
   });
 

@@ -123,16 +123,19 @@ function plane(canvas, { picked, drawn, keyed }) {
 function chart(svg, course, key, reference) {
   const [top, format] = { copies: [1, percent], off: [1, two], loss: [1.5, two] }[key];
   const [left, right, width, base] = [46, 12, Math.max(120, svg.clientWidth), 92];
-  const late = course.slice(course.length >> 3).flatMap(({ seen }) => seen.map((one) => one[key]));
-  const high = key === "copies" ? top : Math.min(top, Math.ceil(12 * Math.max(...late)) / 10);
+  const of = (some) => some.flatMap(({ seen }) => seen.map((one) => one[key]));
+  const late = Math.max(...of(course.slice(course.length >> 3)));
+  const high = key === "copies" ? top : Math.min(top, Math.ceil(12 * late) / 10);
+  const beyond = Math.max(...of(course)) > high ? "\u2265\u00a0" : ""; // what is higher is drawn at the top
   const end = Math.max(200, course[course.length - 1].step);
   const x = (step) => left + (step / end) * (width - left - right);
-  const y = (value) => base - Math.min(value / high, 1.03) * (base - 8);
-  const level = (v) => `<path d="M${left} ${y(v)}H${width - right}" />${text(left - 6, y(v) + 4, "end", format(v))}`;
+  const y = (value) => base - Math.min(value / high, 1) * (base - 8);
+  const level = (v, words = format(v)) =>
+    `<path d="M${left} ${y(v)}H${width - right}" />${text(left - 6, y(v) + 4, "end", words)}`;
   const marks = [["start", 0], ["middle", end / 2, "training step"], ["end", end]];
   const under = marks.map(([anchor, step, words = step]) => text(x(step), 108, anchor, words));
   const nothing = reference === undefined ? "" : `<path class="null" d="M${left} ${y(reference)}H${width - right}" />`;
   const points = (k) => course.map(({ step, seen }) => [x(step), y(seen[k][key])]);
   const lines = LANES.map((lane, k) => `<path class="of-${lane}" d="${path(points(k))}" />`);
-  svg.innerHTML = [...[0, high / 2, high].map(level), ...under, nothing, ...lines].join("");
+  svg.innerHTML = [level(0), level(high / 2), level(high, beyond + format(high)), ...under, nothing, ...lines].join("");
 }

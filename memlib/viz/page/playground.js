@@ -18,8 +18,7 @@ function render({ model, el }) {
   const view = { pick: -1, playing: true, renew: true, alive: true, step: 0, falls: null };
   view.stop = +state.steps || SETTINGS.pause;
   let [course, latest, first, data, chunk, wake] = [[], null, null, pointsOf(state), 4, () => {}];
-  const say = (words) => void ($(".word").textContent = words);
-  const sayWrong = () => say(`Draw in plane A, with the mouse, a finger, or arrow keys and Enter: ${data.wrong}.`);
+  const say = (words, kind = "warning") => Object.assign($(".said"), { textContent: words, className: `said ${kind}` });
   const planes = LANES.map((lane) => plane($(`[data-plane=${lane}] canvas`), { picked, drawn, keyed }));
   const curves = LANES.map((lane) =>
     curveEditor($(`[data-lane=${lane}] .curve`), overLogSnr(schedule), (moved, done) => {
@@ -58,6 +57,9 @@ function render({ model, el }) {
     $(".time output").textContent = state.frame === last ? "finished" : `t = ${t}`;
     $("[data-do=play]").textContent = view.playing ? "Pause" : "Play";
     $(".count").textContent = `step ${view.step}`;
+    const draw = "Draw in plane A, with the mouse, a finger, or arrow keys and Enter";
+    $(".needs").textContent = data.wrong ? `${draw}: ${data.wrong}.` : "";
+    $(".paused").hidden = view.step < view.stop;
   }
   function tell(name, [x, y], t) {
     const { first, second, d1, d2 } = nearest(data.train, x, y);
@@ -81,19 +83,19 @@ function render({ model, el }) {
   function keyed(cursor, deed) {
     if (deed === "add") drawn(cursor, true);
     if (deed === "take") state.drawn = withoutNearest(state.drawn, cursor);
-    say(`Cursor at ${cursor.map(two).join(", ")}; ${readDrawn(state.drawn).all.length} points.`);
+    say(`Cursor at ${cursor.map(two).join(", ")}; ${counted(readDrawn(state.drawn).all)}.`, "note");
     if (deed) renew();
   }
   // Both networks begin anew.
   function renew() {
     data = pointsOf(state);
     Object.assign(view, { renew: true, playing: true, stop: SETTINGS.pause, step: 0, pick: -1 });
-    if (data.wrong) latest = sayWrong();
+    if (data.wrong) latest = null;
     keep();
     wake();
   }
   function keep() {
-    if (!data.wrong) model.set("link", writeLink({ ...state, steps: "" })); // which can be read again
+    if (state.drawn || !data.wrong) model.set("link", writeLink({ ...state, steps: "" })); // which can be read again
     model.save_changes();
   }
   function record(replies) {
@@ -133,7 +135,7 @@ function render({ model, el }) {
         chunk = clamp(Math.round((100 * steps) / slower("training")), 1, 2 * chunk); // 0.1 s of training
         if (look) [looked, pause] = [performance.now(), Math.max(250, 4 * slower("looking"))];
         if (look) record(replies);
-        if (view.step >= view.stop) Object.assign(view, { playing: false, stop: view.step + SETTINGS.pause });
+        if (view.step >= view.stop) view.playing = false;
         show();
         await sleep((1000 * steps) / rate - performance.now() + begun);
       }
@@ -141,13 +143,16 @@ function render({ model, el }) {
     workers.forEach((worker) => worker.terminate());
   }
   function hand(words) {
-    if (data.wrong) return sayWrong();
+    if (data.wrong) return;
     Object.assign($(".text"), { value: words, style: "" }).select();
-    const said = $(".word").textContent; // what is said meanwhile stays
-    navigator.clipboard?.writeText(words).then(() => $(".word").textContent === said && say("Copied."), () => {});
+    $(".copied").textContent = "";
+    navigator.clipboard?.writeText(words).then(() => ($(".copied").textContent = "Copied."), () => {});
   }
   const actions = {
-    play: () => Object.assign(view, { playing: !view.playing, once: view.playing }), // a last step is looked at
+    play: () => {
+      const stop = view.step + SETTINGS.pause;
+      Object.assign(view, { playing: !view.playing, once: view.playing, stop }); // a last step is looked at
+    },
     step: () => Object.assign(view, { playing: false, once: true }),
     restart: renew,
     reverse: async () => {
