@@ -1,8 +1,6 @@
 // A curve over t or log-SNR (curve.svg). Its body moves the centre, its edges the width: mouse, touch or keys.
 
 const [LEFT, RIGHT, BASE] = [30, 10, 114]; // pixels beside the axis, and where it lies
-// An axis: its ends, labels and heights (settings.json), what an arrow key adds, and the value `at` each step.
-const overLogSnr = (schedule) => ({ ...SETTINGS.axes.logSnr, at: schedule.logSnr });
 
 const percent = (share) => `${Math.round(100 * share)} %`;
 const path = (points) => `M${points.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L")}`;
@@ -16,6 +14,7 @@ function limited([low, high]) {
   return { ends, changed: !(Math.abs(ends[0] - low) + Math.abs(ends[1] - high) <= 0.2) };
 }
 
+// An axis: its ends, labels and heights (settings.json), what an arrow key adds, and the value `at` each step.
 // `moved(ends, done)` is called with the interval at each move, and with done = true when the hand lets go.
 // Where the body is the only grip, it is a point on the curve: its two ends are one, and it comes to the hand.
 function curveEditor(svg, axis, moved) {

@@ -4,9 +4,9 @@ const REACH = 2.55; // half the height of the plane, in the units of the data
 const { colours, threshold } = SETTINGS;
 const HOW = "arrow keys move the cursor (with shift, far), Enter adds a point, Delete takes the nearest away";
 
-// `picked(i)` is called when a sample is pointed at, `drawn([x, y], begins)` at a drawn point, `drawn()` at the end, and
+// `picked(i)` is called for a sample pointed at, `drawn([x, y], begins)` at a drawn point, `renew()` after a stroke,
 // `keyed([x, y], deed)` when keys move the cursor, or ask to add a point there or to take the nearest.
-function plane(canvas, { picked, drawn, keyed }) {
+function plane(canvas, { picked, drawn, renew, keyed }) {
   const pen = canvas.getContext("2d");
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const shown = { pick: -1 };
@@ -32,7 +32,6 @@ function plane(canvas, { picked, drawn, keyed }) {
   function draw() {
     waiting = 0;
     pen.clearRect(0, 0, width, height);
-    if (!shown.data) return;
     const { train, heldOut, curve } = shown.data;
     line(curve, "#c9ced6", 5, { gap: 0.3 });
     pen.fillStyle = colours["held out"];
@@ -87,14 +86,14 @@ function plane(canvas, { picked, drawn, keyed }) {
     drawn(where(event), true);
   });
   canvas.addEventListener("lostpointercapture", () => {
-    if (drawing) drawn();
+    if (drawing) renew();
     drawing = false;
   });
   canvas.addEventListener("pointerleave", ({ pointerType }) => pointerType === "mouse" && picked(-1));
   canvas.addEventListener("keydown", (event) => {
     const by = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
     const deed = { Enter: "add", " ": "add", Delete: "take", Backspace: "take" }[event.key];
-    if (shown.drawable ? !by && !deed : !by || !shown.samples) return;
+    if (!by && !(deed && shown.drawable)) return;
     event.preventDefault();
     const n = SETTINGS.samples;
     if (!shown.drawable) return picked((shown.pick + by[0] - by[1] + n) % n);
@@ -104,7 +103,7 @@ function plane(canvas, { picked, drawn, keyed }) {
   });
   for (const change of ["focus", "blur"]) canvas.addEventListener(change, request);
   new ResizeObserver(() => {
-    const dense = window.devicePixelRatio || 1;
+    const dense = window.devicePixelRatio;
     [width, height] = [canvas.clientWidth, canvas.clientHeight];
     [canvas.width, canvas.height] = [width * dense, height * dense];
     scale = Math.min(width, height) / (2 * REACH);
@@ -123,11 +122,11 @@ function plane(canvas, { picked, drawn, keyed }) {
 function chart(svg, course, key, reference) {
   const [top, format] = { copies: [1, percent], off: [1, two], loss: [1.5, two] }[key];
   const [left, right, width, base] = [46, 12, Math.max(120, svg.clientWidth), 92];
-  const of = (some) => some.flatMap(({ seen }) => seen.map((one) => one[key]));
-  const late = Math.max(...of(course.slice(course.length >> 3)));
+  const values = course.flatMap(({ seen }) => seen.map((one) => one[key]));
+  const late = Math.max(...values.slice(values.length >> 3));
   const high = key === "copies" ? top : Math.min(top, Math.ceil(12 * late) / 10);
-  const beyond = Math.max(...of(course)) > high ? "\u2265\u00a0" : ""; // what is higher is drawn at the top
-  const end = Math.max(200, course[course.length - 1].step);
+  const beyond = Math.max(...values) > high ? "\u2265\u00a0" : ""; // what is higher is drawn at the top
+  const end = Math.max(200, course.at(-1).step);
   const x = (step) => left + (step / end) * (width - left - right);
   const y = (value) => base - Math.min(value / high, 1) * (base - 8);
   const level = (v, words = format(v)) =>

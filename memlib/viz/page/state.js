@@ -55,15 +55,16 @@ function readLink(words) {
   return { state, wrong };
 }
 
-const told = (state) => Object.keys(state).filter((key) => state[key] !== defaults[key]);
-const writeLink = (state) => told(state).map((key) => `${key}=${state[key]}`).join("&");
+// The state as far as it is not the one that the page begins with.
+const writeLink = (state) =>
+  Object.entries(state).filter(([key, value]) => value !== defaults[key]).map((pair) => pair.join("=")).join("&");
 
 function python(state, train, steps) {
   const points = Array.from(train, (x, i) => (i % 2 ? `${x.toFixed(3)}]` : `[${x.toFixed(3)}`)).join(", ");
   const made = LANES.map((lane) => {
     const [mean, std] = bellOf(...(bell(state[lane]) ?? [0, 0])).map((x) => x.toFixed(3));
     const gaussian = `from_log_snr(schedule, lambda s: (-0.5 * ((s - ${mean}) / ${std}) ** 2).exp())`;
-    return timesteps[state[lane]]?.python ?? gaussian;
+    return timesteps[state[lane]] ?? gaussian;
   });
   const values = { ...SETTINGS, points, made: made.join(", "), steps: steps || 1000, seed: +state.seed };
   return SETTINGS.python.join("\n").replace(/<(\w+)>/g, (_, name) => values[name]);

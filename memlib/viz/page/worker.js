@@ -1,7 +1,6 @@
 // One network in a worker of its own. It answers each message once, so that two of them stay in lockstep.
 
 const schedule = scheduleNamed("linear", SETTINGS.T);
-const flat = (frames) => Float32Array.from(frames.flatMap((frame) => [...frame]));
 
 function startTrainer({ train, heldOut, curve, p, seed }) {
   const { T, batch, samples, samplerSteps, noise, threshold } = SETTINGS;
@@ -16,7 +15,7 @@ function startTrainer({ train, heldOut, curve, p, seed }) {
   const pick = () => curve[Math.floor(fixed.uniform() * curve.length)].map((x) => x + noise * fixed.normal());
   const fresh = Array.from({ length: 512 }, pick).flat(); // what copies nothing
   const about = {
-    exact: flat(ddim(exactDenoiser(train, schedule), schedule, start, samplerSteps)),
+    exact: ddim(exactDenoiser(train, schedule), schedule, start, samplerSteps),
     zone: dangerZone(train, schedule),
     nulls: { copies: nearCopies(fresh, train, threshold), off: offCurve(fresh, curve) },
   };
@@ -39,7 +38,7 @@ function startTrainer({ train, heldOut, curve, p, seed }) {
       return mean(eps.map((e, i) => (out[i] - e) ** 2));
     });
     const copies = nearCopies(made, train, threshold);
-    return { frames: flat(frames), copies, off: offCurve(made, curve), loss: mean(losses) };
+    return { frames, seen: { copies, off: offCurve(made, curve), loss: mean(losses) } };
   }
   return { about, advance, look };
 }
