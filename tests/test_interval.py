@@ -123,7 +123,7 @@ def test_edges_body_sliders_and_keys_move_it_and_the_words_are_right(browser, tm
         page.evaluate(f"model.set('width', {given})")
         assert numbers(page)[2] == kept, "a linked slider cannot leave the limits"
         highest = told(page).split("Highest weight ")[1].split(". ")[0]
-        assert page.locator(".cut").first.text_content() == (f"cut here, rises to {highest}" if kept == 100 else "")
+        assert page.locator(".cut").first.text_content() == (f"cut off, rises to {highest}" if kept == 100 else "")
     assert page.wrong == []
     page.context.close()
 

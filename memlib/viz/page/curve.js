@@ -48,13 +48,10 @@ function curveEditor(svg, axis, moved) {
     const shade = ([low, high]) => `M${x(low)} 8H${x(high)}V${BASE}H${x(low)}Z`;
     $(".zone").setAttribute("d", shown.zones.map(shade).join(""));
     $(".zone-text").setAttribute("x", zone ? (x(zone[0]) + x(zone[1])) / 2 : 0);
-    $(".cut").textContent = peak > top ? `cut here, rises to ${peak.toPrecision(3)}` : "";
-    $(".cut").setAttribute("x", clamp(x(axis.at[shown.curve.indexOf(peak)]), LEFT + 60, width - RIGHT - 60));
+    $(".cut").textContent = peak > top ? `cut off, rises to ${peak.toPrecision(3)}` : "";
   }
-  const value = (event) => {
-    const share = (event.clientX - svg.getBoundingClientRect().left - LEFT) / (width - LEFT - RIGHT);
-    return from + share * (to - from);
-  };
+  const valueAt = (px) => from + ((px - LEFT) / (width - LEFT - RIGHT)) * (to - from); // the inverse of x
+  const value = (event) => valueAt(event.clientX - svg.getBoundingClientRect().left);
   const shift = (part, ends, by) => sides(sides(ends).map((s, side) => (part === 2 - 2 * side ? s : s + by)));
   svg.addEventListener("pointerdown", (event) => {
     const [s, seen] = [value(event), places().map(within)];
