@@ -126,7 +126,7 @@ def test_a_worker_trains_200_steps_a_second(browser) -> None:
     """By the clock, the best of many steps, so that other work on the machine counts little; and as a ratio to a plain
     product of matrices (128, 64) and (64, 64), so that a slower machine passes, too."""
     source = f"""{script("maths", "network")}
-        const [s, r, n] = [scheduleNamed("linear", 1000), new Random(0), new Network(SETTINGS)];
+        const [s, r, n] = [scheduleNamed("linear", 1000), randomFrom(0), new Network(SETTINGS)];
         const {{ train }} = makePoints("spiral", 0, 16, 0.05);
         n.initialise(r);
         const [index, t] = [16, 1000].map((m) => Int32Array.from({{ length: 128 }}, () => m * r.uniform()));

@@ -11,7 +11,7 @@ const limit = (model, name, within) =>
 
 // A canvas for points (N, 2), or for four signals (N, C, L) or images (N, C, H, W); the answer draws them noised.
 function noisedItems(canvas, [n, ...shape], x0) {
-  const [pen, eps, size] = [canvas.getContext("2d"), new Random(0).normals(x0.length), 360];
+  const [pen, eps, size] = [canvas.getContext("2d"), randomFrom(0).normals(x0.length), 360];
   const [channels, height, width] = shape;
   const isImage = shape.length === 3;
   Object.assign(canvas, isImage ? { width: 2 * width, height: 2 * height } : { width: size, height: size });

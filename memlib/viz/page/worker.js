@@ -5,12 +5,12 @@ const schedule = scheduleNamed("linear", SETTINGS.T);
 function startTrainer({ train, heldOut, curve, p, seed }) {
   const { T, batch, samples, samplerSteps, noise, threshold } = SETTINGS;
   const network = new Network(SETTINGS);
-  network.initialise(new Random(seed));
-  const random = new Random(seed + 1000); // the same draws for both networks
+  network.initialise(randomFrom(seed));
+  const random = randomFrom(seed + 1000); // the same draws for both networks
   const cumulative = running(p);
   const [index, t, eps] = [new Int32Array(batch), new Int32Array(batch), new Float64Array(2 * batch)];
-  const start = new Random(seed + 2000).normals(2 * samples); // x_T of the samples
-  const fixed = new Random(7);
+  const start = randomFrom(seed + 2000).normals(2 * samples); // x_T of the samples
+  const fixed = randomFrom(7);
   const tests = Array.from({ length: 20 }, (_, i) => ({ t: 50 * i, eps: fixed.normals(heldOut.length) }));
   const pick = () => curve[Math.floor(fixed.uniform() * curve.length)].map((x) => x + noise * fixed.normal());
   const fresh = Array.from({ length: 512 }, pick).flat(); // what copies nothing
