@@ -2,12 +2,15 @@
 
 const significant = (x) => +x.toPrecision(3);
 // A trait out of its limits, or that is no number, is brought back, for the kernel, too.
-const limit = (model, name, within) =>
-  model.on(`change:${name}`, () => {
+function limit(model, name, within) {
+  const bring = () => {
     const given = model.get(name);
     model.set(name, within(+given || 0));
     if (model.get(name) !== given) model.save_changes();
-  });
+  };
+  model.on(`change:${name}`, bring);
+  bring();
+}
 
 // A canvas for points (N, 2), or for four signals (N, C, L) or images (N, C, H, W); the answer draws them noised.
 function noisedItems(canvas, [n, ...shape], x0) {
