@@ -170,7 +170,6 @@ def test_pictures_follow_the_slider_and_the_training(lab: Lab) -> None:
     picture, words = live.locator("img").first, live.locator(".widget-html-content p").first
     before, said = picture.get_attribute("src"), words.inner_text()
     slider = live.get_by_role("slider").first
-    slider.focus()
     slider.press("Home")
     expect(picture).not_to_have_attribute("src", before, timeout=30_000)
     expect(words).not_to_have_text(said)

@@ -81,10 +81,10 @@ def test_training_begins_by_itself_in_lockstep_and_b_copies_first(browser, path)
     assert reader.step() == held + 1
     lines = reader.page.locator("[data-chart=copies] path[class^=of]")
     ends = [re.findall(r"[\d.]+ [\d.]+", lines.nth(k).get_attribute("d")) for k in (0, 1)]
+    assert "\u2265" in reader.page.locator("[data-chart=off]").text_content(), "what is above the axis is said"
     assert len(ends[0]) > 3 and [p.split()[0] for p in ends[0]] == [p.split()[0] for p in ends[1]], "the same steps"
-    link = reader.link()
+    link, seen = reader.link(), reader.copies()
     assert f"steps={held + 1}" in link
-    seen = reader.copies()
     reader.end()
     other = Reader(browser, path, link)
     other.until(held + 1)
@@ -150,7 +150,8 @@ def test_points_are_drawn_and_too_few_are_refused(browser, path) -> None:
     box = page.locator("[data-plane=a] canvas").bounding_box()
     x, y = box["x"] + 60, box["y"] + box["height"] / 2
     page.mouse.click(x, y - 60)
-    page.get_by_text("1 points; need 4 to 200", exact=False).wait_for()
+    page.reload()
+    page.get_by_text("1 point; need 4 to 200", exact=False).wait_for()  # nor is it lost
     page.mouse.move(x, y)
     page.mouse.down()
     page.mouse.move(x + 250, y + 30, steps=40)
@@ -158,6 +159,7 @@ def test_points_are_drawn_and_too_few_are_refused(browser, path) -> None:
     page.mouse.up()
     page.mouse.click(x, y + 90, button="right")
     reader.until(3)
+    assert page.locator(".word").inner_text() == "", "what was too few is enough now"
     link = reader.link()
     strokes = link.split("drawn=")[1].split("&")[0].split("|")
     assert len(strokes) == 2 and 6 < len({*strokes[1].split(";")}) == len(strokes[1].split(";")) < 30
@@ -193,7 +195,7 @@ def test_points_are_placed_and_taken_by_keys(browser, path) -> None:
     page.evaluate("navigator.clipboard.writeText = () => new Promise((done) => setTimeout(done, 300))")  # a busy one
     assert "drawn=1,-1;-1,-1;-1,1|0.20,0.40&" in reader.link()
     plane.press("Backspace")
-    page.wait_for_timeout(500)
+    page.locator("footer .copied", has_text="Copied.").wait_for()
     page.get_by_text("3 points; need 4 to 200", exact=False).wait_for()
     reader.end()
 
@@ -215,7 +217,7 @@ def test_the_reverse_process_of_network_and_exact_denoiser_and_the_two_nearest_p
     page = reader.page
     reader.until(60)
     word, told, time = (page.locator(at) for at in (".word", ".told", ".time output"))
-    assert "left out: frame = 41, exact = 2." in word.inner_text()
+    assert "left out: frame = 41, exact = 2. Training paused by itself. Play goes on." in word.inner_text()
     page.locator("[data-set=exact]").select_option("1")
     assert page.locator(".points output").all_inner_texts() == ["the exact denoiser"] * 2
     page.locator("[data-plane=a] canvas").press("ArrowRight")
@@ -293,7 +295,9 @@ def test_two_minutes_of_training_leak_no_memory_and_never_block_the_page(browser
     while time.monotonic() - begun < 120:
         page.wait_for_timeout(1000)
         if (play := page.locator("[data-do=play]")).inner_text() == "Play":  # it pauses by itself now and then
+            page.get_by_text("Training paused by itself. Play goes on.").wait_for(timeout=500)
             play.click()
+            assert not page.locator(".paused").is_visible()
     last = heap()
     print(f"{first / 1e6:.2f} MB, after two minutes {last / 1e6:.2f} MB")
     assert last < 1.2 * first

@@ -1,8 +1,6 @@
 // A curve over t or log-SNR (curve.svg). Its body moves the centre, its edges the width: mouse, touch or keys.
 
 const [LEFT, RIGHT, BASE] = [30, 10, 114]; // pixels beside the axis, and where it lies
-// An axis: its ends, labels and heights (settings.json), what an arrow key adds, and the value `at` each step.
-const overLogSnr = (schedule) => ({ ...SETTINGS.axes.logSnr, at: schedule.logSnr });
 
 const percent = (share) => `${Math.round(100 * share)} %`;
 const path = (points) => `M${points.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L")}`;
@@ -16,6 +14,7 @@ function limited([low, high]) {
   return { ends, changed: !(Math.abs(ends[0] - low) + Math.abs(ends[1] - high) <= 0.2) };
 }
 
+// An axis: its ends, labels and heights (settings.json), what an arrow key adds, and the value `at` each step.
 // `moved(ends, done)` is called with the interval at each move, and with done = true when the hand lets go.
 // Where the body is the only grip, it is a point on the curve: its two ends are one, and it comes to the hand.
 function curveEditor(svg, axis, moved) {
@@ -30,14 +29,14 @@ function curveEditor(svg, axis, moved) {
   let [width, grab] = [300, null]; // one hand at a time
   const within = (s) => clamp(s, Math.min(from, to), Math.max(from, to));
   const x = (s) => LEFT + ((within(s) - from) / (to - from)) * (width - LEFT - RIGHT);
-  const y = (height) => BASE - clamp((height - bottom) / (top - bottom), 0, 1.04) * (BASE - 14);
+  const y = (height) => BASE - clamp((height - bottom) / (top - bottom), 0, 1) * (BASE - 10);
   const sides = ([low, high]) => (from > to ? [high, low] : [low, high]); // left and right, and back
   const places = ([left, right] = sides(shown.ends)) => [left, (left + right) / 2, right];
   const trace = (heights) => path(Array.from(heights, (height, t) => [x(axis.at[t]), y(height)]));
   function draw() {
-    const [line, [zone]] = [trace(shown.curve), shown.zones];
+    const [line, [zone], peak] = [trace(shown.curve), shown.zones, Math.max(...shown.curve)];
     $(".line").setAttribute("d", line);
-    $(".area").setAttribute("d", `${line}V${BASE}H${LEFT}Z`);
+    $(".area").setAttribute("d", `${line}V${BASE}H${x(axis.at[0])}Z`);
     $(".even").setAttribute("d", shown.even.map(trace).join(""));
     grips.forEach((grip, k) => {
       const place = places()[parts[k]];
@@ -49,11 +48,10 @@ function curveEditor(svg, axis, moved) {
     const shade = ([low, high]) => `M${x(low)} 8H${x(high)}V${BASE}H${x(low)}Z`;
     $(".zone").setAttribute("d", shown.zones.map(shade).join(""));
     $(".zone-text").setAttribute("x", zone ? (x(zone[0]) + x(zone[1])) / 2 : 0);
+    $(".cut").textContent = peak > top ? `cut off, rises to ${peak.toPrecision(3)}` : "";
   }
-  const value = (event) => {
-    const share = (event.clientX - svg.getBoundingClientRect().left - LEFT) / (width - LEFT - RIGHT);
-    return from + share * (to - from);
-  };
+  const valueAt = (px) => from + ((px - LEFT) / (width - LEFT - RIGHT)) * (to - from); // the inverse of x
+  const value = (event) => valueAt(event.clientX - svg.getBoundingClientRect().left);
   const shift = (part, ends, by) => sides(sides(ends).map((s, side) => (part === 2 - 2 * side ? s : s + by)));
   svg.addEventListener("pointerdown", (event) => {
     const [s, seen] = [value(event), places().map(within)];

@@ -28,7 +28,7 @@ function begin({ model, $, picture, set }) {
   const densest = top * Math.max(...flat);
   const overT = { ...SETTINGS.axes.t, to: T - 1, at: even.map((_, t) => t), unit: Math.max(1, T / 100), top };
   overT.ticks = [0, 1, 2, 3, 4].map((k) => Math.round((k * (T - 1)) / 4));
-  const noise = { ...overLogSnr(schedule), from: logSnr[0], to: logSnr[T - 1], top: densest };
+  const noise = { ...SETTINGS.axes.logSnr, at: schedule.logSnr, from: logSnr[0], to: logSnr[T - 1], top: densest };
   noise.levels = [1, 2].map((k) => +((k * densest) / 3).toPrecision(1));
   $(".pair figure:last-child .grip").forEach((grip) => grip.remove());
   $(".zone-text").forEach((label) => (label.textContent = "zone"));

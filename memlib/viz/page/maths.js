@@ -77,18 +77,16 @@ function interval(p, schedule) {
   return [at(0.975), at(0.025)];
 }
 
-class Random {
-  constructor(seed) {
-    this.state = (seed * 2654435761 + 1) >>> 0;
-  }
-  uniform() {
-    this.state = (this.state + 0x6d2b79f5) >>> 0;
-    let z = Math.imul(this.state ^ (this.state >>> 15), 1 | this.state);
+function randomFrom(seed) {
+  let state = (seed * 2654435761 + 1) >>> 0;
+  const uniform = () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let z = Math.imul(state ^ (state >>> 15), 1 | state);
     z = (z + Math.imul(z ^ (z >>> 7), 61 | z)) ^ z;
     return ((z ^ (z >>> 14)) >>> 0) / 4294967296;
-  }
-  normal = () => Math.sqrt(-2 * Math.log(1 - this.uniform())) * Math.cos(2 * Math.PI * this.uniform());
-  normals = (n) => Float64Array.from({ length: n }, () => this.normal());
+  };
+  const normal = () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
+  return { uniform, normal, normals: (n) => Float64Array.from({ length: n }, normal) };
 }
 
 const polar = (radius, angle) => [radius * Math.cos(angle), radius * Math.sin(angle)];
@@ -108,7 +106,7 @@ function makePoints(name, seed, n, noise) {
   const centred = (point) => point.map((x, k) => x - middle[k]);
   const scale = Math.hypot(...many.flatMap(centred)) / Math.sqrt(2048);
   const place = (point) => centred(point).map((x) => x / scale);
-  const random = new Random(seed);
+  const random = randomFrom(seed);
   const points = Array.from({ length: 2 * n }, (_, i) => {
     const point = place(CURVES[name]((i + 0.5 + 0.6 * (random.uniform() - 0.5)) / (2 * n)));
     return point.map((x) => x + noise * random.normal());
@@ -171,7 +169,7 @@ const offCurve = (points, curve) =>
 
 // The log-SNR, [low, high], at which a noisy training point could be 1.1 to n / 2 of them: exp(mean entropy).
 function dangerZone(train, schedule) {
-  const eps = new Random(0).normals(4 * train.length);
+  const eps = randomFrom(0).normals(4 * train.length);
   const entropy = (weights) => -sum(weights.map((w) => (w > 0 ? w * Math.log(w) : 0)));
   const zone = schedule.logSnr.filter((_, t) => {
     if (t % 20) return false;

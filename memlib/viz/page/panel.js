@@ -1,17 +1,20 @@
 // What the explorers share: controls bound to the model's traits, and pictures of items noised at a timestep.
 
 const significant = (x) => +x.toPrecision(3);
-// A trait out of its limits is brought back, for the kernel, too.
-const limit = (model, name, within) =>
-  model.on(`change:${name}`, () => {
+// A trait out of its limits, or that is no number, is brought back, for the kernel, too.
+function limit(model, name, within) {
+  const bring = () => {
     const given = model.get(name);
-    model.set(name, within(given));
+    model.set(name, within(+given || 0));
     if (model.get(name) !== given) model.save_changes();
-  });
+  };
+  model.on(`change:${name}`, bring);
+  bring();
+}
 
 // A canvas for points (N, 2), or for four signals (N, C, L) or images (N, C, H, W); the answer draws them noised.
 function noisedItems(canvas, [n, ...shape], x0) {
-  const [pen, eps, size] = [canvas.getContext("2d"), new Random(0).normals(x0.length), 360];
+  const [pen, eps, size] = [canvas.getContext("2d"), randomFrom(0).normals(x0.length), 360];
   const [channels, height, width] = shape;
   const isImage = shape.length === 3;
   Object.assign(canvas, isImage ? { width: 2 * width, height: 2 * height } : { width: size, height: size });

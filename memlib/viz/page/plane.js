@@ -4,9 +4,9 @@ const REACH = 2.55; // half the height of the plane, in the units of the data
 const { colours, threshold } = SETTINGS;
 const HOW = "arrow keys move the cursor (with shift, far), Enter adds a point, Delete takes the nearest away";
 
-// `picked(i)` is called when a sample is pointed at, `drawn([x, y], begins)` at a drawn point, `drawn()` at the end, and
+// `picked(i)` is called for a sample pointed at, `drawn([x, y], begins)` at a drawn point, `renew()` after a stroke,
 // `keyed([x, y], deed)` when keys move the cursor, or ask to add a point there or to take the nearest.
-function plane(canvas, { picked, drawn, keyed }) {
+function plane(canvas, { picked, drawn, renew, keyed }) {
   const pen = canvas.getContext("2d");
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const shown = { pick: -1 };
@@ -32,7 +32,6 @@ function plane(canvas, { picked, drawn, keyed }) {
   function draw() {
     waiting = 0;
     pen.clearRect(0, 0, width, height);
-    if (!shown.data) return;
     const { train, heldOut, curve } = shown.data;
     line(curve, "#c9ced6", 5, { gap: 0.3 });
     pen.fillStyle = colours["held out"];
@@ -51,9 +50,7 @@ function plane(canvas, { picked, drawn, keyed }) {
       if (!copied[i]) dot(sample, 3.4, "#ffffffcc", colours.sample);
     });
     if (samples[shown.pick]) mark(points, samples[shown.pick], found[shown.pick]);
-    if (!shown.drawable || document.activeElement !== canvas) return;
-    const [x, y] = cursor;
-    for (const [a, b] of [[0.25, 0], [0, 0.25]]) line([[x - a, y - b], [x + a, y + b]], colours.A, 3);
+    if (shown.drawable && document.activeElement === canvas) dot(cursor, 11, `${colours.A}33`, colours.A);
   }
   // The posterior weight of each training point as a disc's area, and the two nearest.
   function mark(points, sample, { first, second }) {
@@ -87,14 +84,14 @@ function plane(canvas, { picked, drawn, keyed }) {
     drawn(where(event), true);
   });
   canvas.addEventListener("lostpointercapture", () => {
-    if (drawing) drawn();
+    if (drawing) renew();
     drawing = false;
   });
   canvas.addEventListener("pointerleave", ({ pointerType }) => pointerType === "mouse" && picked(-1));
   canvas.addEventListener("keydown", (event) => {
     const by = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
     const deed = { Enter: "add", " ": "add", Delete: "take", Backspace: "take" }[event.key];
-    if (shown.drawable ? !by && !deed : !by || !shown.samples) return;
+    if (!by && !(deed && shown.drawable)) return;
     event.preventDefault();
     const n = SETTINGS.samples;
     if (!shown.drawable) return picked((shown.pick + by[0] - by[1] + n) % n);
@@ -104,7 +101,7 @@ function plane(canvas, { picked, drawn, keyed }) {
   });
   for (const change of ["focus", "blur"]) canvas.addEventListener(change, request);
   new ResizeObserver(() => {
-    const dense = window.devicePixelRatio || 1;
+    const dense = window.devicePixelRatio;
     [width, height] = [canvas.clientWidth, canvas.clientHeight];
     [canvas.width, canvas.height] = [width * dense, height * dense];
     scale = Math.min(width, height) / (2 * REACH);
@@ -123,16 +120,19 @@ function plane(canvas, { picked, drawn, keyed }) {
 function chart(svg, course, key, reference) {
   const [top, format] = { copies: [1, percent], off: [1, two], loss: [1.5, two] }[key];
   const [left, right, width, base] = [46, 12, Math.max(120, svg.clientWidth), 92];
-  const late = course.slice(course.length >> 3).flatMap(({ seen }) => seen.map((one) => one[key]));
-  const high = key === "copies" ? top : Math.min(top, Math.ceil(12 * Math.max(...late)) / 10);
-  const end = Math.max(200, course[course.length - 1].step);
+  const values = course.flatMap(({ seen }) => seen.map((one) => one[key]));
+  const late = Math.max(...values.slice(values.length >> 3));
+  const high = key === "copies" ? top : Math.min(top, Math.ceil(12 * late) / 10);
+  const beyond = Math.max(...values) > high ? "\u2265\u00a0" : ""; // what is higher is drawn at the top
+  const end = Math.max(200, course.at(-1).step);
   const x = (step) => left + (step / end) * (width - left - right);
-  const y = (value) => base - Math.min(value / high, 1.03) * (base - 8);
-  const level = (v) => `<path d="M${left} ${y(v)}H${width - right}" />${text(left - 6, y(v) + 4, "end", format(v))}`;
+  const y = (value) => base - Math.min(value / high, 1) * (base - 8);
+  const level = (v, words = format(v)) =>
+    `<path d="M${left} ${y(v)}H${width - right}" />${text(left - 6, y(v) + 4, "end", words)}`;
   const marks = [["start", 0], ["middle", end / 2, "training step"], ["end", end]];
   const under = marks.map(([anchor, step, words = step]) => text(x(step), 108, anchor, words));
   const nothing = reference === undefined ? "" : `<path class="null" d="M${left} ${y(reference)}H${width - right}" />`;
   const points = (k) => course.map(({ step, seen }) => [x(step), y(seen[k][key])]);
   const lines = LANES.map((lane, k) => `<path class="of-${lane}" d="${path(points(k))}" />`);
-  svg.innerHTML = [...[0, high / 2, high].map(level), ...under, nothing, ...lines].join("");
+  svg.innerHTML = [level(0), level(high / 2), level(high, beyond + format(high)), ...under, nothing, ...lines].join("");
 }

@@ -15,14 +15,13 @@ function render({ model, el }) {
   const times = timestepList(SETTINGS.T, SETTINGS.samplerSteps);
   const last = SETTINGS.samplerSteps; // the frame of the finished samples
   const { state, wrong } = readLink(model.get("link"));
-  const view = { pick: -1, playing: true, renew: true, alive: true, step: 0, falls: null };
-  view.stop = +state.steps || SETTINGS.pause;
+  const view = { pick: -1, playing: true, renew: true, step: 0, stop: +state.steps || SETTINGS.pause };
+  const workers = [];
   let [course, latest, first, data, chunk, wake] = [[], null, null, pointsOf(state), 4, () => {}];
-  const say = (words) => void ($(".word").textContent = words);
-  const sayWrong = () => say(`Draw in plane A, with the mouse, a finger, or arrow keys and Enter: ${data.wrong}.`);
-  const planes = LANES.map((lane) => plane($(`[data-plane=${lane}] canvas`), { picked, drawn, keyed }));
+  const say = (words, kind = "warning") => Object.assign($(".said"), { textContent: words, className: `said ${kind}` });
+  const planes = LANES.map((lane) => plane($(`[data-plane=${lane}] canvas`), { picked, drawn, renew, keyed }));
   const curves = LANES.map((lane) =>
-    curveEditor($(`[data-lane=${lane}] .curve`), overLogSnr(schedule), (moved, done) => {
+    curveEditor($(`[data-lane=${lane}] .curve`), { ...SETTINGS.axes.logSnr, at: schedule.logSnr }, (moved, done) => {
       const { ends, changed } = limited(moved);
       say(changed ? "An interval is 3 to 18 wide, and its centre lies between log-SNR \u22128 and 8." : "");
       state[lane] = ends.map((x) => x.toFixed(1)).join("..");
@@ -36,28 +35,32 @@ function render({ model, el }) {
       const ends = bell(state[lane]) ?? limited(interval(p, schedule)).ends;
       const [curve, even] = [p, uniform(schedule)].map((q) => logSnrDensity(q, schedule));
       curves[k]({ curve, ends, even: [even], zones: first?.zone ? [first.zone] : [] });
-      $(`[data-set=${lane}]`).value = state[lane] in timesteps ? state[lane] : "own";
+      const select = $(`[data-set=${lane}]`);
+      select.value = state[lane];
+      select.value ||= "own"; // an interval that has no name
     });
   }
   function show() {
     const t = times[Math.min(state.frame, last - 1)]; // finished samples are seen as with the last noise
+    const [alphaBar, finished] = [schedule.alphaBar[t], state.frame === last];
     const words = LANES.map((lane, k) => {
-      const [frames, size] = [state.exact ? first?.exact : latest?.[k].frames, 2 * SETTINGS.samples];
-      const samples = data.wrong ? null : frames?.subarray(state.frame * size, (state.frame + 1) * size);
+      const frames = state.exact ? first?.exact : latest?.[k].frames;
+      const samples = data.wrong ? null : frames?.[state.frame];
       const drawable = state.data === "drawn" && k === 0;
-      const at = { alphaBar: schedule.alphaBar[t], finished: state.frame === last };
-      planes[k]({ data, pick: view.pick, drawable, samples, ...at });
-      const end = state.frame === last ? "" : "in the end: ";
+      planes[k]({ data, pick: view.pick, drawable, samples, alphaBar, finished });
+      const end = finished ? "" : "in the end: ";
       const measured = ({ copies, off }) => `${end}near-copies ${percent(copies)}, ${two(off)}\u00a0off the curve`;
-      const made = state.exact ? "the exact denoiser" : latest && measured(latest[k]);
+      const made = state.exact ? "the exact denoiser" : latest && measured(latest[k].seen);
       $(`[data-plane=${lane}] output`).textContent = latest ? made : "";
       return view.pick >= 0 && samples ? tell("AB"[k], samples.subarray(2 * view.pick), t) : "";
     });
     if (words[0]) $(".told").textContent = words.join(" ");
     $("[data-set=frame]").value = state.frame;
-    $(".time output").textContent = state.frame === last ? "finished" : `t = ${t}`;
+    $(".time output").textContent = finished ? "finished" : `t = ${t}`;
     $("[data-do=play]").textContent = view.playing ? "Pause" : "Play";
     $(".count").textContent = `step ${view.step}`;
+    $(".needs span").textContent = data.wrong ?? "";
+    $(".paused").hidden = view.step < view.stop;
   }
   function tell(name, [x, y], t) {
     const { first, second, d1, d2 } = nearest(data.train, x, y);
@@ -69,11 +72,10 @@ function render({ model, el }) {
     view.pick = pick;
     show();
   }
-  // A point is drawn in plane A, the first of a stroke or another; without a point the stroke ends.
+  // A point is drawn in plane A, the first of a stroke or another.
   function drawn(point, begins) {
-    if (!point) return renew();
     const place = point.map((x) => clamp(x, -2.4, 2.4));
-    if (!begins && distance(place, data.all[data.all.length - 1]) < 0.22) return;
+    if (!begins && distance(place, data.all.at(-1)) < 0.22) return;
     state.drawn += (!begins ? ";" : state.drawn && "|") + place.map(two).join(",");
     data = readDrawn(state.drawn);
     show();
@@ -81,36 +83,36 @@ function render({ model, el }) {
   function keyed(cursor, deed) {
     if (deed === "add") drawn(cursor, true);
     if (deed === "take") state.drawn = withoutNearest(state.drawn, cursor);
-    say(`Cursor at ${cursor.map(two).join(", ")}; ${readDrawn(state.drawn).all.length} points.`);
+    say(`Cursor at ${cursor.map(two).join(", ")}; ${counted(readDrawn(state.drawn).all)}.`, "note");
     if (deed) renew();
   }
   // Both networks begin anew.
   function renew() {
     data = pointsOf(state);
     Object.assign(view, { renew: true, playing: true, stop: SETTINGS.pause, step: 0, pick: -1 });
-    if (data.wrong) latest = sayWrong();
+    if (data.wrong) latest = null;
     keep();
     wake();
+    show(); // step 0
   }
   function keep() {
-    if (!data.wrong) model.set("link", writeLink({ ...state, steps: "" })); // which can be read again
+    if (state.drawn || !data.wrong) model.set("link", writeLink({ ...state, steps: "" })); // which can be read again
     model.save_changes();
   }
   function record(replies) {
     if (view.renew) return; // of points that are shown no more
     latest = replies;
-    const seen = replies.map(({ copies, off, loss }) => ({ copies, off, loss }));
-    course.push({ step: view.step, seen });
+    course.push({ step: view.step, seen: replies.map(({ seen }) => seen) });
     if (course.length > 240) course = course.filter((_, i) => i % 2 === 0); // the first and the last stay
-    for (const key in seen[0]) chart($(`[data-chart=${key}]`), course, key, first.nulls[key]);
+    for (const key in replies[0].seen) chart($(`[data-chart=${key}]`), course, key, first.nulls[key]);
   }
   // The one place that talks to the workers: a message to each, then an answer from each, so they stay in lockstep.
   async function train() {
     const url = URL.createObjectURL(new Blob([WORKER], { type: "text/javascript" }));
-    const workers = LANES.map(() => new Worker(url));
+    workers.push(...LANES.map(() => new Worker(url)));
     const both = (message) => Promise.all(LANES.map((lane, k) => ask(workers[k], message(lane))));
     let [looked, pause] = [0, 0];
-    while (view.alive) {
+    while (true) {
       if (data.wrong || !(view.renew || view.playing || view.once)) {
         show();
         await new Promise((resolve) => (wake = resolve));
@@ -133,21 +135,21 @@ function render({ model, el }) {
         chunk = clamp(Math.round((100 * steps) / slower("training")), 1, 2 * chunk); // 0.1 s of training
         if (look) [looked, pause] = [performance.now(), Math.max(250, 4 * slower("looking"))];
         if (look) record(replies);
-        if (view.step >= view.stop) Object.assign(view, { playing: false, stop: view.step + SETTINGS.pause });
+        if (view.step >= view.stop) view.playing = false;
         show();
         await sleep((1000 * steps) / rate - performance.now() + begun);
       }
     }
-    workers.forEach((worker) => worker.terminate());
   }
   function hand(words) {
-    if (data.wrong) return sayWrong();
+    if (data.wrong) return;
     Object.assign($(".text"), { value: words, style: "" }).select();
-    const said = $(".word").textContent; // what is said meanwhile stays
-    navigator.clipboard?.writeText(words).then(() => $(".word").textContent === said && say("Copied."), () => {});
+    $(".copied").textContent = "";
+    navigator.clipboard?.writeText(words).then(() => ($(".copied").textContent = "Copied."), () => {});
   }
   const actions = {
-    play: () => Object.assign(view, { playing: !view.playing, once: view.playing }), // a last step is looked at
+    // where training is paused, one more step is looked at
+    play: () => Object.assign(view, { playing: !view.playing, once: view.playing, stop: view.step + SETTINGS.pause }),
     step: () => Object.assign(view, { playing: false, once: true }),
     restart: renew,
     reverse: async () => {
@@ -178,28 +180,20 @@ function render({ model, el }) {
     wake();
     show();
   });
-  root.addEventListener("input", ({ target }) => {
-    const [{ set }, { value }] = [target.dataset, target];
-    if (set === "frame") view.falls = null;
-    if (typeof state[set] === "number") state[set] = +value; // frame, exact: nothing is trained anew
-    else if (set in state) choose(set, value);
+  root.addEventListener("input", ({ target: { dataset, value } }) => {
+    if (dataset.set === "frame") view.falls = null;
+    if (typeof state[dataset.set] === "number") state[dataset.set] = +value; // frame, exact: nothing is trained anew
+    else choose(dataset.set, value);
     show();
   });
-  for (const lane of LANES) {
-    const options = Object.entries(timesteps).map(([spec, { name }]) => new Option(name, spec));
-    options[options.length - 1].disabled = true; // "an interval" is dragged, not chosen
-    $(`[data-set=${lane}]`).append(...options);
-  }
+  $("[data-set=b]").innerHTML = $("[data-set=a]").innerHTML;
   for (const key of ["data", "seed", "speed", "exact"]) $(`[data-set=${key}]`).value = state[key];
   $("[data-set=frame]").max = last;
   if (wrong.length) say(`The link has wrong values, which are left out: ${wrong.join(", ").slice(0, 300)}.`);
   showCurves();
   show();
   train().catch((e) => $("header").append(`Nothing is trained: the page can start no web worker (${e.message}).`));
-  return () => {
-    Object.assign(view, { alive: false, falls: null });
-    wake();
-  };
+  return () => workers.forEach((worker) => worker.terminate());
 }
 
 export default { render };

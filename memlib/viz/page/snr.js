@@ -9,7 +9,7 @@ function initialize({ model }) {
 
 function begin({ model, $, picture, set }) {
   const [line, density] = [{ ...axes.position }, { ...axes.logSnr, top: 0.25, levels: [0.1, 0.2] }];
-  let [all, chosen] = [[], null];
+  let chosen = null;
   const positionOf = (s) => lowest(chosen.logSnr.map((x) => Math.abs(x - s))) / (chosen.T - 1);
   $(".grip:not(.body)").forEach((grip) => grip.remove());
   Object.assign($(".body")[0], { ariaLabel: "position", ariaValueMin: 0, ariaValueMax: 1 });
@@ -23,7 +23,7 @@ function begin({ model, $, picture, set }) {
   ];
   return () => {
     const [name, T, position] = ["schedule", "T", "position"].map((trait) => model.get(trait));
-    if (all[0]?.T !== T) all = NAMES.map((each) => scheduleNamed(each, T));
+    const all = NAMES.map((each) => scheduleNamed(each, T));
     chosen = all[NAMES.indexOf(name)];
     const { alphaBar, logSnr } = chosen;
     const [t, noisy] = [Math.round(position * (T - 1)), alphaBar.findIndex((a) => a < 0.5)];

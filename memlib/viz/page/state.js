@@ -1,9 +1,11 @@
 // The state of the playground as text, as in a link, and what is made of it: p(t), drawn points, lines of Python.
 
-const { defaults, timesteps } = SETTINGS;
+const { timesteps } = SETTINGS;
+const defaults = { ...SETTINGS.defaults, frame: SETTINGS.samplerSteps };
 const MAKE = { uniform, notch, "u-shape": uShape, "min-snr": minSnr, paper: (s) => gaussianInterval(s, 0, 500) };
 const LANES = ["a", "b"];
 const two = (x) => x.toFixed(2);
+const counted = ({ length }) => `${length} ${length === 1 ? "point" : "points"}`;
 
 // A p(t) is the name of a shape, or the ends of a bell over log-SNR, "-2.3..7.1".
 const bell = (spec) => (/^-?\d+(\.\d+)?\.\.-?\d+(\.\d+)?$/.test(spec) ? spec.split("..").map(Number) : null);
@@ -16,9 +18,8 @@ function readDrawn(words) {
   const all = strokes.flat();
   const between = ([x, y], [x1, y1]) => [0, 1, 2, 3, 4, 5].map((i) => [x + ((x1 - x) * i) / 6, y + ((y1 - y) * i) / 6]);
   const curve = strokes.flatMap((s) => s.flatMap((point, i) => between(point, s[i + 1] ?? point)));
-  let wrong = "";
-  if (all.length < 4 || all.length > 200) wrong = `${all.length} points; need 4 to 200 (every second is held out)`;
-  else if (!all.every((p) => p.length === 2 && p.every((x) => Math.abs(x) <= 2.5))) wrong = "a point outside the plane";
+  const enough = all.length >= 4 && all.length <= 200;
+  const wrong = enough ? "" : `${counted(all)}; need 4 to 200 (every second is held out)`;
   return { all, train: half(all, 0), heldOut: half(all, 1), curve, wrong };
 }
 
@@ -36,8 +37,8 @@ function readLink(words) {
   const given = Object.fromEntries(new URLSearchParams(words.replace(/^.*#/, "")));
   const known = (v) => Object.hasOwn(MAKE, v) || (bell(v) !== null && !limited(bell(v)).changed);
   const right = {
-    data: (v) => Object.hasOwn(CURVES, v) || (v === "drawn" && !readDrawn(given.drawn ?? "").wrong),
-    drawn: (v) => !readDrawn(v).wrong,
+    data: (v) => Object.hasOwn(CURVES, v) || (v === "drawn" && right.drawn(given.drawn ?? "")),
+    drawn: (v) => v && readDrawn(v).all.every((p) => p.length === 2 && p.every((x) => Math.abs(x) <= 2.5)),
     seed: (v) => /^\d{1,4}$/.test(v),
     a: known,
     b: known,
@@ -54,15 +55,16 @@ function readLink(words) {
   return { state, wrong };
 }
 
-const told = (state) => Object.keys(state).filter((key) => state[key] !== defaults[key]);
-const writeLink = (state) => told(state).map((key) => `${key}=${state[key]}`).join("&");
+// The state as far as it is not the one that the page begins with.
+const writeLink = (state) =>
+  Object.entries(state).filter(([key, value]) => value !== defaults[key]).map((pair) => pair.join("=")).join("&");
 
 function python(state, train, steps) {
   const points = Array.from(train, (x, i) => (i % 2 ? `${x.toFixed(3)}]` : `[${x.toFixed(3)}`)).join(", ");
   const made = LANES.map((lane) => {
     const [mean, std] = bellOf(...(bell(state[lane]) ?? [0, 0])).map((x) => x.toFixed(3));
     const gaussian = `from_log_snr(schedule, lambda s: (-0.5 * ((s - ${mean}) / ${std}) ** 2).exp())`;
-    return timesteps[state[lane]]?.python ?? gaussian;
+    return timesteps[state[lane]] ?? gaussian;
   });
   const values = { ...SETTINGS, points, made: made.join(", "), steps: steps || 1000, seed: +state.seed };
   return SETTINGS.python.join("\n").replace(/<(\w+)>/g, (_, name) => values[name]);

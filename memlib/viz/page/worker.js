@@ -1,22 +1,21 @@
 // One network in a worker of its own. It answers each message once, so that two of them stay in lockstep.
 
 const schedule = scheduleNamed("linear", SETTINGS.T);
-const flat = (frames) => Float32Array.from(frames.flatMap((frame) => [...frame]));
 
 function startTrainer({ train, heldOut, curve, p, seed }) {
   const { T, batch, samples, samplerSteps, noise, threshold } = SETTINGS;
   const network = new Network(SETTINGS);
-  network.initialise(new Random(seed));
-  const random = new Random(seed + 1000); // the same draws for both networks
+  network.initialise(randomFrom(seed));
+  const random = randomFrom(seed + 1000); // the same draws for both networks
   const cumulative = running(p);
   const [index, t, eps] = [new Int32Array(batch), new Int32Array(batch), new Float64Array(2 * batch)];
-  const start = new Random(seed + 2000).normals(2 * samples); // x_T of the samples
-  const fixed = new Random(7);
+  const start = randomFrom(seed + 2000).normals(2 * samples); // x_T of the samples
+  const fixed = randomFrom(7);
   const tests = Array.from({ length: 20 }, (_, i) => ({ t: 50 * i, eps: fixed.normals(heldOut.length) }));
   const pick = () => curve[Math.floor(fixed.uniform() * curve.length)].map((x) => x + noise * fixed.normal());
   const fresh = Array.from({ length: 512 }, pick).flat(); // what copies nothing
   const about = {
-    exact: flat(ddim(exactDenoiser(train, schedule), schedule, start, samplerSteps)),
+    exact: ddim(exactDenoiser(train, schedule), schedule, start, samplerSteps),
     zone: dangerZone(train, schedule),
     nulls: { copies: nearCopies(fresh, train, threshold), off: offCurve(fresh, curve) },
   };
@@ -39,7 +38,7 @@ function startTrainer({ train, heldOut, curve, p, seed }) {
       return mean(eps.map((e, i) => (out[i] - e) ** 2));
     });
     const copies = nearCopies(made, train, threshold);
-    return { frames: flat(frames), copies, off: offCurve(made, curve), loss: mean(losses) };
+    return { frames, seen: { copies, off: offCurve(made, curve), loss: mean(losses) } };
   }
   return { about, advance, look };
 }
