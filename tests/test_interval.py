@@ -152,7 +152,7 @@ def test_the_snr_explorer_follows_the_hand_and_says_what_memlib_says(browser, tm
     assert told(page).startswith("cosine, T = 100, t = 99: signal share 2.43e-7, ")
     for part, expected in ((0, 0.5), (1, 0.77)):  # log-SNR -2 of a cosine
         box = page.locator(".curve").nth(part).bounding_box()
-        unit = (box["width"] - 40) / (19.5 if part else 1)
+        unit = (box["width"] - 40) / (30.3 if part else 1)
         page.mouse.click(box["x"] + 30 + (9.3 + 2 if part else 0.5) * unit, box["y"] + 60)
         assert page.evaluate("saved.position") == pytest.approx(expected, abs=0.012), "the dot comes to the hand"
     page.get_by_role("slider", name="log-SNR").press("PageDown")

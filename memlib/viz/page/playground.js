@@ -57,7 +57,7 @@ function render({ model, el }) {
     if (words[0]) $(".told").textContent = words.join(" ");
     $("[data-set=frame]").value = state.frame;
     $(".time output").textContent = finished ? "finished" : `t = ${t}`;
-    $("[data-do=play]").textContent = view.playing ? "Pause" : "Play";
+    $("[data-do=play]").textContent = view.playing && !data.wrong ? "Pause" : "Play";
     $(".count").textContent = `step ${view.step}`;
     $(".needs span").textContent = data.wrong ?? "";
     $(".paused").hidden = view.step < view.stop;
@@ -91,6 +91,7 @@ function render({ model, el }) {
     data = pointsOf(state);
     Object.assign(view, { renew: true, playing: true, stop: SETTINGS.pause, step: 0, pick: -1 });
     if (data.wrong) latest = null;
+    $("[data-set=seed]").value = state.seed; // not one that was refused
     keep();
     wake();
     show(); // step 0

@@ -8,7 +8,8 @@ function initialize({ model }) {
 }
 
 function begin({ model, $, picture, set }) {
-  const [line, density] = [{ ...axes.position }, { ...axes.logSnr, top: 0.25, levels: [0.1, 0.2] }];
+  const line = { ...axes.position };
+  const density = { ...axes.logSnr, to: -21, ticks: [8, 0, -8, -16], top: 0.25, levels: [0.1, 0.2] };
   let chosen = null;
   const positionOf = (s) => lowest(chosen.logSnr.map((x) => Math.abs(x - s))) / (chosen.T - 1);
   $(".grip:not(.body)").forEach((grip) => grip.remove());
