@@ -1,6 +1,7 @@
 """Figures show what they are given, in colours that mean one thing, and refuse what they cannot draw."""
 
 from collections.abc import Callable
+from io import BytesIO
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -85,6 +86,11 @@ def test_a_figure_is_drawn_alike_each_time_without_a_warning(name: str) -> None:
         drawn.append(np.asarray(figure.canvas.buffer_rgba()).copy())
     np.testing.assert_array_equal(*drawn)
     assert len(plt.get_fignums()) == 2, "each call opens its own figure and no other"
+    figure.set_layout_engine("none")  # which would move it again
+    figure.savefig(full := BytesIO(), dpi=180, bbox_inches="tight")
+    files = (full.getvalue(), plots.style.as_png(figure)[0])
+    every, kept = (plt.imread(BytesIO(file))[..., :3] for file in files)
+    assert (abs(every - kept).max(2) > 0.1).mean() < 0.03, "few colours, but the right ones"
 
 
 def test_a_figure_is_drawn_into_given_axes() -> None:
