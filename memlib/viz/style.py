@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from memlib.timesteps import TimestepDistribution
 
-WIDTH, FINER = 480, 1.25  # pixels of the page that a moving picture takes, and how many of its own lie on each
+WIDTH, FINER = 576, 1.25  # pixels of the page that a moving picture takes (90 an inch), and of its own on each
 
 Array = torch.Tensor | np.ndarray | Sequence[Any]
 Arrays = Mapping[str, Array]
