@@ -145,9 +145,13 @@ def legend_above(figure: Figure, handles: Sequence[Any]) -> None:
 
 
 def panels(names: Sequence[str], rows: Sequence[str], width: float) -> tuple[Figure, Any]:
-    """A figure with a panel for each of `names`, which stand below it, and a row for each of `rows`, first on top."""
+    """A figure with a panel for each of `names`, which stand below it, and a row for each of `rows`, first on top.
+
+    A panel is `width` inches wide, and narrower where a page has no room for as many."""
     words = "\n".join(rows).split("\n")
-    size = (0.4 + 0.075 * max(map(len, words)) + width * len(names), 1.2 + 0.36 * len(rows) + 0.06 * len(words))
+    beside = 0.4 + 0.075 * max(map(len, words))
+    width = min(width, (10.4 - beside) / len(names))  # JupyterLab would shrink a wider figure, words and all
+    size = (beside + width * len(names), 1.2 + 0.36 * len(rows) + 0.06 * len(words))
     figure, axes = plt.subplots(1, len(names), figsize=size, sharey=True, layout="constrained", squeeze=False)
     for ax, name in zip(axes[0], names, strict=True):
         ax.set_xlabel("\n".join(textwrap.fill(line, int(12 * width)) for line in name.split("\n")))
