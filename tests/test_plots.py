@@ -88,8 +88,7 @@ def test_a_figure_is_drawn_alike_each_time_without_a_warning(name: str) -> None:
     assert figure.get_figwidth() < 10.5, "JupyterLab shrinks a wider one"
     figure.set_layout_engine("none")  # which would move it again
     figure.savefig(full := BytesIO(), dpi=180, bbox_inches="tight")
-    files = (full.getvalue(), plots.style.as_png(figure)[0])
-    every, kept = (plt.imread(BytesIO(file))[..., :3] for file in files)
+    every, kept = (plt.imread(BytesIO(x))[..., :3] for x in (full.getvalue(), plots.style.as_png(figure)[0]))
     assert (abs(every - kept).max(2) > 0.1).mean() < 0.03, "few colours, but the right ones"
 
 
