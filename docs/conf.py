@@ -14,6 +14,7 @@ extensions = ["myst_nb", "sphinx.ext.autodoc"]
 source_suffix = {".ipynb": "myst-nb", ".md": "myst-nb"}
 nb_execution_mode = "off"
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # of outputs: CommonMark, the default, has no tables
 myst_enable_extensions = ["amsmath", "dollarmath"]
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"

@@ -4,9 +4,7 @@ A notebook that is running is NAME.part.ipynb. When it has run through, this bec
 becomes NAME.failed.ipynb, as far as it came, and an earlier NAME.ipynb stays."""
 
 import ast
-import base64
 import hashlib
-import io
 import os
 import re
 import subprocess
@@ -24,7 +22,6 @@ import papermill
 from filelock import FileLock
 from nbformat import NotebookNode
 from papermill.execute import remove_error_markers
-from PIL import Image
 from traitlets.config import Config
 
 from memlib.lab.files import ROOT, naming, write_atomically
@@ -111,9 +108,6 @@ def refresh(notebooks: Sequence[Path]) -> Iterator[Outcome]:
                 for cell in nb.cells:
                     if parts := folded(cell):
                         cell.metadata["jupyter"] = {f"{part}_hidden": True for part in sorted(parts)}
-                    for output in cell.get("outputs", []):
-                        if png := output.get("data", {}).get("image/png"):
-                            output.data["image/png"] = _in_few_colours(png)
                 write_atomically(path, nbformat.writes(nb) + "\n")
             yield outcome
 
@@ -198,9 +192,3 @@ def _execute(nb: NotebookNode, part: Path, parameters: Mapping[str, Any], label:
             cells = [c for c in nbformat.read(part, as_version=4).cells if c.metadata.papermill.get("start_time")]
             return f"cell {sum(c.cell_type == 'code' for c in cells)}: {type(e).__name__}: {str(e).strip()}"
     return ""
-
-
-def _in_few_colours(png: str) -> str:
-    picture, file = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB"), io.BytesIO()
-    picture.quantize(64, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(file, "png", optimize=True)
-    return base64.b64encode(file.getvalue()).decode()

@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import nbval.kernel
 import pytest
@@ -35,6 +36,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if RUNS in config.stash:
         shutil.rmtree(config.stash[RUNS], ignore_errors=True)
+
+
+@pytest.fixture
+def own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path))
+    return tmp_path
 
 
 @pytest.fixture(autouse=True)

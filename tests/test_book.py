@@ -73,7 +73,7 @@ def test_a_page_fetches_nothing_from_elsewhere_and_its_links_lead_somewhere(site
     for tag, attribute in FETCHED.items():
         for element in page.all(tag):
             assert not re.match(r"(https?:)?//", element.get(attribute) or ""), element
-    assert not re.search(r"unpkg|jsdelivr|require\.js|vnd\.jupyter\.widget", page.html, re.I)
+    assert not re.search(r"unpkg|jsdelivr|require\.js|vnd\.jupyter\.widget|\|—\|", page.html, re.I)
     assert all("alt" in image for image in page.all("img"))
     for link in (a["href"] for a in page.all("a") if a.get("href")):
         if not re.match(r"https?:", link):
@@ -152,6 +152,8 @@ def test_reads_from_files_in_a_browser(site, width) -> None:
             page.goto((site / f"{name}.html").as_uri())
             assert page.evaluate("document.body.scrollWidth") <= width, f"{name}: what is wide scrolls in its own box"
             assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)"), name
+            legible = "all => all.every(x => x.width >= Math.min(x.naturalWidth / 2, 500))"
+            assert page.locator(".cell_output img").evaluate_all(legible), f"{name}: a figure scrolls in its own box"
             sizes = page.locator("article math").evaluate_all("all => all.map(x => x.getBoundingClientRect().width)")
             assert all(size > 0 for size in sizes) and (sizes or name in DOCS), name
             if sizes:
@@ -166,6 +168,5 @@ def test_reads_from_files_in_a_browser(site, width) -> None:
         assert "heartbeats 0 % [0 %, 8 %] at 3500 views" in page.locator(".copies").inner_text()
         page.goto((site / "search.html").as_uri() + "?q=copycat")
         page.locator("#search-results li a", has_text="The exact memorizer").first.wait_for(timeout=20_000)
-        browser.close()
     assert not [url for url in asked if not url.startswith(("file:", "data:", "blob:null/"))]
     assert wrong == []

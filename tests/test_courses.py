@@ -152,9 +152,8 @@ def test_the_lines_of_this_repository_are_whole() -> None:
             assert made.to_dict() == line["config"] and made.key(line["content"]) == line["key"]
 
 
-def test_a_recorded_run_is_found_again_from_scratch(tmp_path, monkeypatch) -> None:
+def test_a_recorded_run_is_found_again_from_scratch(own_runs) -> None:
     """On points, whose training takes seconds: the measures lie within the spread over seeds."""
-    monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path))
     own = plans.read_plan("mixture_claims")
     seed, within = own.seeds[0], {"near-copies": 0.06, "fidelity": 0.1, "membership": 0.05}
     line = next(x for x in courses.read() if (x["plan"], x["control"], x["seed"]) == (own.name, "uniform", seed))

@@ -23,8 +23,7 @@ TOLERANCE = {"rtol": 1e-3, "atol": 1e-3}  # of numbers of about 1, after 200 ste
 
 
 @pytest.fixture(autouse=True)
-def own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path))
+def own_runs(own_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # else a GPU's convolutions keep 10 bits of float32
 
 

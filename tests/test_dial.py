@@ -59,8 +59,7 @@ def test_what_cannot_be_reached_names_the_nearest_and_its_price() -> None:
     assert main(["dial", "--data", "mixture16", "--near-copies", "2"]) == 2  # at once
 
 
-def test_a_pilot_is_a_fleet_of_courses(tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path))
+def test_a_pilot_is_a_fleet_of_courses(own_runs, capsys) -> None:
     own = Experiment(
         uniform(), "mixture4", 16, network=Network(width=16), training=TrainConfig(steps=50, batch_size=16),
         n_samples=16, sampler="ddpm", sampler_steps=5,

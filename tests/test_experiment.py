@@ -22,12 +22,7 @@ SMALL = Experiment(
     n_samples=6, sampler_steps=5,
 )  # fmt: skip
 COURSE = (7, 20, 39)
-
-
-@pytest.fixture(autouse=True)
-def runs(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("own_runs")
 
 
 def weights(result: Result, step: int | None = None) -> torch.Tensor:
@@ -38,7 +33,7 @@ def files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
 
 
-def test_a_run_is_stored_read_and_sampled_again_and_holds_the_loss_of_every_band(runs):
+def test_a_run_is_stored_read_and_sampled_again_and_holds_the_loss_of_every_band(own_runs):
     told = []
     first = run(SMALL, on_step=told.append)
     assert told == list(range(1, 41))
@@ -46,7 +41,7 @@ def test_a_run_is_stored_read_and_sampled_again_and_holds_the_loss_of_every_band
     assert len(told) == 40, "it trained again"
     assert again.path == first.path and again.experiment.label == "named"
     assert torch.equal(first.samples, again.samples)
-    assert files(runs) == [first.path.name] == [SMALL.key(SMALL.load_data().sha256) + ".pt"]
+    assert files(own_runs) == [first.path.name] == [SMALL.key(SMALL.load_data().sha256) + ".pt"]
     result = Result.load(first.path)
     samples = sample(result.denoiser(), result.experiment.build_schedule(), (2,), 6, seed=0, steps=5)
     assert torch.equal(samples, result.samples) and result.history["step"][-1] == 40
@@ -70,11 +65,11 @@ def test_a_run_is_its_parts_put_together():
         result.denoiser(step=8)
 
 
-def test_a_shipped_run_is_read_for_its_key_only_and_made_again_if_damaged(runs, tmp_path, monkeypatch):
+def test_a_shipped_run_is_read_for_its_key_only_and_made_again_if_damaged(own_runs, tmp_path, monkeypatch):
     monkeypatch.setattr(made, "SHIPPED", tmp_path / "networks")
     made.SHIPPED.mkdir()
     first = run(SMALL)
-    made.ship(runs)
+    made.ship(own_runs)
     first.path.unlink()
     (kept,) = sweep([replace(SMALL, label="named")], shipped=True, workers=1)
     assert kept.path == made.SHIPPED / first.path.name and kept.experiment.label == "named" and not first.path.exists()
@@ -142,13 +137,13 @@ def test_cut_off_and_resumed_it_ends_with_the_same_bits(own, at, tmp_path, monke
     assert files(tmp_path / "other") == sorted(result.path.name for result in resumed)
 
 
-def test_a_fleet_stores_each_run_as_if_it_had_been_alone(runs, tmp_path, monkeypatch):
+def test_a_fleet_stores_each_run_as_if_it_had_been_alone(own_runs, tmp_path, monkeypatch):
     told, few = [], run(FLEET[1])
     results = run_fleet([*FLEET, replace(FLEET[0], label="twice")], on_step=told.append)
     assert told == list(range(1, 41))
     assert [result.experiment for result in results[:3]] == FLEET and results[3].experiment.label == "twice"
     assert [result.history["fleet"] for result in results] == [2, 1, 2, 2], "what was stored was trained again"
-    assert torch.equal(results[1].samples, few.samples) and len(files(runs)) == 3
+    assert torch.equal(results[1].samples, few.samples) and len(files(own_runs)) == 3
     run_fleet(FLEET, on_step=told.append)
     assert len(told) == 40
     monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path / "other"))
@@ -186,7 +181,7 @@ def test_all_take_the_locks_of_a_fleet_in_one_order(tmp_path, monkeypatch):
         run_fleet([SMALL, replace(SMALL, schedule="cosine")])
 
 
-def test_other_content_is_another_run(runs, tmp_path, monkeypatch):
+def test_other_content_is_another_run(own_runs, tmp_path, monkeypatch):
     pictures, keys = np.random.default_rng(0).integers(0, 256, (2, 40, 32, 32, 3), dtype=np.uint8), []
     for i in range(2):
         monkeypatch.setenv("MEMLIB_DATA", str(tmp_path / str(i)))
@@ -195,7 +190,7 @@ def test_other_content_is_another_run(runs, tmp_path, monkeypatch):
         own = replace(SMALL, dataset="emoji", training=TrainConfig(steps=2), network=Network(8, (1,)))
         keys.append(run(own).path)
         assert keys[-1].stem == own.key(own.load_data().sha256)
-    assert len(set(keys)) == len([*runs.glob("*.pt")]) == 2
+    assert len(set(keys)) == len([*own_runs.glob("*.pt")]) == 2
 
 
 def test_every_field_but_the_label_changes_the_key(monkeypatch):
@@ -239,14 +234,14 @@ def test_numpys_numbers_and_lists_are_as_good_as_pythons():
     assert run(numpys).path == run(plain).path
 
 
-def test_a_run_that_fails_late_keeps_its_checkpoint_unless_it_diverged(runs, monkeypatch):
+def test_a_run_that_fails_late_keeps_its_checkpoint_unless_it_diverged(own_runs, monkeypatch):
     monkeypatch.setattr(made, "CHECKPOINT_SECONDS", 0)
     for own, error in ((SMALL, MemoryError), (replace(SMALL, seed=1), FloatingPointError)):
         with monkeypatch.context() as patch, pytest.raises(error):
             patch.setattr(made, "draw", lambda *_, error=error: (_ for _ in ()).throw(error))
             run(own)
         told = []
-        assert len([*runs.glob("*.checkpoint")]) == (error is MemoryError)
+        assert len([*own_runs.glob("*.checkpoint")]) == (error is MemoryError)
         run(own, on_step=told.append)
         assert (told[0] > 1) == (error is MemoryError)
 

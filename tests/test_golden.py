@@ -20,11 +20,7 @@ from memlib.training import draw
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "numbers.json").read_text())
 KINDS = ("points", "signals", "images")
-
-
-@pytest.fixture(autouse=True)
-def own_runs(monkeypatch, tmp_path) -> None:
-    monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("own_runs")
 
 
 def smoke(kind: str) -> Experiment:

@@ -1,6 +1,7 @@
 """Figures show what they are given, in colours that mean one thing, and refuse what they cannot draw."""
 
 from collections.abc import Callable
+from io import BytesIO
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -51,7 +52,7 @@ FIGURES: dict[str, Callable[[], Figure | Axes]] = {
     "distributions": lambda: plots.distributions(CONTROLS, weight_axis=True),
     "distributions over log-SNR": lambda: plots.distributions(CONTROLS, schedule=LINEAR),
     "loss_per_band": lambda: plots.loss_per_band(LOSSES, gap=("train", "held-out")),
-    "seed_dots": lambda: plots.seed_dots({"a": {row: [1.0, 2.0] for row in "xyz"}}, null={"a": 0.5}),
+    "seed_dots": lambda: plots.seed_dots({panel: {"x": [1.0, 2.0], "y": [3.0]} for panel in "abcdefgh"}, null={"a": 2}),
     "seed_lines": lambda: plots.seed_lines({"a": [[1.0, 2.0], [3.0, 5.0]]}, [1, 2]),
     "compare": lambda: plots.compare(ROWS, ["closer to train", "L2"], null="fresh real (null)"),
     "strip of images": lambda: plots.denoising_strip(frames(2, 3, 8, 8), samples=(0, 1), schedule=LINEAR),
@@ -78,13 +79,17 @@ def shown(image: torch.Tensor) -> np.ndarray:
 def test_a_figure_is_drawn_alike_each_time_without_a_warning(name: str) -> None:
     drawn = []
     for _ in range(2):
-        made = FIGURES[name]()
-        figure = made if isinstance(made, Figure) else made.figure
+        figure: Any = FIGURES[name]().figure
         plots.caption(figure, "profile quick, seed 0, 2 CPU cores; " * 4)
         figure.canvas.draw()
         drawn.append(np.asarray(figure.canvas.buffer_rgba()).copy())
     np.testing.assert_array_equal(*drawn)
     assert len(plt.get_fignums()) == 2, "each call opens its own figure and no other"
+    assert figure.get_figwidth() < 10.5, "JupyterLab shrinks a wider one"
+    figure.set_layout_engine("none")  # which would move it again
+    figure.savefig(full := BytesIO(), dpi=180, bbox_inches="tight")
+    every, kept = (plt.imread(BytesIO(x))[..., :3] for x in (full.getvalue(), plots.style.as_png(figure)[0]))
+    assert (abs(every - kept).max(2) > 0.1).mean() < 0.03, "few colours, but the right ones"
 
 
 def test_a_figure_is_drawn_into_given_axes() -> None:

@@ -80,7 +80,7 @@ def test_a_moving_picture_holds_every_frame_and_its_last_one_for_print() -> None
     html = viz.moving(figure, lambda i: dot.set_offsets([[i / 5, 0.5]]), 5, 'a "dot"').data
     assert '<source media="print, (prefers-reduced-motion: reduce)"' in html and 'alt="a &quot;dot&quot;"' in html
     still, film = (PIL.Image.open(io.BytesIO(b64decode(x))) for x in re.findall(r'base64,([^"]+)', html))
-    assert film.n_frames == 5 and film.size == still.size == (600, 300)
+    assert film.n_frames == 5 and film.size == still.size == (720, 360)
     frames = [np.asarray((film.seek(i), film.convert("RGB"))[1], dtype=float) for i in range(5)]
     away = [np.abs(frame - np.asarray(still.convert("RGB"), dtype=float)).mean() for frame in frames]
     assert away[-1] < 0.1 and min(away[:-1]) > 0.5

@@ -22,8 +22,7 @@ BLOCKS = [
 
 
 @pytest.mark.parametrize(("page", "code"), BLOCKS, ids=[name for name, _ in BLOCKS])
-def test_code_runs_as_printed(page, code, tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path))
+def test_code_runs_as_printed(page, code, own_runs) -> None:
     names: dict[str, object] = {}
     exec(compile(code, page, "exec"), names)
     results = [names[name] for name in ("loss", "samples") if name in names]
