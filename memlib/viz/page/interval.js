@@ -13,9 +13,9 @@ function copies(spectra, p, even) {
   return Object.entries(spectra).map(([name, spectrum]) => {
     const [[value, low, high], [plain]] = [p, even].map((q) => predictCopies(spectrum, q));
     const words = `${name} ${percent(value)} [${percent(low)}, ${percent(high)}] at ${spectrum.views} views`;
-    const marks = `<line x1="${x(low)}" x2="${x(high)}" y1="27" y2="27" /><circle cx="${x(plain)}" cy="27" r="6" />`;
-    const dot = `<circle class="dot" cx="${x(value)}" cy="27" r="5" />`;
-    return `<svg height="40">${text(0, 13, "start", words)}${marks}${dot}</svg>`;
+    const marks = `<line x1="${x(low)}" x2="${x(high)}" y1="10" y2="10" /><circle cx="${x(plain)}" cy="10" r="6" />`;
+    const dot = `<circle class="dot" cx="${x(value)}" cy="10" r="5" />`;
+    return `<div>${words}</div><svg height="23">${marks}${dot}</svg>`;
   });
 }
 
@@ -27,7 +27,7 @@ function begin({ model, $, picture, set }) {
   const flat = logSnrDensity(even, schedule);
   const densest = top * Math.max(...flat);
   const overT = { ...SETTINGS.axes.t, to: T - 1, at: even.map((_, t) => t), unit: Math.max(1, T / 100), top };
-  overT.ticks = [0, 1, 2, 3, 4].map((k) => Math.round((k * (T - 1)) / 4));
+  overT.ticks = [0, 1, 2, 3, 4].map((k) => Math.min(Math.round((k * T) / 4), T - 1));
   const noise = { ...SETTINGS.axes.logSnr, at: schedule.logSnr, from: logSnr[0], to: logSnr[T - 1], top: densest };
   noise.levels = [1, 2].map((k) => +((k * densest) / 3).toPrecision(1));
   $(".pair figure:last-child .grip").forEach((grip) => grip.remove());
