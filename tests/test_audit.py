@@ -201,11 +201,12 @@ def test_the_command_writes_a_page_and_numbers_and_holds_a_release_back(tmp_path
     samples[:10] = train[:10]
     paths = [str(write_pictures(tmp_path / name, x)) for name, x in (("s", samples), ("t", train), ("h", held_out))]
     command = ["audit", "--samples", paths[0], "--train", paths[1], "--out", str(tmp_path / "out")]
+    (tmp_path / "s" / "read me.txt").touch()
     assert main([*command, "--held-out", paths[2], "--fail-above", "0.2"]) == 3
     assert main([*command, "--fail-above", "0.25"]) == 0
     page, found = ((tmp_path / "out" / f"audit.{kind}").read_text() for kind in ("html", "json"))
     assert json.loads(found)["table"]["samples"]["near-copies"]["value"] == 0.25
-    assert "25.0%" in page and page.count("data:image/png;base64,") == 3 and 'src="http' not in page
+    assert "25.0%" in page and page.count("data:image/png") == 3 and 'src="http' not in page and "1 other files" in page
     capsys.readouterr()
 
     (tmp_path / "s" / "007.png").write_bytes(b"no picture")

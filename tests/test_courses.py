@@ -83,13 +83,12 @@ def test_a_plan_is_recorded_once_read_on_the_way_and_says_which_plan_it_was(plan
     assert views == [40 * 16 / 16] and set(frame.measure) >= {"near-copies", "membership", "fidelity", "score error"}
 
 
-def test_controls_of_other_sizes_are_recorded_once(tmp_path, monkeypatch) -> None:
+def test_controls_of_other_sizes_are_recorded_once(own_runs) -> None:
     """Points are drawn anew for each number of items, so that each control has content of its own."""
-    monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path / "runs"))
     smaller = 'small = { timesteps = { name = "uniform" }, n_train = 8 }\n[[splices]]'
-    (path := tmp_path / "sizes.toml").write_text(PLAN.replace("[[splices]]", smaller))
-    assert len(list(courses.record(plans.read_plan(path), out=tmp_path, progress=False))) == 10
-    assert list(courses.record(plans.read_plan(path), out=tmp_path, progress=False)) == []
+    (path := own_runs / "sizes.toml").write_text(PLAN.replace("[[splices]]", smaller))
+    assert len(list(courses.record(plans.read_plan(path), out=own_runs, progress=False))) == 10
+    assert list(courses.record(plans.read_plan(path), out=own_runs, progress=False)) == []
 
 
 def test_runs_on_other_data_of_the_same_name_are_refused_and_never_compared(plan, tmp_path) -> None:
