@@ -52,9 +52,8 @@ def claim_table(findings: Iterable[Finding]) -> str:
     for claim, statement in CLAIMS.items():
         cells = []
         for ways in (found[claim].get(dataset, {}) for dataset in datasets):
-            first = cell = ways.get("", "-")
-            for how, verdict in ((how.lstrip(", "), verdict) for how, verdict in ways.items() if how):
-                cell += f", also {how}" if verdict == first else f"; {how}: {verdict}"
-            cells.append(cell)
+            first, others = ways.get("", "-"), {how.lstrip(", "): verdict for how, verdict in ways.items() if how}
+            same = ", also ".join([first, *(how for how, verdict in others.items() if verdict == first)])
+            cells.append(same + "".join(f"; {how}: {word}" for how, word in others.items() if word != first))
         lines.append(f"| {claim} | {statement} | {' | '.join(cells)} |")
     return "\n".join(lines)
