@@ -27,11 +27,11 @@ def test_a_claim_needs_all_of_its_predictions(verdicts: tuple[str, ...], word: s
 def test_each_way_of_judging_and_each_data_set_has_a_word_of_its_own() -> None:
     findings = [found("C2", "supported"), found("C2, at equal fidelity", "refuted"), found("C2", "refuted", "emoji")]
     own = claims.claim_verdicts([*findings, found("H3", "supported")])
-    assert own["C2"] == {
-        "ecg5000": {"": "reproduced", ", at equal fidelity": "not reproduced"}, "emoji": {"": "not reproduced"},
-    }  # fmt: skip
-    (row,) = (line for line in claims.claim_table(findings).splitlines() if line.startswith("| C2 "))
-    assert row.endswith("| reproduced; at equal fidelity: not reproduced | not reproduced |")
+    words = {"": "reproduced", ", at equal fidelity": "not reproduced"}
+    assert own["C2"] == {"ecg5000": words, "emoji": {"": "not reproduced"}}
+    table = claims.claim_table([*findings, found("C2, new seeds", "supported")])
+    (row,) = (line for line in table.splitlines() if line.startswith("| C2 "))
+    assert row.endswith("| reproduced, also new seeds; at equal fidelity: not reproduced | not reproduced |")
 
 
 @pytest.mark.parametrize(
