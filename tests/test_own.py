@@ -20,9 +20,8 @@ WAVES = np.sin(RNG.uniform(0, 6, (12, 1)) + np.linspace(0, 6, 16)).astype(np.flo
 
 
 @pytest.fixture(autouse=True)
-def downloads(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(data, "DOWNLOADS", tmp_path / "downloads")
-    monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path / "runs"))
+def downloads(own_runs, monkeypatch) -> None:
+    monkeypatch.setattr(data, "DOWNLOADS", own_runs / "downloads")
 
 
 def everything(found: data.Dataset) -> torch.Tensor:
