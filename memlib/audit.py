@@ -107,11 +107,10 @@ def audit(
             table[name]["closer to train"] = share_closer(to_train, to_held)
         scale, centre = (rows["train"].std(), rows["train"].mean()) if features is None else (1.0, 0.0)  # KID's unit
         for name, x in {"samples": rows["samples"], "memorizing baseline": rows["train"], **models}.items():
-            own, held = x.double(), rows["held_out"]
-            table[name]["energy to held-out"] = _energy(own, held)
-            table[name]["KID to held-out"] = kid((own - centre) / scale, (held - centre) / scale)
+            table[name]["energy to held-out"] = _energy(x, rows["held_out"])
+            table[name]["KID to held-out"] = kid((x - centre) / scale, (rows["held_out"] - centre) / scale)
             if name != "memorizing baseline":  # where it is without bound
-                table[name]["generalisation gap"] = generalisation_gap(own, rows["train"], held)
+                table[name]["generalisation gap"] = generalisation_gap(x, rows["train"], rows["held_out"])
     copied = kept[indices[ratios["samples"] < 1 / 3, 0]].bincount(minlength=size)
     notes = _notes(size - len(kept), twins, few["samples"], few["train"], real)
     return Audit(table, distances, kept[indices], copied, twins, notes + leaked(apart[:, 0]))
@@ -139,11 +138,12 @@ def _featured(sets: dict[str, Tensor], features: Any) -> dict[str, Tensor]:
             return {name: torch.cat([features(x.float()).flatten(1).cpu() for x in own]) for name, own in parts.items()}
     if len(features) != len(sets):
         raise ValueError(f"features holds {len(features)} arrays; need one for each of {', '.join(sets)}")
-    made = _items({f"features of {name}": x for name, x in zip(sets, features, strict=True)})
+    flat = (x.flatten(1) if x.ndim > 2 else x for x in map(as_tensor, features))  # they have no layout
+    made = _items({f"features of {name}": x for name, x in zip(sets, flat, strict=True)})
     for (name, x), own in zip(sets.items(), made.values(), strict=True):
         if len(own) != len(x):
             raise ValueError(f"features of {name} are {len(own)}; need one row for each of its {len(x)} items")
-    return {name: own.flatten(1) for name, own in zip(sets, made.values(), strict=True)}
+    return dict(zip(sets, made.values(), strict=True))
 
 
 def _energy(samples: Tensor, held_out: Tensor) -> Estimate:

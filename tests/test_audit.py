@@ -143,7 +143,7 @@ def test_features_replace_pixels_as_a_function_or_as_arrays() -> None:
     found = judge(samples, train, held_out, features=features)
     assert found.table["samples"]["near-copies"].value == 0.25 and found.copied[:15].tolist() == [1] * 15
     arrays = [features(x).numpy() for x in (samples, train, held_out)]
-    assert judge(samples, train, held_out, features=arrays).to_json() == found.to_json()
+    assert judge(samples, train, held_out, features=[arrays[0][..., None], *arrays[1:]]).to_json() == found.to_json()
     with pytest.raises(ValueError, match="features of train"):
         judge(samples, train, features=[arrays[0], arrays[1][:9]])
     with pytest.raises(ValueError, match="timm"):

@@ -10,7 +10,7 @@ function initialize({ model }) {
 function begin({ model, $, picture, set }) {
   const line = { ...axes.position };
   const density = { ...axes.logSnr, to: -21, ticks: [8, 0, -8, -16], top: 0.25, levels: [0.1, 0.2] };
-  let chosen = null;
+  let [all, chosen] = [[], null];
   const positionOf = (s) => lowest(chosen.logSnr.map((x) => Math.abs(x - s))) / (chosen.T - 1);
   $(".grip:not(.body)").forEach((grip) => grip.remove());
   Object.assign($(".body")[0], { ariaLabel: "position", ariaValueMin: 0, ariaValueMax: 1 });
@@ -24,7 +24,7 @@ function begin({ model, $, picture, set }) {
   ];
   return () => {
     const [name, T, position] = ["schedule", "T", "position"].map((trait) => model.get(trait));
-    const all = NAMES.map((each) => scheduleNamed(each, T));
+    if (all[0]?.T !== T) all = NAMES.map((each) => scheduleNamed(each, T)); // not at each move of the hand
     chosen = all[NAMES.indexOf(name)];
     const { alphaBar, logSnr } = chosen;
     const [t, noisy] = [Math.round(position * (T - 1)), alphaBar.findIndex((a) => a < 0.5)];
