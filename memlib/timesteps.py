@@ -180,7 +180,8 @@ def with_floor(p: TimestepDistribution, floor: float) -> TimestepDistribution:
     if not 0 < floor <= 1:
         raise ValueError(f"floor = {floor}; need a share above 0, at most 1")
     pmf = (1 - floor) * p.pmf + floor / p.T
-    return TimestepDistribution(pmf, p.recipe and p.recipe | {"floor": float(floor)})
+    recipe = p.recipe if p.recipe and "floor" not in p.recipe else None  # it can name one floor only
+    return TimestepDistribution(pmf, recipe and recipe | {"floor": float(floor)})
 
 
 def from_weights(weights: Tensor | Sequence[float]) -> TimestepDistribution:
