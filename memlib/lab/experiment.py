@@ -91,8 +91,8 @@ class Experiment:
         if self.sampler_steps > T:
             raise ValueError(f"sampler_steps = {self.sampler_steps}; need at most T = {T}")
         for name in ("timesteps", "loss_weight"):  # the key knows a distribution by its recipe
-            p, cure = getattr(self, name), "make it with this one, or pass TimestepDistribution(p.pmf)"
-            if p and (p.T != T or (p.recipe and from_recipe(p.recipe, schedule) != p)):
+            if (p := getattr(self, name)) and (p.T != T or (p.recipe and from_recipe(p.recipe, schedule) != p)):
+                cure = "make it with this one, or pass TimestepDistribution(p.pmf)"
                 raise ValueError(f"{name} = {p!r} is of another schedule than {schedule!r}; {cure}")
         if self.ambient is not None and not 0 <= self.ambient < T:
             raise ValueError(f"ambient = {self.ambient}; need a timestep in 0..{T - 1}")
