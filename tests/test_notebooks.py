@@ -40,6 +40,7 @@ def pictures(nb: NotebookNode) -> list[NotebookNode]:
 
 def test_they_are_in_reading_order() -> None:
     assert [path.stem[:3] for path in PATHS] == [f"{n:02d}_" for n in range(len(PATHS))]
+    assert f"notebooks/{len(PATHS)}_name.ipynb" in (batch.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
 def test_outputs_belong_to_the_sources_and_hold_no_error(nb) -> None:
