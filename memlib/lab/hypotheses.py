@@ -105,11 +105,13 @@ def _ask(blank: Finding, plan: Plan, prediction: Any, lines: list[Line], degener
     one, two = prediction["control"], prediction["against"]
     both = [(runs[one, k], runs[two, k]) for k in plan.seeds if (one, k) in runs and (two, k) in runs]
     kept = [pair for pair in both if degenerate or not any(is_degenerate(course[-1]["measures"]) for course in pair)]
+    if step := prediction.get("step"):  # among readings on the way, all measured with as many samples and calls
+        kept = [(own[:-1], [x for x in other if x["step"] <= step]) for own, other in kept]
     values = [effect for pair in kept if (effect := _effect(*pair, measure, at)) is not None]
     words = {1: "more than", -1: "less than", 0: "as"}[prediction["sign"]]
-    says = f"{prediction['control']}: {words} {prediction['against']}"
-    says += "" if measure == "near-copies" else f" ({measure})"
-    says += "" if at == "last" else f", at equal {at}"
+    says = f"{one}: {words} {two}" + ("" if measure == "near-copies" else f" ({measure})")
+    where = f"the fidelity of its step {step:,}" if step else f"equal {at}"
+    says += "" if at == "last" else f", at {where}"
     excluded, apart = len(both) - len(kept), len(kept) - len(values)
     return replace(blank, says=says, seeds=len(values), degenerate=excluded, apart=apart), values
 
@@ -122,7 +124,7 @@ def is_degenerate(measures: dict[str, float]) -> bool:
 def _effect(control: list[Any], against: list[Any], measure: str, at: str) -> float | None:
     """Control less against (of positive distances the log ratio): at the last step; or the mean over the control's
     readings at which the other course once had the same value of `at`: a measure that falls, or "views"; or, at "final
-    fidelity", where the control had the fidelity with which the other course ends."""
+    fidelity", where the control had the fidelity with which the other course ends (with a `step`, that it had then)."""
 
     def change(a: float, b: float) -> float:
         return a - b if measure in DIFFERENCES else math.log(a / b)
