@@ -6,7 +6,7 @@ Each imports only what it needs. Exit status: 0 done, 1 a notebook or a run fail
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -104,24 +104,13 @@ def _reproduce(options: argparse.Namespace) -> int:
     profile(options.profile)
     paths = notebooks.find_notebooks(options.notebook)
     parameters = notebooks.parse_settings(options.set, paths) | {"profile": options.profile}
-    return _tell(notebooks.reproduce(paths, parameters, options.out or notebooks.ROOT / "results"))
+    return notebooks.tell(notebooks.reproduce(paths, parameters, options.out or notebooks.ROOT / "results"))
 
 
 def _refresh(options: argparse.Namespace) -> int:
     from memlib import notebooks
 
-    return _tell(notebooks.refresh(notebooks.find_notebooks(options.notebook)))
-
-
-def _tell(outcomes: Iterable[Any]) -> int:
-    """A line for each notebook as it comes, and in the end what went wrong; 1 if anything did."""
-    failed = []
-    for one in outcomes:
-        print(f"{one.seconds:7.1f} s  {one.name:24} {'FAILED' if one.error else one.path}", flush=True)
-        failed += [one] if one.error else []
-    for one in failed:
-        print(f"{one.name} failed: {one.error}\n    as far as it came: {one.path}", file=sys.stderr)
-    return int(bool(failed))
+    return notebooks.tell(notebooks.refresh(notebooks.find_notebooks(options.notebook)))
 
 
 def _data(options: argparse.Namespace) -> int:

@@ -121,8 +121,8 @@ def test_a_run_that_cannot_be_measured_is_named_and_the_others_are_recorded(plan
 def append_some(folder: Path, process: int) -> None:
     line = dict.fromkeys(courses.FIELDS, "") | {"plan": "p"}
     for i in range(4):
-        courses._append(folder, line | {"key": f"{process}-{i}", "by": process, "pad": "x" * 3000})
-        courses._append(folder, line | {"key": f"shared-{i}", "by": None})
+        courses.append(folder, line | {"key": f"{process}-{i}", "by": process, "pad": "x" * 3000})
+        courses.append(folder, line | {"key": f"shared-{i}", "by": None})
 
 
 def test_eight_processes_lose_no_line_and_record_none_twice(tmp_path) -> None:

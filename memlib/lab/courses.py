@@ -170,10 +170,11 @@ def _measure_and_append(out: Path, failed: list[str], plan: Plan, name: str, *pa
     except ValueError as error:
         failed.append(f"{name}, seed {parts[0].experiment.seed}: {error}")
     else:
-        yield _append(out, line)
+        yield append(out, line)
 
 
-def _append(out: Path, line: Line) -> Line:
+def append(out: Path, line: Line) -> Line:
+    """Add the line to its plan's file, unless the run is there; the line that is there then."""
     path = out / f"{line['plan']}.jsonl"
     with FileLock(out / f".{path.name}.lock"):
         for there in read_lines(path) if path.exists() else ():
