@@ -13,10 +13,11 @@ from torch import Tensor
 
 from memlib.__main__ import main
 from memlib.audit import audit, shifted
-from memlib.lab.foreign import features_of, read_items, warped
+from memlib.lab.own import read_items
 from memlib.metrics import closer_to_train, nearest_neighbours
 from memlib.metrics.generalisation import generalisation_gap, kid
 from memlib.metrics.neighbours import nearest, scan_wide
+from memlib.viz.report import features_of, warped
 
 SHAPES = [(2,), (1, 48), (3, 16, 16)]
 

@@ -14,8 +14,8 @@ from memlib import Schedule, banded, gradient_norm_at, uniform, with_floor
 from memlib.audit import audit
 from memlib.lab import data
 from memlib.lab.files import write_between
-from memlib.lab.foreign import read_items
 from memlib.lab.hypotheses import decide
+from memlib.lab.own import read_items
 from memlib.lab.plans import read_plan
 from memlib.lab.spectrum import memorization_spectrum
 from memlib.metrics import membership
