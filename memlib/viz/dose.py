@@ -63,20 +63,19 @@ def dose(courses: pd.DataFrame, zone: dict[str, float], groups: Mapping[str, Seq
     return figure
 
 
-def frontier(courses: pd.DataFrame, controls: Sequence[str], x: str = "fidelity") -> Figure:
-    """Near-copies against `x` along training, a line for each control, means over seeds; a mark at each reading. Down
-    and left is better: fewer copies, nearer to the data."""
+def frontier(courses: pd.DataFrame, controls: Sequence[str]) -> Figure:
+    """Near-copies against fidelity along training, a line for each control, means over seeds; a mark at each reading.
+    Down and left is better: fewer copies, nearer to the data."""
     figure, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
     wide = courses.pivot_table(index=["control", "step"], columns="measure", values="value")
     for label, look in looks(given("controls", controls)).items():
         path = wide.loc[label]
         width = 2.6 if label == "uniform" else 1.4
-        ax.plot(path[x], path["near-copies"], label=label, linewidth=width, marker=look.marker, **look.curve)
+        ax.plot(path["fidelity"], path["near-copies"], label=label, linewidth=width, marker=look.marker, **look.curve)
     legend_above(figure, ax.get_lines())
-    if x == "fidelity":
-        ax.axvline(1, color=MEANINGS["fresh"].colour, linewidth=0.8, linestyle=":")
-        ax.annotate("real data", (1, ax.get_ylim()[1]), (3, -9), textcoords="offset points", size=7.5, color="0.35")
-    ax.set(xlabel=f"{x} (less is better)", ylabel="near-copies")
+    ax.axvline(1, color=MEANINGS["fresh"].colour, linewidth=0.8, linestyle=":")
+    ax.annotate("real data", (1, ax.get_ylim()[1]), (3, -9), textcoords="offset points", size=7.5, color="0.35")
+    ax.set(xlabel="fidelity (less is better)", ylabel="near-copies")
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     return figure
 
