@@ -155,7 +155,9 @@ def line_of(plan: Plan, name: str, *parts: runs.Result) -> Line:
     line |= {"config": own.to_dict(), "content": content, "version": VERSION}
     line |= measured(*parts, at=plan.splices.get(name, (0,))[-1])
     line |= {"seconds": round(history["seconds"], 1), **{k: history[k] for k in ("fleet", "device", "precision")}}
-    return _short(line | {"t": list(LOSS_AT), **provenance()})
+    # numbers to five digits: what is left out is far below the noise of a seed
+    text = json.dumps(line | {"t": LOSS_AT, **provenance()}, allow_nan=False)
+    return json.loads(text, parse_float=lambda digits: float(f"{float(digits):.5g}")) | {"config": line["config"]}
 
 
 def _measure_and_append(out: Path, failed: list[str], plan: Plan, name: str, *parts: runs.Result) -> Iterator[Line]:
@@ -182,12 +184,3 @@ def append(out: Path, line: Line) -> Line:
                 return there  # another process has recorded this run meanwhile
         append_line(path, json.dumps(line, allow_nan=False).encode())
     return line
-
-
-def _short(plain: Any) -> Any:
-    """Numbers to five digits: what is left out is far below the noise of a seed."""
-    if isinstance(plain, dict):
-        return {k: v if k == "config" else _short(v) for k, v in plain.items()}
-    if isinstance(plain, list):
-        return [_short(x) for x in plain]
-    return float(f"{plain:.5g}") if isinstance(plain, float) else plain
