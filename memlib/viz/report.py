@@ -56,7 +56,7 @@ def audit_page(made: Audit, samples: Tensor, train: Tensor) -> str:
     parts[0] += html.escape(f"of {', of '.join(nulls)}.") + "</p>"
     parts += [f'<p class="note">{html.escape(note)}.</p>' for note in made.notes]
     measures = list(dict.fromkeys(name for row in made.table.values() for name in row))
-    null = next(name for name in ("held-out", *made.table) if name in made.table)
+    _, null, *_ = made.table  # held-out items, else training items among each other
     figures: dict[str, Any] = {"Samples beside their nulls": compare(made.table, measures, null=null)}
     chosen, items = _shown(samples[worst], train), _shown(train[made.indices[worst].flatten()], train)
     if samples.ndim > 2:
