@@ -1,5 +1,5 @@
 # Two commands: `make reproduce` (the notebooks under `quick`, and the site over them in results/) and `make test`.
-# All else: coverage, test-faults, lab, book, bench, gpu, mutants, notebooks, networks, article, archive, pins, lint, clean, distclean.
+# All else: setup, coverage, test-faults, lab, book, page, bench, gpu, mutants, notebooks, networks, article, archive, pins, lint, clean, distclean.
 PYTHON      ?= python3
 VENV        ?= .venv
 PY          := $(VENV)/bin/python

@@ -179,8 +179,8 @@ def with_floor(p: TimestepDistribution, floor: float) -> TimestepDistribution:
     """(1 - floor) p + floor uniform, so that T p(t) >= floor: a band that is never trained breaks the sampler."""
     if not 0 < floor <= 1:
         raise ValueError(f"floor = {floor}; need a share above 0, at most 1")
-    pmf = (1 - floor) * p.pmf + floor / p.T
-    return TimestepDistribution(pmf, p.recipe and p.recipe | {"floor": float(floor)})
+    recipe = p.recipe | {"floor": float(floor)} if p.recipe and "floor" not in p.recipe else None  # of one floor only
+    return TimestepDistribution((1 - floor) * p.pmf + floor / p.T, recipe)
 
 
 def from_weights(weights: Tensor | Sequence[float]) -> TimestepDistribution:

@@ -10,15 +10,15 @@ from draws import normal
 from PIL import Image
 from torch import nn
 
-from memlib import Schedule, banded, gradient_norm_at, uniform, with_floor
+from memlib import Schedule, banded, gradient_norm_at, log_snr_interval, uniform, with_floor
 from memlib.audit import audit
-from memlib.lab import data
+from memlib.lab import Experiment, data
 from memlib.lab.files import write_between
 from memlib.lab.hypotheses import decide
 from memlib.lab.own import read_items
 from memlib.lab.plans import read_plan
 from memlib.lab.spectrum import memorization_spectrum
-from memlib.metrics import membership
+from memlib.metrics import fidelity, membership, nearest_neighbours, share_below
 from memlib.metrics.generalisation import kid
 from memlib.rivals import published
 from memlib.viz.explore import draw_snr
@@ -29,7 +29,15 @@ CALLS = {
     "floor = 2": partial(with_floor, uniform(10), 2.0),
     "rival = 'P3'": partial(published, Schedule.linear(100), "P3"),
     "NaN": partial(membership, torch.full((2, 3), torch.nan), torch.ones(2, 3)),
+    "grids": partial(membership, torch.ones(2, 3), torch.ones(1, 3)),
     "3 item": partial(kid, ITEMS[:3], ITEMS),
+    "1 item": partial(fidelity, ITEMS[:1], ITEMS + 1, ITEMS),
+    "k = 0": partial(nearest_neighbours, ITEMS, ITEMS, 0),
+    "ratio, NaN": partial(share_below, torch.tensor([0.5, torch.nan])),
+    "timesteps, another schedule": partial(Experiment, log_snr_interval(Schedule.cosine(), -2, 2), "spiral"),
+    "loss_weight, another schedule": partial(
+        Experiment, uniform(), "spiral", loss_weight=published(Schedule.cosine(), "P2")
+    ),
     "features holds 1": partial(audit, ITEMS, ITEMS, generator=torch.Generator(), features=[ITEMS]),
     "0 controls": partial(memorization_spectrum, []),
     "'square', linear": partial(draw_snr, "square"),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from draws import normal, seeded
 
-from memlib.metrics import closer_to_train, memorized_fraction, neighbour_ratio, wilson
+from memlib.metrics import closer_to_train, memorized_fraction, neighbour_ratio, ratio_of, wilson
 
 
 def gauss(n: int, dim: int = 20, seed: int = 0) -> torch.Tensor:
@@ -25,6 +25,7 @@ def test_ratio_by_hand_and_the_threshold_itself_is_not_memorized():
     train = torch.tensor([[0.0, 0.0], [4.0, 0.0]])
     samples = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 0.0], [0.0, 3.0]])
     np.testing.assert_allclose(neighbour_ratio(samples, train), [1 / 3, 1.0, 0.0, 3 / 5], rtol=1e-15)
+    assert ratio_of(np.array([[1.0, 3.0]])).tolist() == [1 / 3]
     assert memorized_fraction(samples[:1], train, 1 / 3).value == 0
     assert memorized_fraction(samples[:1] * 0.99, train, 1 / 3).value == 1
     for threshold in (0, -1, 1.01, math.nan):

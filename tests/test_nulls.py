@@ -75,6 +75,7 @@ def test_membership_is_the_area_under_the_roc_curve() -> None:
     found = membership(train, held_out)
     assert found.value == pytest.approx(roc_auc_score([1] * 30 + [0] * 40, -losses))
     assert found.low < found.value < found.high
+    assert membership(train.numpy(), held_out.numpy()) == found
     assert membership(train, train).value == 0.5, "ties count one half"
     assert membership(train - 100, held_out).value == 1
 

@@ -191,9 +191,10 @@ def test_a_recipe_survives_json_and_makes_the_same_vector(shown: str) -> None:
 
 
 def test_a_vector_without_recipe_is_rebuilt_from_its_numbers() -> None:
-    made = from_weights(range(1, 101))
-    assert made.recipe is None and from_recipe(made.pmf.tolist(), Schedule.linear(100)) == made
-    assert "\n" not in repr(made)
+    twice = memlib.with_floor(memlib.with_floor(uniform(100), 0.1), 0.2)  # a recipe names one floor only
+    for made in (from_weights(range(1, 101)), twice):
+        assert made.recipe is None and from_recipe(made.pmf.tolist(), Schedule.linear(100)) == made
+        assert "\n" not in repr(made)
 
 
 def test_a_log_snr_interval_lies_between_the_timesteps_of_its_ends() -> None:

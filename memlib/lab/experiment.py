@@ -87,11 +87,13 @@ class Experiment:
         if isinstance(self.dataset, data.Dataset) and self.dataset.kind == "image":
             object.__setattr__(self, "image_size", self.dataset.train.shape[-1])
         object.__setattr__(self, "dataset", data.named(self.dataset))
-        T = self.build_schedule().T
+        schedule, T = self.build_schedule(), self.timesteps.T
         if self.sampler_steps > T:
             raise ValueError(f"sampler_steps = {self.sampler_steps}; need at most T = {T}")
-        if self.loss_weight is not None and self.loss_weight.T != T:
-            raise ValueError(f"loss_weight has T = {self.loss_weight.T}, timesteps T = {T}; they must be equal")
+        for name in ("timesteps", "loss_weight"):  # the key knows a distribution by its recipe
+            if (p := getattr(self, name)) and (p.T != T or (p.recipe and from_recipe(p.recipe, schedule) != p)):
+                cure = "make it with this one, or pass TimestepDistribution(p.pmf)"
+                raise ValueError(f"{name} = {p!r} is of another schedule than {schedule!r}; {cure}")
         if self.ambient is not None and not 0 <= self.ambient < T:
             raise ValueError(f"ambient = {self.ambient}; need a timestep in 0..{T - 1}")
         course, last = tuple(int(step) for step in self.course), self.training.steps

@@ -25,8 +25,8 @@ WHOLE = {"fidelity": (0.0, 1.5), "residual noise": (0.5, 2.0)}  # a run outside 
 
 @dataclass(frozen=True)
 class Finding:
-    """One prediction on one data set. The effect has its interval at Holm's level; `needed`: the seeds that would
-    decide what is undecided."""
+    """One prediction on one data set. The effect has its interval at Holm's level, of no difference at twice that (two
+    one-sided tests); `needed`: the seeds that would decide what is undecided."""
 
     hypothesis: str
     dataset: str

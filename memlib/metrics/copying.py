@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from memlib.checks import Items, checked
+from memlib.checks import Items, as_tensor, checked, vector
 from memlib.metrics.estimates import Estimate, wilson
 from memlib.metrics.neighbours import measure, nearest_neighbours, scan
 
@@ -29,9 +29,9 @@ def two_nearest(samples: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
     return (distances, between) if between.all() else two_nearest(samples, train.unique(dim=0))
 
 
-def ratio_of(distances: Tensor) -> Tensor:
+def ratio_of(distances: Items) -> Tensor:
     """`neighbour_ratio` of distances (..., 2) to the nearest and the second nearest."""
-    d1, d2 = distances.unbind(-1)
+    d1, d2 = as_tensor(distances).unbind(-1)
     return torch.where(d1 == 0, 0.0, d1 / d2)
 
 
@@ -44,6 +44,7 @@ def memorized_fraction(samples: Items, train: Items, threshold: float = 1 / 3) -
 
 def share_below(ratio: Items, threshold: float = 1 / 3, distinct: int | None = None) -> Estimate:
     """`memorized_fraction` of ratios (B,)."""
+    ratio = vector(ratio, "ratio")  # NaN would count as no copy
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold = {threshold}; need (0, 1]: it bounds d1 / d2, which is at most 1")
     return wilson(int((ratio < threshold).sum()), len(ratio), distinct=distinct)

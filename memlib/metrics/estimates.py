@@ -42,6 +42,8 @@ def wilson(successes: float, n: int, confidence: float = 0.95, distinct: int | N
 
 def normal_mean(values: Tensor, distinct: int | None = None) -> Estimate:
     """Mean of n >= 2 values with its 95 % interval, mean +- z s / sqrt(n). `distinct`: as in `wilson`."""
+    if len(values) < 2:
+        raise ValueError("samples has 1 item; need at least 2, for their spread gives the intervals")
     half = -NormalDist().inv_cdf((1 - 0.95) / 2) * float(values.std()) / math.sqrt(distinct or len(values))
     return Estimate(mean := float(values.mean()), mean - half, mean + half)
 

@@ -23,10 +23,8 @@ def evaluate(
 
     Compare with fresh real items (the null) and the training set (the memorizing baseline). Components are those of
     both real sets; signals and images are also measured without the finest scale. Equal training items count once,
-    repeated samples once in intervals. A warning says what no value shows: scale, blur, duplicates, leaks."""
+    repeated samples once in intervals of memorization. A warning says what no value shows: scale, blur, leaks."""
     samples, train, held_out = sets = checked(samples=samples, train=train, held_out=held_out)
-    if len(samples) < 2:
-        raise ValueError("samples has 1 item; need at least 2, for their spread gives the intervals")
     real = torch.cat([train, held_out])
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     numbers = torch.arange(len(samples), device=samples.device, dtype=torch.float64)[:, None]

@@ -62,8 +62,8 @@ def nearest_neighbours(samples: Items, train: Items, k: int = 2) -> tuple[Tensor
     """The k nearest of `train` (N, *D) to each of `samples` (B, *D): L2 distances (B, k) float64, ascending, and their
     indices (B, k) into `train`; among equal distances the lower index comes first."""
     a, b = (x.flatten(1) for x in checked(samples=samples, train=train))
-    if len(b) < k:
-        raise ValueError(f"train has {len(b)} item(s); need at least k = {k}")
+    if not 1 <= k <= len(b):
+        raise ValueError(f"train has {len(b)} item(s), k = {k}; need 1 <= k <= as many")
     return nearest(a, b, k)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import traitlets
 from torch import Tensor
 
-from memlib import Schedule, TimestepDistribution, gaussian_interval
+from memlib import Schedule, TimestepDistribution, gaussian_interval, uniform
 from memlib.lab import data
 from memlib.lab.spectrum import Spectrum
 from memlib.timesteps import TAILS
@@ -53,7 +53,8 @@ def interval_explorer(
     (schedule: linear, items: a spiral). `.timesteps` is the distribution shown. With `spectra` of runs on this
     schedule, by the name of the data set, it shows their zones and predicts near-copies."""
     schedule = schedule or Schedule.linear()
-    sent = _sent(items, logSnr=schedule.log_snr.tolist(), top=TOP, never=NEVER, tails=TAILS)
+    log_snr, _ = uniform(schedule.T).log_snr_density(schedule)  # it refuses an end without signal
+    sent = _sent(items, logSnr=log_snr.tolist(), top=TOP, never=NEVER, tails=TAILS)
     sent["spectra"] = {name: _coefficients(spectrum, schedule.T) for name, spectrum in (spectra or {}).items()}
     return IntervalExplorer(width=schedule.T // 2, centre=schedule.T // 4, **sent)
 
