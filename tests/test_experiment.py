@@ -181,18 +181,6 @@ def test_all_take_the_locks_of_a_fleet_in_one_order(tmp_path, monkeypatch):
         run_fleet([SMALL, replace(SMALL, schedule="cosine")])
 
 
-def test_other_content_is_another_run(own_runs, tmp_path, monkeypatch):
-    pictures, keys = np.random.default_rng(0).integers(0, 256, (2, 40, 32, 32, 3), dtype=np.uint8), []
-    for i in range(2):
-        monkeypatch.setenv("MEMLIB_DATA", str(tmp_path / str(i)))
-        (tmp_path / str(i) / "emoji").mkdir(parents=True)
-        np.savez(tmp_path / str(i) / "emoji" / "emoji.npz", images=pictures[i])
-        own = replace(SMALL, dataset="emoji", training=TrainConfig(steps=2), network=Network(8, (1,)))
-        keys.append(run(own).path)
-        assert keys[-1].stem == own.key(own.load_data().sha256)
-    assert len(set(keys)) == len([*own_runs.glob("*.pt")]) == 2
-
-
 def test_every_field_but_the_label_changes_the_key(monkeypatch):
     changed = {
         "timesteps": gaussian_interval(100, 0, 50), "dataset": "moons", "n_train": 9, "image_size": 64, "seed": 1,
