@@ -77,6 +77,8 @@ def test_membership_is_the_area_under_the_roc_curve() -> None:
     assert found.low < found.value < found.high
     assert membership(train, train).value == 0.5, "ties count one half"
     assert membership(train - 100, held_out).value == 1
+    with pytest.raises(ValueError, match="NaN"):
+        membership(train / 0, held_out)
 
 
 def test_copies_are_counted_by_the_item_that_is_copied() -> None:

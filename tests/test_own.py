@@ -152,6 +152,21 @@ def test_items_that_are_not_understood_are_named(given, error, says: str) -> Non
         data.from_items(given)
 
 
+def test_arrays_in_files_and_sizes_that_do_not_fit_are_named(tmp_path) -> None:
+    np.savez(tmp_path / "two.npz", a=WAVES, b=WAVES)
+    np.save(tmp_path / "wide.npy", RNG.normal(size=(9, 3, 8, 8)))
+    np.save(tmp_path / "deep.npy", np.full((9, 8, 8), 60_000, np.uint16))
+    shots = folder(tmp_path / "shots")
+    for read, path, size, says in (
+        (data.from_file, tmp_path / "two.npz", 32, "arrays a, b; need one, or one called items"),
+        (data.from_file, tmp_path / "wide.npy", 4, "say image_size = 8"),
+        (data.from_file, tmp_path / "deep.npy", 8, "need 8 bits"),
+        (data.from_folder, shots, 24, "20 x 20; need at least image_size = 24"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            read(path, image_size=size)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [("a.csv", "1,2,3,4\n1,2,,4\n", "line 2"), ("a.csv", "1,2,3,4\n1,2,3\n", "line 2"),
@@ -169,6 +184,7 @@ def test_a_file_that_is_not_understood_is_named_by_line(tmp_path, name: str, tex
         data.from_file(tmp_path / "nowhere")
 
 
+@pytest.mark.usefixtures("fresh_style")  # which closes what the command draws
 def test_runs_plans_and_records_take_own_data_and_know_it_by_content(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     folder(tmp_path / "shots", [Image.fromarray(x).resize((8, 8)) for x in COLOURS])

@@ -7,12 +7,14 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from draws import follow, seeded
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
 import memlib
 from memlib import Schedule, TimestepDistribution, from_recipe, from_weights, gaussian_interval, uniform
+from memlib.rivals import published
 
 TAILS = ("proportional", "uniform", "interval", "clip")
 
@@ -94,17 +96,9 @@ CASES = {
 
 @pytest.mark.parametrize("d", CASES.values(), ids=CASES)
 def test_draws_follow_the_distribution(d: TimestepDistribution) -> None:
-    n = 200_000
-    draws = d.sample(n, torch.Generator().manual_seed(3))
-    assert draws.dtype == torch.int64 and draws.shape == (n,)
-    counts = np.bincount(draws.numpy(), minlength=d.T)
-    expected = n * d.pmf.numpy()
-    assert counts[expected == 0].sum() == 0
-    common = expected >= 5
-    rare_seen, rare_expected = counts[~common].sum(), expected[~common].sum()
-    seen = [*counts[common], *([rare_seen] if rare_expected > 5 else [])]
-    wanted = np.array([*expected[common], *([rare_expected] if rare_expected > 5 else [])])
-    assert stats.chisquare(seen, wanted * sum(seen) / wanted.sum()).pvalue > 0.001
+    draws = d.sample(200_000, seeded(3))
+    assert draws.dtype == torch.int64 and draws.shape == (200_000,)
+    assert follow(draws, d.pmf)
 
 
 def test_draws_use_the_generator_alike_whatever_the_distribution() -> None:
@@ -214,6 +208,9 @@ def test_interpolated_is_linear_between_its_timesteps_and_level_beyond() -> None
        for ends in ((500, 500), (600, 500), (math.nan, 500), (0, math.inf), (-50, -1), (1000, 1200))],
      *[(lambda c=c: gaussian_interval(1000, 1, 5, c), f"confidence = {c}") for c in (0, 1, 95, math.nan)],
      (lambda: gaussian_interval(1000, 1, 5, tails="cut"), "tails = 'cut'"),
+     (lambda: memlib.banded(1000, [200, 100], [0.3, 0.3, 0.4]), "edges = .*100.*rising"),
+     (lambda: memlib.with_floor(uniform(10), 2.0), "floor = 2"),
+     (lambda: published(Schedule.linear(100), "P3"), "rival = 'P3'"),
      (lambda: gaussian_interval(1000, 100.2, 100.8, tails="interval"), "pmf"),
      (lambda: memlib.log_snr_interval(Schedule.linear(), 1, -1), "low = 1, high = -1"),
      (lambda: uniform().log_snr_density(Schedule.linear().zero_terminal_snr()), "zero terminal SNR"),
