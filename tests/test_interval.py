@@ -13,9 +13,8 @@ from browsing import BROWSER, drag, processor, shoot
 from memlib import Schedule, gaussian_interval
 from memlib.lab import courses, data
 from memlib.lab.spectrum import recorded_spectra
-from memlib.timesteps import TAILS
 from memlib.viz import explore
-from memlib.viz.explore.playground import SETTINGS, inlined
+from memlib.viz.explore.playground import inlined
 from memlib.viz.style import NEVER
 
 pytestmark = BROWSER
@@ -53,14 +52,6 @@ def numbers(page) -> list[float]:
 
 def told(page) -> str:
     return page.locator(".told").first.inner_text()
-
-
-@pytest.mark.parametrize("tails", TAILS)
-@pytest.mark.parametrize("ends", [(0, 500), (-500, 1500), (800, 1400), (480, 580)])
-def test_p_t_is_that_of_memlib_with_each_tail(compute, tails, ends) -> None:
-    p = gaussian_interval(1000, *ends, tails=tails).pmf
-    ours = compute("return [...gaussianInterval(s, ...f)]", [*ends, tails])
-    np.testing.assert_allclose(ours, p, rtol=0, atol=1e-5 * float(p.max()))
 
 
 def test_predicted_near_copies_are_those_of_the_spectrum_and_move_with_the_hand(compute, opened) -> None:
@@ -156,15 +147,6 @@ def test_the_snr_explorer_follows_the_hand_and_says_what_memlib_says(opened) -> 
     page.evaluate("model.set('position', 7); model.set('T', 400)")
     limits = page.evaluate("[model.get('position'), model.get('T'), saved.position, saved.T]")
     assert limits == [1, 500] * 2, "a linked slider cannot leave the limits, and the kernel is told"
-
-
-@pytest.mark.parametrize("T", SETTINGS["sizes"])
-def test_each_schedule_is_that_of_memlib(compute, T) -> None:
-    axis = SETTINGS["axes"]["position"]
-    for name in SETTINGS["schedules"]:
-        ours, theirs = compute("return [...scheduleNamed(...f).alphaBar]", [name, T]), getattr(Schedule, name)(T)
-        np.testing.assert_allclose(ours, theirs.alpha_bar, rtol=1e-9, atol=0)
-        assert axis["bottom"] < theirs.log_snr.min() and theirs.log_snr.max() < axis["top"], "nothing of it is cut"
 
 
 PICTURES = {

@@ -266,11 +266,3 @@ def test_schedules_and_distributions_are_read_without_pickles() -> None:
     again = torch.load(file, weights_only=True)
     assert again == kept and again["p"].recipe == kept["p"].recipe
     assert not any("\n" in repr(each) for each in again.values())
-
-
-def test_the_exact_denoiser_of_a_large_set_works_in_chunks() -> None:
-    items = torch.randn(50, 2, 3, generator=g())
-    whole, chunks = (ExactDenoiser(items, ZERO, chunk=chunk) for chunk in (50, 7))
-    x, t = torch.randn(9, 2, 3, generator=g(1)), torch.arange(0, 189, 21)
-    np.testing.assert_allclose(chunks.denoise(x.double(), t), whole.denoise(x.double(), t), rtol=1e-12, atol=1e-14)
-    np.testing.assert_allclose(chunks.weights(x, t), whole.weights(x, t), rtol=1e-12, atol=1e-300)
