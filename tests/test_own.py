@@ -12,6 +12,7 @@ from PIL import Image
 from memlib import TrainConfig, uniform
 from memlib.__main__ import main
 from memlib.lab import Experiment, Network, courses, data, plans, runs
+from memlib.lab.yardstick import Yardstick
 
 RNG = np.random.default_rng(0)
 COLOURS = RNG.integers(0, 256, (12, 20, 20, 3), dtype=np.uint8)
@@ -182,6 +183,21 @@ def test_a_file_that_is_not_understood_is_named_by_line(tmp_path, name: str, tex
         data.from_file(tmp_path / name)
     with pytest.raises(FileNotFoundError, match=r"nowhere.*need a folder"):
         data.from_file(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(("asked", "fresh", "reference"), [(2, 2, 6), (4, 4, 4), (8, 2, 6), (64, 2, 6)])
+def test_few_items_of_ones_own_are_measured_against_half_of_what_is_left(tmp_path, asked, fresh, reference) -> None:
+    """Of 12, 4 are for training and 4 held out, which the reference has, too; all the rest if that is n_samples."""
+    np.save(tmp_path / "a.npy", WAVES)
+    small = {"n_train": 4, "n_samples": asked, "network": Network(8, (1,))}
+    yardstick = Yardstick.of(Experiment(uniform(), str(tmp_path / "a.npy"), **small))
+    assert (len(yardstick.dataset.fresh), len(yardstick.dataset.reference)) == (fresh, reference)
+    assert set(yardstick.references) == {"fresh", "copies", "gaussian", "mix", "kernel"}
+    assert yardstick.references["copies"]["near-copies"] == 1
+    assert np.isfinite([list(measures.values()) for measures in yardstick.references.values()]).all()
+    for n_train, says in ((6, "12 items, too few for n_train = 6"), (2, "train has 2 item")):
+        with pytest.raises(ValueError, match=says):
+            _ = Yardstick.of(Experiment(uniform(), str(tmp_path / "a.npy"), **small | {"n_train": n_train})).references
 
 
 @pytest.mark.usefixtures("fresh_style")  # which closes what the command draws

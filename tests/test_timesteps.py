@@ -164,6 +164,24 @@ def test_loss_weights() -> None:
     assert memlib.min_snr_weight(schedule.zero_terminal_snr())[-1] == 1
 
 
+SHARE_BELOW = {  # of the draws, by sigma
+    "EDM": lambda sigma: stats.norm.cdf((np.log(sigma) + 1.2) / 1.2),
+    "logit-normal": lambda sigma: stats.norm.cdf(np.log(sigma)),  # the logit of the flow time sigma / (1 + sigma)
+    "Laplace": lambda sigma: stats.laplace.cdf(np.log(sigma) / 0.25),  # log-SNR is -2 ln sigma
+    "U-shape": lambda sigma: 0.5 + np.sinh(4 * (sigma - 1) / (sigma + 1)) / (2 * np.sinh(4)),
+    "B-TTDM": lambda sigma: (np.arange(1, 1001) / 1000) ** 0.8,
+}
+
+
+@pytest.mark.parametrize("rival", SHARE_BELOW)
+def test_published_densities_are_the_laws_of_their_papers(rival: str) -> None:
+    """Between the ends of the schedule, which cut them off."""
+    schedule = Schedule.linear()
+    both = published(schedule, rival).pmf.numpy().cumsum(), SHARE_BELOW[rival](schedule.sigma.numpy())
+    ours, theirs = ((share - share[0]) / (share[-1] - share[0]) for share in both)
+    np.testing.assert_allclose(ours, theirs, atol=0.01)
+
+
 MADE = {
     "uniform(1000)": uniform(),
     "gaussian_interval(1000, low=0, high=500)": gaussian_interval(1000, 0, 500),
