@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from browsing import BROWSER
+from draws import seeded
 
 import memlib
 from memlib import MLP, ExactDenoiser, Schedule, TrainConfig, ddim, metrics, train
@@ -125,10 +126,6 @@ def test_training_with_the_same_weights_and_draws_gives_the_same_weights(compute
         close(ours, torch.nn.utils.parameters_to_vector(network.parameters()).detach(), tolerance)
     with torch.no_grad():
         close(out, step.ema(x, torch.tensor(f["t"])).flatten(), tolerance)
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def test_constants_have_one_source() -> None:

@@ -160,6 +160,7 @@ def test_runs_that_are_alike_are_trained_together_and_one_by_one_where_one_fails
     assert {result.history["fleet"] for result in results} == {4 if here else 2}
     for result in results:
         (expected,) = alone(tmp_path / "alone", result.experiment)
+        assert (result.path.name, result.history["step"]) == (expected.path.name, expected.history["step"])
         torch.testing.assert_close(result.samples, expected.samples, rtol=1e-3, atol=1e-3)
     assert "240/240" in capsys.readouterr().err
 
