@@ -14,10 +14,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-RUN = """import sys, pathlib, pytest, memlib
-assert pathlib.Path(memlib.__file__).is_relative_to(pathlib.Path.cwd()), memlib.__file__
-sys.exit(100 + pytest.main(["-x", "-q", "-p", "no:cacheprovider", *sys.argv[1:]]))"""
-PASSED, FAILED = 100, 101  # statuses of RUN; with any other no test was run, or one broke down
 
 
 @dataclass(frozen=True)
@@ -55,19 +51,21 @@ def try_out(folder: Path, tests: Iterable[str], mutant: Mutant | None = None) ->
             (folder / path.name).symlink_to(path)
     if mutant:
         (folder / mutant.file).write_text(mutant.source(), encoding="utf-8")
-    command, environment = [sys.executable, "-c", RUN, *tests], os.environ | {"PYTHONPATH": str(folder)}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    environment = os.environ | {"PYTHONPATH": str(folder)}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=1800)
 
 
 @pytest.mark.parametrize("mutant", read_mutants(), ids=str)
 def test_a_test_sees_it(mutant: Mutant, tmp_path: Path) -> None:
     done = try_out(tmp_path, mutant.tests, mutant)
-    assert done.returncode == FAILED, f"{mutant} survived, or no test was run:\n{done.stdout}{done.stderr}"
+    said = f"{mutant} survived, or no test was run:\n{done.stdout}{done.stderr}"
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, said
 
 
 def test_without_a_bug_the_same_tests_pass(tmp_path: Path) -> None:
     done = try_out(tmp_path, sorted({test for mutant in read_mutants() for test in mutant.tests}))
-    assert done.returncode == PASSED, done.stdout + done.stderr
+    assert done.returncode == pytest.ExitCode.OK, done.stdout + done.stderr
 
 
 if __name__ == "__main__":
