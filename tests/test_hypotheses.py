@@ -163,6 +163,9 @@ def test_the_spectrum_finds_the_band_and_predicts_controls_that_were_left_out() 
     assert half.value == pytest.approx(found.value / 2, abs=0.01)
     with pytest.raises(ValueError, match="views"):
         own.predict(banded(1000, EDGES, [0.2, 0.5, 0.3]), 5000, 32, 32)
+    with pytest.raises(ValueError, match="0 controls"):
+        memorization_spectrum([])
+    assert [f.verdict for f in decide([], [plans.read_plan("mixture4_random")])] == ["not run"]
 
 
 def test_shares_that_tell_nothing_explain_nothing() -> None:
