@@ -120,7 +120,7 @@ gpu: export OUT := $(OUT)
 gpu:
 	PYTHONPATH="$(CURDIR)" $(PYTHON) -m memlib gpu --minutes $(MINUTES) --device $(DEVICE) --out "$$OUT"
 
-# bugs planted in a copy of memlib, each of which a test must catch; one of them: ARGS='--only NAME'
+# bugs planted in a copy of memlib, each of which a test must catch; some of them: ARGS='-k NAME'
 mutants: $(STAMP)
 	$(PY) -m tests.mutate $(ARGS)
 

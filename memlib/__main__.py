@@ -6,7 +6,7 @@ Each imports only what it needs. Exit status: 0 done, 1 a notebook or a run fail
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -45,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reproduce("--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter; repeatable")
     reproduce("--out", type=Path, metavar="DIR", help="default: results in the clone")
     fetch("name", help="a name, or the path of a folder or file of your own")
-    fetch("--image-size", type=_positive, metavar="N", help="cut and shrink pictures of your own to N x N")
-    fetch("--out", type=Path, metavar="FILE", help="the picture of your own data (default: memlib_data.png)")
+    fetch("--image-size", type=_positive, metavar="N", help="pictures of N x N pixels; your own are cut and shrunk")
+    fetch("--out", type=Path, metavar="FILE", help="a picture of it (default, of your own: memlib_data.png)")
     dial("--data", required=True, metavar="NAME", help="a data set")
     dial("--near-copies", type=float, required=True, metavar="SHARE", help="the level that is asked for, such as 0.02")
     dial("--fidelity", type=float, default=1.2, metavar="RATIO", help="at most so far off the data (default: 1.2)")
@@ -104,38 +104,24 @@ def _reproduce(options: argparse.Namespace) -> int:
     profile(options.profile)
     paths = notebooks.find_notebooks(options.notebook)
     parameters = notebooks.parse_settings(options.set, paths) | {"profile": options.profile}
-    return _tell(notebooks.reproduce(paths, parameters, options.out or notebooks.ROOT / "results"))
+    return notebooks.tell(notebooks.reproduce(paths, parameters, options.out or notebooks.ROOT / "results"))
 
 
 def _refresh(options: argparse.Namespace) -> int:
     from memlib import notebooks
 
-    return _tell(notebooks.refresh(notebooks.find_notebooks(options.notebook)))
-
-
-def _tell(outcomes: Iterable[Any]) -> int:
-    """A line for each notebook as it comes, and in the end what went wrong; 1 if anything did."""
-    failed = []
-    for one in outcomes:
-        print(f"{one.seconds:7.1f} s  {one.name:24} {'FAILED' if one.error else one.path}", flush=True)
-        failed += [one] if one.error else []
-    for one in failed:
-        print(f"{one.name} failed: {one.error}\n    as far as it came: {one.path}", file=sys.stderr)
-    return int(bool(failed))
+    return notebooks.tell(notebooks.refresh(notebooks.find_notebooks(options.notebook)))
 
 
 def _data(options: argparse.Namespace) -> int:
     from memlib.lab import data
 
-    own = not data.is_known(options.name)
-    if not own and (options.image_size or options.out):
-        raise ValueError(f"--image-size and --out are for data of your own; {options.name} comes as it is")
-    size = options.image_size
-    found = data.from_file(data.named(options.name), image_size=size) if own else data.load(options.name)
+    name, own = data.named(options.name), not data.is_known(options.name)
+    found = (data.from_file if own else data.load)(name, image_size=options.image_size)
     sizes = ", ".join(f"{len(getattr(found, part))} {part}" for part in ("train", "held_out", "fresh"))
     print(f"{found.name}: {sizes}, each {tuple(found.train.shape[1:])}")
     print(f"licence: {found.licence}\nsource: {found.source}")
-    if own:
+    if own or options.out:
         low, high = found.value_range
         print("\n".join([f"kind: {found.kind}, values in [{low:.4g}, {high:.4g}]", *found.notes]))
         options.extra = "notebooks"  # which has what draws

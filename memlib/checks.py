@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-Denoiser = nn.Module | Callable[[Tensor, Tensor], Tensor]  # model(x_t (B, *D), t (B,)) -> predicted noise (B, *D)
+Predictor = nn.Module | Callable[[Tensor, Tensor], Tensor]  # model(x_t (B, *D), t (B,)) -> predicted noise (B, *D)
 Items = Tensor | np.ndarray[Any, Any]  # finite floating-point numbers (B, *D)
 
 
@@ -69,7 +69,7 @@ def checked(**sets: Items) -> list[Tensor]:
     return [x.to(torch.promote_types(x.dtype, torch.float32)) for x in tensors]
 
 
-def home(model: Denoiser) -> tuple[torch.device | None, torch.dtype | None]:
+def placement(model: Predictor) -> tuple[torch.device | None, torch.dtype | None]:
     """The device and the precision in which a model computes; None where it holds no tensor that tells."""
     module = model if isinstance(model, nn.Module) else nn.Module()  # a function holds nothing
     first = next((p for p in module.parameters() if p.is_floating_point()), None)
@@ -77,7 +77,7 @@ def home(model: Denoiser) -> tuple[torch.device | None, torch.dtype | None]:
     return None if held is None else held.device, None if first is None else first.dtype
 
 
-def call_model(model: Denoiser, x: Tensor, t: Tensor) -> Tensor:
+def call_model(model: Predictor, x: Tensor, t: Tensor) -> Tensor:
     """The noise (B, *D) predicted for x (B, *D) at t (B,): what the model returns, or its `.sample` (diffusers)."""
     output = model(x, t)
     eps = getattr(output, "sample", output)
@@ -96,7 +96,7 @@ def channels_last(shape: tuple[int, ...]) -> bool:
 
 
 @contextmanager
-def evaluating(model: Denoiser) -> Iterator[None]:
+def evaluating(model: Predictor) -> Iterator[None]:
     """No gradients, and evaluation mode; afterwards every submodule has its own mode again."""
     training = [part for part in model.modules() if part.training] if isinstance(model, nn.Module) else []
     for part in training:

@@ -12,7 +12,7 @@ import torch
 from scipy.optimize import isotonic_regression
 from torch import Tensor
 
-from memlib.checks import Denoiser, Items, as_tensor, call_model, check_count, checked, evaluating, home
+from memlib.checks import Items, Predictor, as_tensor, call_model, check_count, checked, evaluating, placement
 from memlib.metrics.copying import excess, memorized_fraction
 from memlib.metrics.estimates import Estimate, wilson
 from memlib.metrics.evaluation import leaked, other_scale
@@ -151,7 +151,7 @@ class Monitor:
         """Whether one more reading keeps the evaluations of all below `cost` of the examples that were trained on."""
         return self._spent + self._price <= self.cost * self._rows
 
-    def read(self, model: Denoiser) -> Reading:
+    def read(self, model: Predictor) -> Reading:
         """Measure `model`, which predicts noise (`Denoiser` wraps others): the averaged weights, if there are any."""
         drawn = sample(
             model, self.schedule, self.train.shape[1:], self.samples, seed=self.seed + 1 + len(self.readings),
@@ -173,10 +173,10 @@ class Monitor:
         self._sums.zero_()
         return reading
 
-    def _losses(self, model: Denoiser) -> Tensor:
+    def _losses(self, model: Predictor) -> Tensor:
         """(2, bands, items): losses at the middle of each band, under one noise, so that differences are sharp."""
         _, count, *shape = self._items.shape
-        draw, (device, dtype) = torch.Generator().manual_seed(self.seed), home(model)
+        draw, (device, dtype) = torch.Generator().manual_seed(self.seed), placement(model)
         noise = torch.stack([torch.randn(len(self._times), self._repeats, count, *shape, generator=draw)] * 2)
         t = self._times[:, None, None].expand(noise.shape[:4])
         parts = [self._items[:, None, None].expand(noise.shape).flatten(0, 3), t.flatten(), noise.flatten(0, 3)]

@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
@@ -110,6 +110,17 @@ def refresh(notebooks: Sequence[Path]) -> Iterator[Outcome]:
                         cell.metadata["jupyter"] = {f"{part}_hidden": True for part in sorted(parts)}
                 write_atomically(path, nbformat.writes(nb) + "\n")
             yield outcome
+
+
+def tell(outcomes: Iterable[Outcome]) -> int:
+    """Print a line for each notebook as it comes, and in the end what went wrong; 1 if anything did."""
+    failed = []
+    for one in outcomes:
+        print(f"{one.seconds:7.1f} s  {one.name:24} {'FAILED' if one.error else one.path}", flush=True)
+        failed += [one] if one.error else []
+    for one in failed:
+        print(f"{one.name} failed: {one.error}\n    as far as it came: {one.path}", file=sys.stderr)
+    return int(bool(failed))
 
 
 def folded(cell: NotebookNode) -> set[str]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memlib.checks import Denoiser, call_model, check_count, check_device, evaluating, examples, home
+from memlib.checks import Predictor, call_model, check_count, check_device, evaluating, examples, placement
 from memlib.schedules import Schedule
 
 CLEAN = -1  # the timestep after 0: alpha_bar = 1, no noise
@@ -33,7 +33,7 @@ class Frame:
 
 
 def ddim(
-    model: Denoiser, schedule: Schedule, x_T: Tensor, *, steps: Steps = 50, eta: float = 0.0,
+    model: Predictor, schedule: Schedule, x_T: Tensor, *, steps: Steps = 50, eta: float = 0.0,
     generators: Sequence[torch.Generator] | None = None, clip: Clip = None,
 ) -> Iterator[Frame]:  # fmt: skip
     """x_s = sqrt(abar_s) x0' + sqrt(1 - abar_s - eta^2 var) eps' + eta sqrt(var) z (Song et al. 2010.02502 eq. 12),
@@ -56,7 +56,7 @@ def ddim(
 
 
 def ddpm(
-    model: Denoiser, schedule: Schedule, x_T: Tensor, *, generators: Sequence[torch.Generator],
+    model: Predictor, schedule: Schedule, x_T: Tensor, *, generators: Sequence[torch.Generator],
     steps: Steps | None = None, clip: Clip = None,
 ) -> Iterator[Frame]:  # fmt: skip
     """Ancestral sampling, x_s ~ N(mean, var) with the posterior mean and variance of Ho et al. 2006.11239 eq. 7, by
@@ -66,7 +66,7 @@ def ddpm(
 
 
 def dpm_solver(
-    model: Denoiser, schedule: Schedule, x_T: Tensor, *, steps: Steps = 20, clip: Clip = None
+    model: Predictor, schedule: Schedule, x_T: Tensor, *, steps: Steps = 20, clip: Clip = None
 ) -> Iterator[Frame]:
     """DPM-Solver++(2M), second-order multistep in lambda = (log SNR)/2 with x0 prediction (Lu 2211.01095 alg. 2).
     Deterministic; the first step and the step onto clean data are of first order. Arguments as in `ddim`."""
@@ -86,14 +86,14 @@ def dpm_solver(
 
 
 def sample(
-    model: Denoiser, schedule: Schedule, shape: Sequence[int], n: int, *, seed: int, steps: Steps = 50,
+    model: Predictor, schedule: Schedule, shape: Sequence[int], n: int, *, seed: int, steps: Steps = 50,
     sampler: Callable[..., Iterator[Frame]] = ddim, batch_size: int = 256, device: str | torch.device | None = None,
     clip: Clip = None,
 ) -> Tensor:  # fmt: skip
     """`n` samples (n, *shape) on the CPU by a deterministic sampler or by `ddpm`, computed `batch_size` at a time on
     `device` (by default where the model is), in the model's precision. Sample i has noise of its own, by (seed, i)."""
     check_count(n, "n", 1)
-    where, dtype = home(model)
+    where, dtype = placement(model)
     device = check_device((where or "cpu") if device is None else device)
     generators, parts = sample_generators(n, seed), []
     for start in range(0, n, batch_size):
@@ -129,7 +129,7 @@ def timestep_list(steps: Steps, schedule: Schedule) -> list[int]:
     return times
 
 
-def predict(model: Denoiser, schedule: Schedule, x: Tensor, t: int, clip: Clip = None) -> tuple[Tensor, Tensor]:
+def predict(model: Predictor, schedule: Schedule, x: Tensor, t: int, clip: Clip = None) -> tuple[Tensor, Tensor]:
     """x0 = (x_t - sqrt(1 - abar) eps)/sqrt(abar) and eps, both (B, *D), from the model at timestep t; if x0 is clipped,
     eps is the noise that agrees with it. At abar = 0 x_t is the noise, and x0 what the model's `denoise` says."""
     abar = schedule.alpha_bar[t].item()
@@ -144,10 +144,10 @@ def predict(model: Denoiser, schedule: Schedule, x: Tensor, t: int, clip: Clip =
 
 
 def _frames(
-    model: Denoiser, schedule: Schedule, x_T: Tensor, steps: Steps, clip: Clip, step: Callable[..., Tensor]
+    model: Predictor, schedule: Schedule, x_T: Tensor, steps: Steps, clip: Clip, step: Callable[..., Tensor]
 ) -> Iterator[Frame]:
     """The loop that all samplers share; it checks the arguments at once, before a frame is asked for."""
-    times, start = timestep_list(steps, schedule), examples(x_T, "x_T").to(*home(model))
+    times, start = timestep_list(steps, schedule), examples(x_T, "x_T").to(*placement(model))
     if schedule.alpha_bar[times[0]] == 0 and getattr(model, "blind", not hasattr(model, "denoise")):
         cure = "start steps below it, or train a network that predicts v or x0: Denoiser(net, schedule, 'v')"
         raise ValueError(f"schedule has zero terminal SNR: at T - 1 the noise does not give x0; {cure}")

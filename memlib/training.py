@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memlib.checks import Denoiser, call_model, check_count, check_device, evaluating, examples, home, vector
-from memlib.levels import Denoiser as Wrapped
+from memlib.checks import Predictor, call_model, check_count, check_device, evaluating, examples, placement, vector
+from memlib.levels import Denoiser
 from memlib.schedules import Schedule
 from memlib.timesteps import TimestepDistribution
 
@@ -92,10 +92,10 @@ def train(
     matched control. There is no importance weight 1/(T p(t)): it would cancel the choice of timesteps. Data order,
     timesteps and noise come from `generator` in a fixed order: runs of one seed differ in the distribution only.
     objective: "eps", or what a `memlib.Denoiser` predicts: its error, since that of eps is 0 at zero terminal SNR."""
-    own = model if objective != "eps" and isinstance(model, Wrapped) and model.schedule == schedule else None
+    own = model if objective != "eps" and isinstance(model, Denoiser) and model.schedule == schedule else None
     if objective not in ("eps", own and own.predicts):
         raise ValueError(f"objective = {objective!r}; need eps, or what model predicts, a Denoiser of this schedule")
-    x0, weight = checked(model, x0, schedule, timesteps, device, loss_weight)
+    x0, weight = prepared(model, x0, schedule, timesteps, device, loss_weight)
     budget, device = config or TrainConfig(), x0.device
 
     def steps() -> Iterator[Step]:
@@ -135,7 +135,7 @@ def train(
     return steps()
 
 
-def checked(
+def prepared(
     model: nn.Module, x0: Tensor, schedule: Schedule, timesteps: TimestepDistribution,
     device: str | torch.device | None, loss_weight: Tensor | None,
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
@@ -155,7 +155,7 @@ def checked(
         loss_weight = vector(loss_weight, "loss_weight").float()
         if len(loss_weight) != schedule.T or loss_weight.min() < 0:
             raise ValueError(f"loss_weight has {len(loss_weight)} values from {loss_weight.min():g}; need T, all >= 0")
-    where, dtype = home(model)
+    where, dtype = placement(model)
     if dtype in (torch.bfloat16, torch.float16):
         raise ValueError(f"model holds {dtype}, whose averages stand still; need model.float(), precision='bfloat16'")
     device = check_device((where or "cpu") if device is None else device)
@@ -173,12 +173,12 @@ def draw(x0: Tensor, timesteps: TimestepDistribution, size: int, generator: torc
 
 
 def loss_at(
-    model: Denoiser, x0: Tensor, schedule: Schedule, timesteps: Sequence[int], *,
+    model: Predictor, x0: Tensor, schedule: Schedule, timesteps: Sequence[int], *,
     generator: torch.Generator, repeats: int = 4, batch_size: int = 512,
 ) -> Tensor:  # fmt: skip
     """(len(timesteps), N): unweighted loss |eps - model(x_t, t)|^2 / D of each example at each timestep, the mean over
     `repeats` noises. If it is lower on training than on held-out examples, that is what was memorized, band by band."""
-    x = examples(x0, "x0").to(*home(model)).repeat_interleave(repeats, 0)
+    x = examples(x0, "x0").to(*placement(model)).repeat_interleave(repeats, 0)
     rows = []
     with evaluating(model):
         for timestep in timesteps:
@@ -200,7 +200,7 @@ def gradient_norm_at(
     if not isinstance(model, nn.Module) or not any(True for _ in model.parameters()):
         raise TypeError(f"model is a {type(model).__name__}; need a torch.nn.Module with parameters")
     own = copy.deepcopy(model).eval().requires_grad_(True)  # averaged weights hold no gradients
-    x, weights, norms = examples(x0, "x0").to(*home(own)), list(own.parameters()), []
+    x, weights, norms = examples(x0, "x0").to(*placement(own)), list(own.parameters()), []
     for timestep in [step for step in timesteps for _ in range(repeats)]:
         t = torch.full((len(x),), timestep, device=x.device)
         eps = torch.randn(x.shape, generator=generator, device=generator.device).to(x)

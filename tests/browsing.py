@@ -28,6 +28,26 @@ def browser():
         browser.close()
 
 
+@pytest.fixture
+def visit(browser):
+    """Open an address in a page of its own. At the end no script may have failed, and no other host been asked."""
+    contexts, wrong, asked = [], [], []
+
+    def opened(address: str, width: int = 900, **context):
+        contexts.append(browser.new_context(viewport={"width": width, "height": 800}, **context))
+        page = contexts[-1].new_page()
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(address)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert wrong == [] and not [url for url in asked if not url.startswith(("file:", "data:", "blob:"))]
+
+
 @pytest.fixture(scope="module")
 def compute(browser):
     """Run JavaScript over the page's mathematics: the value of `body`, given `f` and the linear schedule `s`."""
@@ -37,9 +57,9 @@ def compute(browser):
     return lambda body, f=None: page.evaluate(f"(f) => {{ {source}\n{body} }}", f)
 
 
-def shoot(page, name: str) -> None:
+def shoot(page, name: str, **options) -> None:
     SHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SHOTS / f"{name}.png")
+    page.screenshot(path=SHOTS / f"{name}.png", **options)
 
 
 def drag(page, grip, by: float) -> None:

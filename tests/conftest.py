@@ -9,7 +9,7 @@ from pathlib import Path
 import nbval.kernel
 import pytest
 import torch
-from browsing import browser, compute  # noqa: F401 (fixtures)
+from browsing import browser, compute, visit  # noqa: F401 (fixtures)
 
 RUNS = pytest.StashKey[str]()
 os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from memlib.__main__ import main
 from memlib.audit import audit, shifted
-from memlib.lab.foreign import features_of, read_items, warped
+from memlib.lab.own import read_items
 from memlib.metrics import closer_to_train, nearest_neighbours
 from memlib.metrics.generalisation import generalisation_gap, kid
 from memlib.metrics.neighbours import nearest, scan_wide
+from memlib.viz.report import features_of, warped
 
 SHAPES = [(2,), (1, 48), (3, 16, 16)]
 
@@ -60,6 +61,8 @@ def test_kid_is_the_unbiased_formula_and_zero_for_one_distribution() -> None:
     assert abs(values.mean()) < 3 * values.std() / 200**0.5, "unbiased"
     x, y = (torch.randn(200, 3, generator=seeded(seed)) for seed in (1, 2))
     assert kid(x + 1, y).low > 0
+    with pytest.raises(ValueError, match="3 item"):
+        kid(x[:3], y)
 
 
 def test_the_generalisation_gap_is_that_of_the_best_variances_and_negative_for_copies() -> None:
@@ -144,8 +147,9 @@ def test_features_replace_pixels_as_a_function_or_as_arrays() -> None:
     assert found.table["samples"]["near-copies"].value == 0.25 and found.copied[:15].tolist() == [1] * 15
     arrays = [features(x).numpy() for x in (samples, train, held_out)]
     assert judge(samples, train, held_out, features=[arrays[0][..., None], *arrays[1:]]).to_json() == found.to_json()
-    with pytest.raises(ValueError, match="features of train"):
-        judge(samples, train, features=[arrays[0], arrays[1][:9]])
+    for given, named in (([arrays[0], arrays[1][:9]], "features of train"), (arrays[:1], "features holds 1")):
+        with pytest.raises(ValueError, match=named):
+            judge(samples, train, features=given)
     with pytest.raises(ValueError, match="timm"):
         features_of("resnet18")
 
@@ -212,7 +216,9 @@ def test_the_command_writes_a_page_and_numbers_and_holds_a_release_back(tmp_path
     (tmp_path / "s" / "007.png").write_bytes(b"no picture")
     Image.new("RGB", (9, 16)).save(tmp_path / "t" / "008.png")
     np.savez(tmp_path / "two.npz", a=np.zeros(3), b=np.zeros(3))
-    for path, named in ((paths[0], "007.png"), (paths[1], "008.png"), (tmp_path / "two.npz", "a, b"), ("no", "no")):
+    (tmp_path / "empty").mkdir()
+    wrong = {paths[0]: "007.png", paths[1]: "008.png", "no": "no"}
+    for path, named in (wrong | {tmp_path / "two.npz": "arrays a, b", tmp_path / "empty": "holds no picture"}).items():
         assert main([*command[:1], "--samples", str(path), *command[3:5], "--train", paths[2]]) == 2
         assert named in capsys.readouterr().err
     pictures = read_items(tmp_path / "h")

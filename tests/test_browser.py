@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import nbformat
 import pytest
-from browsing import BROWSER, CHROMIUM, FLAGS, shoot
+from browsing import BROWSER, shoot
 from nbclient import NotebookClient
 from nbformat import v4
 
@@ -89,10 +89,8 @@ class Lab:
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def lab(browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """JupyterLab over a folder with one executed notebook that is not trusted, as a reader gets it."""
-    from playwright.sync_api import sync_playwright
-
     root, home = tmp_path_factory.mktemp("root"), tmp_path_factory.mktemp("home")
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook = v4.new_notebook(cells=[v4.new_code_cell(s) for s in SOURCES], metadata={"kernelspec": kernel})
@@ -118,11 +116,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         while not (info.exists() and info.read_text().endswith("}")):
             assert process.poll() is None and time.monotonic() < end, (home / "lab.log").read_text()[-2000:]
             time.sleep(0.25)
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
-            page = browser.new_page(viewport={"width": 1366, "height": 768})
-            yield Lab(process, json.loads(info.read_text())["url"].rstrip("/"), token, page)
-            browser.close()
+        page = browser.new_page(viewport={"width": 1366, "height": 768})
+        yield Lab(process, json.loads(info.read_text())["url"].rstrip("/"), token, page)
+        page.close()
     finally:
         process.terminate()
         try:

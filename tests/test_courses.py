@@ -121,8 +121,8 @@ def test_a_run_that_cannot_be_measured_is_named_and_the_others_are_recorded(plan
 def append_some(folder: Path, process: int) -> None:
     line = dict.fromkeys(courses.FIELDS, "") | {"plan": "p"}
     for i in range(4):
-        courses._append(folder, line | {"key": f"{process}-{i}", "by": process, "pad": "x" * 3000})
-        courses._append(folder, line | {"key": f"shared-{i}", "by": None})
+        courses.append(folder, line | {"key": f"{process}-{i}", "by": process, "pad": "x" * 3000})
+        courses.append(folder, line | {"key": f"shared-{i}", "by": None})
 
 
 def test_eight_processes_lose_no_line_and_record_none_twice(tmp_path) -> None:
@@ -178,6 +178,7 @@ def test_a_line_cut_short_is_dropped_and_a_damaged_one_is_named(plan, tmp_path) 
     ("old", "new", "named"),
     [("sign = -1", "", "sign"), ("sign = -1", 'sign = -1\nat = "noon"', "at = 'noon'"), ("margin = 0.03", "", "margin"),
      ('control = "weighted"', 'control = "notch"', "notch"), ("[controls]", "[controles]", "controles"),
+     ("sign = -1", "sign = -1\nstep = 30", "step = 30 in a prediction; choose from 20, 40"),
      ("seeds = [300, 301]", "seeds = [301, 300]", "seeds.*need the first and the last"),
      ("seeds = [300, 301]", "", "seeds"), ("course = [20, 40]", "course = [20, 90]", "course"),
      ("question", "quest", "quest")],

@@ -139,7 +139,8 @@ STRANGE = [torch.zeros(shape) for shape in ((5, 4, 8, 8), (3, 40), (7,), (2, 1, 
      (lambda: explore.live_trainer(PICTURES), "2-D points"),
      *[(lambda sides=sides: explore.draw_live(SPIRAL, SHORT, sides), "sides") for sides in ([], [uniform(50)])],
      (lambda: explore.find_neighbours(data.load("emoji", 12).fresh[:7], data.load("emoji", 12)), "samples"),
-     (lambda: explore.find_neighbours(SPIRAL.train, SPIRAL), "samples")],
+     (lambda: explore.find_neighbours(SPIRAL.train, SPIRAL), "samples"),
+     (lambda: explore.draw_snr("square"), "'square'.*linear")],
 )  # fmt: skip
 def test_what_cannot_be_shown_is_refused_by_name(call, named):
     with pytest.raises(ValueError, match=named):

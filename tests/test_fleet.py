@@ -7,11 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from draws import normal
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from memlib import MLP, Schedule, TrainConfig, UNet, gaussian_interval, train, uniform
-from memlib.lab import train_fleet
+from memlib import MLP, Schedule, TrainConfig, gaussian_interval, train, uniform
+from memlib.lab import Network, train_fleet
 from memlib.lab.fleet import FleetStep, _Products, kept_noise
 from memlib.schedules import mix
 from memlib.training import Step, draw
@@ -43,18 +44,16 @@ class Odd(MLP):
         return nn.functional.dropout(self.norm(super().forward(x, t)), 0.5 * (self.odd == "dropout"), self.training)
 
 
+SHAPES = {"points": (2,), "signals": (1, 12), "images": (3, 6, 6)}
+
+
 def network(kind: str, seed: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
-        if kind == "points":
-            return MLP(2, 16)
-        sizes = {"width": 8, "multipliers": (1, 2), "attention": True}
-        return UNet(1, 1, **sizes) if kind == "signals" else UNet(2, 3, **sizes, unshuffle=2)
+    unet = Network(8, (1, 2), attention=True, unshuffle=2 if kind == "images" else 1)
+    return (Network(16) if kind == "points" else unet).build(SHAPES[kind], seed)
 
 
 def examples(kind: str, seed: int, n: int) -> Tensor:
-    shape = {"points": (2,), "signals": (1, 12), "images": (3, 6, 6)}[kind]
-    return torch.randn(n, *shape, generator=torch.Generator().manual_seed(100 + seed))
+    return normal(n, *SHAPES[kind], seed=100 + seed)
 
 
 def members(kind: str, count: int = 3) -> dict:
@@ -120,19 +119,6 @@ def test_images_on_a_cpu_are_rounded_as_they_are_alone() -> None:
     last = fleet(own, config)
     for k in range(3):
         torch.testing.assert_close(last.losses[k], alone(again, k, config).losses, rtol=1e-5, atol=0)
-
-
-@pytest.mark.parametrize("stop", [1, 13])
-def test_resumed_from_its_state_it_ends_with_the_same_bits(stop: int) -> None:
-    config = TrainConfig(steps=30, batch_size=8, warmup=5)
-    whole = fleet(members("signals"), config)
-    for step in train_fleet(schedule=SCHEDULE, config=config, **members("signals")):
-        if step.step == stop:
-            state = step.state()
-            break
-    resumed = fleet(members("signals"), config, state=state)
-    assert resumed.step == 30
-    assert torch.equal(resumed.weights, whole.weights) and torch.equal(resumed.averages, whole.averages)
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,12 @@ def test_a_part_ends_with_all_that_it_started_at_its_deadline_or_when_its_parent
     assert gone(pid)
 
 
+def test_the_tests_of_a_gpu_need_no_conftest() -> None:
+    """Which imports what a lent machine may lack."""
+    command, said = ["-m", "pytest", "--noconftest", "-Wdefault", "tests/test_devices.py"], list[str]()
+    assert gpu._attend(command, time.monotonic() + 120, said.append) == "done", said
+
+
 def test_the_whole_command_says_its_parts_first_and_ends_on_time(tmp_path, monkeypatch, capfd) -> None:
     monkeypatch.setattr(gpu, "find_spec", lambda name: None if name == "papermill" else name)
     started = time.monotonic()

@@ -19,6 +19,7 @@ seeds = [0, 11]
 dataset = "mixture4"
 n_train = 16
 training = {{ steps = 100 }}
+course = [20]
 [controls]
 uniform = {{ name = "uniform" }}
 other = {{ name = "gaussian_interval", low = 0, high = 500 }}
@@ -109,12 +110,11 @@ def test_stopping_in_time_is_compared_at_equal_fidelity(tmp_path) -> None:
     recorded = [line(own, "uniform", 11, [reading(2.0)]), line(own, "other", 11, [reading(9.0) | {"near-copies": 0.0}])]
     for seed in range(11):
         recorded.append(line(own, "uniform", seed, [reading(s) for s in steps]))
-        jitter = 1e-3 * seed
-        slow = [{**reading(s / 2), "near-copies": reading(s / 2)["near-copies"] + jitter} for s in steps]
+        slow = [{**reading(s / 2), "near-copies": reading(s / 2)["near-copies"] + 1e-3 * seed} for s in steps]
         recorded.append(line(own, "other", seed, slow))
     matched, last = decide(recorded, [own], degenerate=True)
     assert matched.verdict == "supported" and matched.effect is not None and (matched.seeds, matched.apart) == (11, 1)
-    assert matched.effect.value == pytest.approx(0.005, abs=1e-3), "the jitter's mean, over readings that both had"
+    assert matched.effect.value == pytest.approx(0.005, abs=1e-3), "the mean of what was added, where both met"
     assert last.effect is not None and last.effect.value == pytest.approx(-0.05 * math.log(2), abs=0.01)
 
 
@@ -123,15 +123,13 @@ def test_one_clock_is_compared_at_equal_views_in_the_zone(tmp_path) -> None:
     own = plan(tmp_path, prediction(0, at="views"), prediction(1))
     own.content["zone"] = [0, 500]
     share = float(own.controls["other"].timesteps.pmf[:500].sum())
-    assert share > 0.9
-    recorded = []
+    recorded, steps = [], 10 * 2.0 ** np.arange(8)
     for seed in range(12):
         for control, each in (("uniform", 0.5), ("other", share)):
-            steps = 10 * 2.0 ** np.arange(8)
             readings = [{"near-copies": 0.05 * math.log(s * each) + 1e-4 * seed, "fidelity": 1.0} for s in steps]
             recorded.append(line(own, control, seed, readings))
     clock, last = decide(recorded, [own])
-    assert clock.verdict == "supported" and clock.effect is not None and abs(clock.effect.value) < 0.005
+    assert share > 0.9 and clock.verdict == "supported" and clock.effect is not None and abs(clock.effect.value) < 0.005
     assert last.effect is not None and last.effect.value == pytest.approx(0.05 * math.log(share / 0.5), abs=1e-6)
 
 
@@ -165,6 +163,9 @@ def test_the_spectrum_finds_the_band_and_predicts_controls_that_were_left_out() 
     assert half.value == pytest.approx(found.value / 2, abs=0.01)
     with pytest.raises(ValueError, match="views"):
         own.predict(banded(1000, EDGES, [0.2, 0.5, 0.3]), 5000, 32, 32)
+    with pytest.raises(ValueError, match="0 controls"):
+        memorization_spectrum([])
+    assert [f.verdict for f in decide([], [plans.read_plan("mixture4_random")])] == ["not run"]
 
 
 def test_shares_that_tell_nothing_explain_nothing() -> None:
@@ -172,16 +173,17 @@ def test_shares_that_tell_nothing_explain_nothing() -> None:
     assert controls.value < 0.1 and seeds.value < 0.1
 
 
-def test_a_control_is_compared_where_it_had_the_fidelity_with_which_uniform_ends(tmp_path) -> None:
+@pytest.mark.parametrize("more", [{}, {"step": 20}])
+def test_a_control_is_compared_where_it_had_the_fidelity_with_which_uniform_ends(tmp_path, more) -> None:
     """Uniform ends at fidelity 1.2 with .2; the other passes 1.2 half-way (in ln steps) between .05 and .15."""
-    own, made = plan(tmp_path, prediction(-1, at="final fidelity")), []
+    own, made = plan(tmp_path, prediction(-1, at="final fidelity", **more)), []
+    last = [(0.9, 0.8)] * len(more)  # a reading of which nothing is asked where a step is named
     for seed in range(12):
         off = 0.001 * (seed % 3)
         for control, pairs in (("uniform", ((0.1, 1.5), (0.2, 1.2))), ("other", ((0.05 + off, 1.44), (0.15 + off, 1)))):
-            made.append(line(own, control, seed, [{"near-copies": x, "fidelity": f} for x, f in pairs]))
+            made.append(line(own, control, seed, [{"near-copies": x, "fidelity": f} for x, f in [*pairs, *last]]))
     found = only(decide(made, [own]))
-    assert found.verdict == "supported" and found.effect is not None
-    assert found.effect.value == pytest.approx(0.101 - 0.2)
+    assert found.verdict == "supported" and found.effect and found.effect.value == pytest.approx(0.101 - 0.2)
 
 
 C1 = '[[predictions]]\nhypothesis = "C1"\ncontrol = "uniform"\nmargin = 0.5\nof = "{}"\nshare = "{}"\nsign = {}'
@@ -202,8 +204,8 @@ def test_the_same_loss_falls_as_error_of_noise_and_rises_as_error_of_the_clean_i
     assert trend.verdict == "supported" and trend.effect is not None and trend.effect.value == sign
     kept = own.controls["uniform"].build_schedule().alpha_bar[t].numpy()
     errors = np.array(values) * {"eps": 1, "x0": (1 - kept) / kept, "v": 1 / kept}[share]
-    assert unequal.effect is not None
-    assert unequal.effect.value == pytest.approx(math.log(errors.max() / errors.min()) - math.log(2))
+    wanted = math.log(errors.max() / errors.min()) - math.log(2)
+    assert unequal.effect and unequal.effect.value == pytest.approx(wanted)
 
 
 def test_a_run_that_another_plan_recorded_first_counts_in_both_but_no_splice_of_it(tmp_path) -> None:

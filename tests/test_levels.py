@@ -8,7 +8,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from draws import normal
+from draws import follow, normal
 from draws import seeded as g
 from scipy import stats
 from torch import Tensor, distributed
@@ -105,11 +105,7 @@ def test_a_stratified_draw_has_one_timestep_in_each_nth_of_the_probability(p: me
     draws = torch.stack([p.sample(n, g(seed), stratified=True) for seed in range(2000)])
     counts = torch.stack([(draws <= k).sum(1) for k in range(p.T)], 1)
     assert ((counts - n * p.pmf.cumsum(0)).abs() < 1 + 1e-9).all()
-    seen = np.bincount(draws[:, 0].numpy(), minlength=p.T)  # each place of the batch has the whole distribution
-    common = p.pmf.numpy() * 2000 >= 5
-    expected = p.pmf.numpy()[common]
-    assert seen[p.pmf.numpy() == 0].sum() == 0
-    assert stats.chisquare(seen[common], expected / expected.sum() * seen[common].sum()).pvalue > 1e-3
+    assert follow(draws[:, 0], p.pmf), "each place of the batch has the whole distribution"
     assert draws[0].unique_consecutive().numel() > 2, "shuffled"
 
 
@@ -270,11 +266,3 @@ def test_schedules_and_distributions_are_read_without_pickles() -> None:
     again = torch.load(file, weights_only=True)
     assert again == kept and again["p"].recipe == kept["p"].recipe
     assert not any("\n" in repr(each) for each in again.values())
-
-
-def test_the_exact_denoiser_of_a_large_set_works_in_chunks() -> None:
-    items = torch.randn(50, 2, 3, generator=g())
-    whole, chunks = (ExactDenoiser(items, ZERO, chunk=chunk) for chunk in (50, 7))
-    x, t = torch.randn(9, 2, 3, generator=g(1)), torch.arange(0, 189, 21)
-    np.testing.assert_allclose(chunks.denoise(x.double(), t), whole.denoise(x.double(), t), rtol=1e-12, atol=1e-14)
-    np.testing.assert_allclose(chunks.weights(x, t), whole.weights(x, t), rtol=1e-12, atol=1e-300)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from draws import normal, seeded
 
-from memlib.metrics import closer_to_train, memorized_fraction, neighbour_ratio, ratio_of, wilson
+from memlib.metrics import closer_to_train, memorized_fraction, neighbour_ratio, ratio_of, share_below, wilson
 
 
 def gauss(n: int, dim: int = 20, seed: int = 0) -> torch.Tensor:
@@ -31,6 +31,8 @@ def test_ratio_by_hand_and_the_threshold_itself_is_not_memorized():
     for threshold in (0, -1, 1.01, math.nan):
         with pytest.raises(ValueError, match="threshold"):
             memorized_fraction(samples, train, threshold)
+    with pytest.raises(ValueError, match="ratio .* NaN"):
+        share_below(torch.tensor([0.5, math.nan]))
 
 
 def test_exact_duplicates_in_train_count_once_and_near_duplicates_hide_copies():

@@ -36,11 +36,12 @@ def test_equal_to_brute_force(shape, dtype):
         np.testing.assert_allclose(distances.numpy(), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("scale", [1e-10, 1.0, 1e10])
 @pytest.mark.parametrize("chunk", [1, 1000, neighbours.CHUNK])
 @pytest.mark.parametrize("k", [1, 2, 5])
-def test_near_copies_where_the_quick_formula_loses_its_digits(k, chunk, monkeypatch):
+def test_near_copies_where_the_quick_formula_loses_its_digits(k, chunk, scale, monkeypatch):
     monkeypatch.setattr(neighbours, "CHUNK", chunk)
-    samples, train = near_copies()
+    samples, train = (scale * x for x in near_copies())
     expected, order = brute(samples, train, k)
     squared = (samples**2).sum(1)[:, None] + (train**2).sum(1) - 2 * samples @ train.T
     quick = squared.clamp(min=0).sqrt().topk(k, largest=False).values
@@ -92,6 +93,8 @@ def test_reduced_precision_in_force_elsewhere_changes_nothing():
 def test_bad_input_is_named(samples, train, error, named):
     with pytest.raises(error, match=named):
         nearest_neighbours(samples, train, 2)
+    with pytest.raises(ValueError, match="k = 0"):
+        nearest_neighbours(torch.zeros(3, 2), torch.zeros(4, 2), 0)
 
 
 def test_arrays_half_precision_and_strided_views_are_measured_like_tensors():

@@ -146,11 +146,12 @@ def brute_force(train: np.ndarray, x: np.ndarray, alpha_bar: list[float]) -> tup
 
 @pytest.mark.parametrize("schedule", [SCHEDULE, SCHEDULE.zero_terminal_snr()])
 @pytest.mark.parametrize("shape", [(2,), (1, 9), (3, 4, 5)])
-def test_exact_denoiser_equals_brute_force(shape, schedule: Schedule) -> None:
+@pytest.mark.parametrize("chunk", [{}, {"chunk": 5}])
+def test_exact_denoiser_equals_brute_force(chunk, shape, schedule: Schedule) -> None:
     train = 0.5 * normal(12, *shape, dtype=torch.float64)
     x = schedule.noise(train[:5], TIMES, normal(5, *shape, seed=2, dtype=torch.float64))
     weights, mean = brute_force(train.numpy(), x.numpy(), schedule.alpha_bar[TIMES].tolist())
-    model = ExactDenoiser(train, schedule)
+    model = ExactDenoiser(train, schedule, **chunk)
     np.testing.assert_allclose(model.weights(x, TIMES), weights, atol=1e-10)
     np.testing.assert_allclose(model.denoise(x, TIMES), mean, atol=1e-10)
     a = schedule.alpha_bar[TIMES].numpy().reshape(-1, *[1] * len(shape))

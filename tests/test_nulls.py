@@ -65,8 +65,9 @@ def test_fidelity_is_one_for_real_data_and_sees_what_is_off_the_curve() -> None:
     fresh, real = fresh[:500] * 1.01, samples[:500] * 1.01  # one hundredth off a circle
     assert fidelity(real, fresh, reference).value == pytest.approx(1, abs=0.05)
     assert fidelity(samples[:500] * 1.1, fresh, reference).value == pytest.approx(10, rel=0.05)
-    with pytest.raises(ValueError, match="fresh"):
-        fidelity(samples, reference[:5], reference)
+    for given, named in (((samples, reference[:5]), "fresh"), ((samples[:1], fresh), "1 item")):
+        with pytest.raises(ValueError, match=named):
+            fidelity(*given, reference)
 
 
 def test_membership_is_the_area_under_the_roc_curve() -> None:
@@ -78,6 +79,9 @@ def test_membership_is_the_area_under_the_roc_curve() -> None:
     assert membership(train.numpy(), held_out.numpy()) == found
     assert membership(train, train).value == 0.5, "ties count one half"
     assert membership(train - 100, held_out).value == 1
+    for given, named in ((train / 0, "NaN"), (train[:1], "grids")):
+        with pytest.raises(ValueError, match=named):
+            membership(given, held_out)
 
 
 def test_copies_are_counted_by_the_item_that_is_copied() -> None:

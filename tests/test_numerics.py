@@ -13,7 +13,7 @@ import torch
 from draws import normal
 from torch import Tensor
 
-from memlib import ExactDenoiser, Schedule, from_weights, gaussian_interval, metrics, uniform
+from memlib import ExactDenoiser, Schedule
 
 u32, u64 = 2.0**-24, 2.0**-53
 LONGER = np.longdouble
@@ -71,25 +71,6 @@ def test_noising_in_float32_errs_by_three_roundings(T: int, shape: tuple[int, in
     assert ((schedule.noise(x0, t, eps) - exact).abs() <= (gamma(3, u32) + gamma(4)) * size).all()
 
 
-@pytest.mark.parametrize("T", [2, 10_000])
-@pytest.mark.parametrize("tails", ["proportional", "uniform", "interval", "clip"])
-def test_a_distribution_sums_to_one(T: int, tails: str) -> None:
-    weights = torch.rand(T, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 1e300
-    for d in (uniform(T), gaussian_interval(T, -T, 2 * T, tails=tails), from_weights(weights)):
-        # T quotients by one sum: that sum errs by gamma(T - 1), each quotient by one more
-        assert abs(math.fsum(d.pmf.tolist()) - 1) <= gamma(T)
-
-
-def test_the_mass_of_a_bin_is_as_good_on_both_sides_of_the_switch_to_the_midpoint_rule() -> None:
-    T, z = 10_000, -2 * torch.special.ndtri(torch.tensor(0.025, dtype=torch.float64)).item()
-    narrower, wider = (gaussian_interval(T, 0, 1e4 * z * (1 + sign * 1e-12)).pmf for sign in (-1, 1))
-    # the midpoint rule omits p''/24: at most 2 deviations from the mean, |p''| <= 3 p / std^2. A difference of two
-    # distribution functions, each within 4 u64 of at most 1, is taken of a mass of at least exp(-2) / (std sqrt(2 pi)).
-    # The two deviations differ by 2e-12, which changes p by at most (1 + 2^2) times that. Then the sums.
-    rule, cancelled = 3 / 24 / 1e8, 8 * u64 * 1e4 * math.sqrt(2 * math.pi) * math.exp(2)
-    assert ((wider / narrower - 1).abs() <= 2 * (rule + cancelled + 5 * 2e-12) + 4 * gamma(T)).all()
-
-
 def posterior_mean(train: Tensor, x: Tensor, alpha_bar: float) -> np.ndarray:
     """(B, D) in longdouble, by differences."""
     points, x, a = train.numpy().astype(LONGER), x.numpy().astype(LONGER), LONGER(alpha_bar)
@@ -144,19 +125,3 @@ def test_the_exact_denoiser_takes_float32_as_it_is(n: int, D: int, t: int) -> No
     # all of it is done in float64, whatever it is given: one rounding, of the result, below which is nothing but 0
     found = ExactDenoiser(points, schedule)(x, times)
     assert ((found - exact).abs() <= u32 * exact.abs() + torch.finfo(torch.float32).smallest_normal).all()
-
-
-@needs_long_double
-@pytest.mark.parametrize("scale", [1e-10, 1.0, 1e10])
-@pytest.mark.parametrize(("n", "D"), SIZES)
-def test_distances_are_measured_to_the_last_digits_even_of_near_copies(n: int, D: int, scale: float) -> None:
-    train = scale * (1000 + normal(n, D))  # a common offset, which the quick formula would square
-    samples = train[[0, n // 2, -1]] * (1 + 2 * u32)  # two ulps away
-    distances, indices = metrics.nearest_neighbours(samples, train, 1)
-    a, b = (x.numpy().astype(LONGER) for x in (samples, train))
-    for row, index, distance in zip(a, indices[:, 0], distances[:, 0].tolist(), strict=True):
-        exact = np.sqrt(((row - b[index]) ** 2).sum())
-        # differences of float32 numbers are rounded once in float64, then squared; a sum of D, a root
-        assert abs(distance - exact) <= gamma(D + 3) * exact
-        nearest = np.sqrt(min(((row - part) ** 2).sum(1).min() for part in np.array_split(b, max(1, n * D // 10**6))))
-        assert exact <= nearest * (1 + gamma(2 * D + 6))

@@ -12,6 +12,7 @@ from PIL import Image
 from memlib import TrainConfig, uniform
 from memlib.__main__ import main
 from memlib.lab import Experiment, Network, courses, data, plans, runs
+from memlib.lab.yardstick import Yardstick
 
 RNG = np.random.default_rng(0)
 COLOURS = RNG.integers(0, 256, (12, 20, 20, 3), dtype=np.uint8)
@@ -152,6 +153,21 @@ def test_items_that_are_not_understood_are_named(given, error, says: str) -> Non
         data.from_items(given)
 
 
+def test_arrays_in_files_and_sizes_that_do_not_fit_are_named(tmp_path) -> None:
+    np.savez(tmp_path / "two.npz", a=WAVES, b=WAVES)
+    np.save(tmp_path / "wide.npy", RNG.normal(size=(9, 3, 8, 8)))
+    np.save(tmp_path / "deep.npy", np.full((9, 8, 8), 60_000, np.uint16))
+    shots = folder(tmp_path / "shots")
+    for read, path, size, says in (
+        (data.from_file, tmp_path / "two.npz", 32, "arrays a, b; need one, or one called items"),
+        (data.from_file, tmp_path / "wide.npy", 4, "say image_size = 8"),
+        (data.from_file, tmp_path / "deep.npy", 8, "need 8 bits"),
+        (data.from_folder, shots, 24, "20 x 20; need at least image_size = 24"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            read(path, image_size=size)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [("a.csv", "1,2,3,4\n1,2,,4\n", "line 2"), ("a.csv", "1,2,3,4\n1,2,3\n", "line 2"),
@@ -169,6 +185,22 @@ def test_a_file_that_is_not_understood_is_named_by_line(tmp_path, name: str, tex
         data.from_file(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize(("asked", "fresh", "reference"), [(2, 2, 6), (4, 4, 4), (8, 2, 6), (64, 2, 6)])
+def test_few_items_of_ones_own_are_measured_against_half_of_what_is_left(tmp_path, asked, fresh, reference) -> None:
+    """Of 12, 4 are for training and 4 held out, which the reference has, too; all the rest if that is n_samples."""
+    np.save(tmp_path / "a.npy", WAVES)
+    small = {"n_train": 4, "n_samples": asked, "network": Network(8, (1,))}
+    yardstick = Yardstick.of(Experiment(uniform(), str(tmp_path / "a.npy"), **small))
+    assert (len(yardstick.dataset.fresh), len(yardstick.dataset.reference)) == (fresh, reference)
+    assert set(yardstick.references) == {"fresh", "copies", "gaussian", "mix", "kernel"}
+    assert yardstick.references["copies"]["near-copies"] == 1
+    assert np.isfinite([list(measures.values()) for measures in yardstick.references.values()]).all()
+    for n_train, says in ((6, "12 items, too few for n_train = 6"), (2, "train has 2 item")):
+        with pytest.raises(ValueError, match=says):
+            _ = Yardstick.of(Experiment(uniform(), str(tmp_path / "a.npy"), **small | {"n_train": n_train})).references
+
+
+@pytest.mark.usefixtures("fresh_style")  # which closes what the command draws
 def test_runs_plans_and_records_take_own_data_and_know_it_by_content(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     folder(tmp_path / "shots", [Image.fromarray(x).resize((8, 8)) for x in COLOURS])

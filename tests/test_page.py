@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
 from browsing import BROWSER
+from draws import seeded
 
 import memlib
 from memlib import MLP, ExactDenoiser, Schedule, TrainConfig, ddim, metrics, train
 from memlib.lab import made
+from memlib.timesteps import TAILS
 from memlib.training import draw
 from memlib.viz.explore.playground import SETTINGS, script
 from memlib.viz.style import MEANINGS, looks
@@ -20,16 +24,25 @@ CONFIG = TrainConfig(
     500, SETTINGS["batch"], SETTINGS["learningRate"], SETTINGS["warmup"], ema_decay=SETTINGS["emaDecay"],
     grad_clip=SETTINGS["gradClip"], precision="float32",
 )  # fmt: skip
-BELLS = {"gaussianInterval": [(0, 500), (250, 750), (-500, 1500), (480, 520)], "logSnrBell": [(-2.3, 7.1), (0, 4)]}
+BELLS = {"gaussianInterval": [(0, 500), (-500, 1500), (800, 1400), (480, 520)], "logSnrBell": [(-2.3, 7.1), (0, 4)]}
 
 
 def close(ours, theirs, tolerance: float = 1e-5) -> None:
     np.testing.assert_allclose(np.asarray(ours, dtype=float), np.asarray(theirs), rtol=0, atol=tolerance)
 
 
-def test_the_schedule_and_each_p_t_are_those_of_memlib(compute) -> None:
-    close(compute("return [...s.alphaBar]"), SCHEDULE.alpha_bar)
-    close(compute("return [...s.logSnr]"), SCHEDULE.log_snr, 1e-9)
+@pytest.mark.parametrize("T", SETTINGS["sizes"])
+def test_each_schedule_is_that_of_memlib(compute, T) -> None:
+    axis = SETTINGS["axes"]["position"]
+    both = "const { alphaBar, logSnr } = scheduleNamed(...f); return [[...alphaBar], [...logSnr]]"
+    for name in SETTINGS["schedules"]:
+        (ours, log_snr), theirs = compute(both, [name, T]), getattr(Schedule, name)(T)
+        np.testing.assert_allclose(ours, theirs.alpha_bar, rtol=1e-9, atol=0)
+        close(log_snr, theirs.log_snr, 1e-9)
+        assert axis["bottom"] < theirs.log_snr.min() and theirs.log_snr.max() < axis["top"], "nothing of it is cut"
+
+
+def test_each_p_t_is_that_of_memlib(compute) -> None:
     z = 1.959963984540054
 
     def bell(low: float, high: float) -> memlib.TimestepDistribution:
@@ -45,6 +58,9 @@ def test_the_schedule_and_each_p_t_are_those_of_memlib(compute) -> None:
             close(compute(f"return [...logSnrDensity({name}(s, ...f), s)]", ends), dense, 1e-5 * dense.max())
             theirs = [SCHEDULE.log_snr[t].item() for t in reversed(p.interval())]
             assert compute(f"return interval({name}(s, ...f), s)", ends) == pytest.approx(theirs)
+    for ends, tails in product(BELLS["gaussianInterval"], TAILS):
+        p = memlib.gaussian_interval(1000, *ends, tails=tails).pmf
+        close(compute("return [...gaussianInterval(s, ...f)]", [*ends, tails]), p, 1e-5 * p.max())
     weights = {
         "minSnr": memlib.min_snr_weight(SCHEDULE),
         "notch": 1 - 0.95 * (SCHEDULE.log_snr.abs() < 2.4).double(),
@@ -110,10 +126,6 @@ def test_training_with_the_same_weights_and_draws_gives_the_same_weights(compute
         close(ours, torch.nn.utils.parameters_to_vector(network.parameters()).detach(), tolerance)
     with torch.no_grad():
         close(out, step.ema(x, torch.tensor(f["t"])).flatten(), tolerance)
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def test_constants_have_one_source() -> None:

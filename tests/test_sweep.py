@@ -160,8 +160,22 @@ def test_runs_that_are_alike_are_trained_together_and_one_by_one_where_one_fails
     assert {result.history["fleet"] for result in results} == {4 if here else 2}
     for result in results:
         (expected,) = alone(tmp_path / "alone", result.experiment)
+        assert (result.path.name, result.history["step"]) == (expected.path.name, expected.history["step"])
         torch.testing.assert_close(result.samples, expected.samples, rtol=1e-3, atol=1e-3)
     assert "240/240" in capsys.readouterr().err
+
+
+def test_what_would_fail_in_each_run_fails_at_once_and_once(tmp_path, monkeypatch):
+    """Before a worker is started; a sweep of no runs needs neither device nor folder."""
+    monkeypatch.setattr(sys.modules["memlib.lab.sweep"], "_local", lambda workers: 1 / 0)
+    with pytest.raises(RuntimeError, match="device = 'xpu:99' cannot be used") as error:
+        next(sweep([SMALL, SMALL], device="xpu:99", workers=2))
+    assert not isinstance(error.value, SweepError)
+    (tmp_path / "a file").touch()
+    monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path / "a file"))
+    with pytest.raises(OSError, match="a file"):
+        next(sweep([SMALL, SMALL], workers=2))
+    assert list(sweep([], device="xpu:99")) == []
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,8 @@ def test_gradient_norm_of_a_line() -> None:
     model = Line(theta).requires_grad_(False)  # as averaged weights are
     norms = gradient_norm_at(model, x0, SCHEDULE, TIMES, generator=seeded(7), repeats=5_000)
     assert norms.shape == (len(TIMES), 5_000) and model.theta.grad is None and not model.theta.requires_grad
+    with pytest.raises(TypeError, match="Identity"):
+        gradient_norm_at(nn.Identity(), x0, SCHEDULE, [5], generator=seeded())
     for row, t in zip(norms, TIMES, strict=True):
         eps = torch.randn(5_000, 2, 1, generator=seeded(t))
         x_t = SCHEDULE.alpha_bar[t].sqrt() * x0 + (1 - SCHEDULE.alpha_bar[t]).sqrt() * eps

@@ -3,7 +3,6 @@
 import copy
 import math
 import re
-import warnings
 
 import numpy as np
 import pytest
@@ -108,13 +107,13 @@ def test_a_model_that_answers_in_another_form_is_named(form, error, says: str) -
     ("scale", "offset", "warned"),
     [(73, 127, True), (1, -100, True), (1e-3, 0, True), (1, 0, False), (0.3, 0.5, False), (0, 0, False)],
 )
-def test_warns_once_if_data_are_far_from_unit_scale_with_a_cure_that_works(scale, offset, warned: bool) -> None:
+def test_warns_once_if_data_are_far_from_unit_scale_with_a_cure_that_works(
+    scale, offset, warned: bool, recwarn
+) -> None:
     x0 = scale * POINTS + offset
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        list(run(x0=x0, steps=2))
-    assert len(caught) == warned
-    for warning in caught:
+    list(run(x0=x0, steps=2))
+    assert len(recwarn) == warned
+    for warning in recwarn:
         text = str(warning.message)
         assert warning.filename == run.__code__.co_filename and f"[{x0.min():g}, {x0.max():g}]" in text
         shift, by = map(float, re.search(r"\(x0 - (\S+)\) / (\S+)", text).groups())

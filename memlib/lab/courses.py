@@ -155,7 +155,9 @@ def line_of(plan: Plan, name: str, *parts: runs.Result) -> Line:
     line |= {"config": own.to_dict(), "content": content, "version": VERSION}
     line |= measured(*parts, at=plan.splices.get(name, (0,))[-1])
     line |= {"seconds": round(history["seconds"], 1), **{k: history[k] for k in ("fleet", "device", "precision")}}
-    return _short(line | {"t": list(LOSS_AT), **provenance()})
+    # numbers to five digits: what is left out is far below the noise of a seed
+    text = json.dumps(line | {"t": LOSS_AT, **provenance()}, allow_nan=False)
+    return json.loads(text, parse_float=lambda digits: float(f"{float(digits):.5g}")) | {"config": line["config"]}
 
 
 def _measure_and_append(out: Path, failed: list[str], plan: Plan, name: str, *parts: runs.Result) -> Iterator[Line]:
@@ -170,10 +172,11 @@ def _measure_and_append(out: Path, failed: list[str], plan: Plan, name: str, *pa
     except ValueError as error:
         failed.append(f"{name}, seed {parts[0].experiment.seed}: {error}")
     else:
-        yield _append(out, line)
+        yield append(out, line)
 
 
-def _append(out: Path, line: Line) -> Line:
+def append(out: Path, line: Line) -> Line:
+    """Add the line to its plan's file, unless the run is there; the line that is there then."""
     path = out / f"{line['plan']}.jsonl"
     with FileLock(out / f".{path.name}.lock"):
         for there in read_lines(path) if path.exists() else ():
@@ -181,12 +184,3 @@ def _append(out: Path, line: Line) -> Line:
                 return there  # another process has recorded this run meanwhile
         append_line(path, json.dumps(line, allow_nan=False).encode())
     return line
-
-
-def _short(plain: Any) -> Any:
-    """Numbers to five digits: what is left out is far below the noise of a seed."""
-    if isinstance(plain, dict):
-        return {k: v if k == "config" else _short(v) for k, v in plain.items()}
-    if isinstance(plain, list):
-        return [_short(x) for x in plain]
-    return float(f"{plain:.5g}") if isinstance(plain, float) else plain

@@ -77,18 +77,19 @@ def load(
     generator = torch.Generator().manual_seed(int(seed))
     n_held_out = n_train if n_held_out is None else n_held_out
     if name in MADE:
-        kind, n_fresh = "points", 512 if n_fresh is None else n_fresh
+        kind, licence, source = "points", "MIT (made by memlib)", "made by memlib"
+        n_fresh = 512 if n_fresh is None else n_fresh
         items = points(name, n_train + n_held_out + n_fresh, generator)
         reference = torch.from_numpy(points(name, REFERENCE, generator)) if name in MIXTURES else curve(name).float()
-    else:  # one of each: two copies of an item in the training set would hide memorization of either
-        if is_known(name):
-            kind = kind_of(name)
-            items = _signals(name) if kind == "signal" else _images(name, image_size or 32)
-            items = np.stack([*{item.tobytes(): item for item in items}.values()])
-        else:
-            found = own.read(Path(name), image_size)
-            items, kind, notes = found.items, found.kind, found.notes
-        n_fresh = max(1, min(512, len(items) - n_train - n_held_out)) if n_fresh is None else n_fresh
+    elif is_known(name):
+        kind, licence, source = kind_of(name), LICENCES["ecg5000" if ucr_name(name) else name], source_of(name)
+        items = _signals(name) if kind == "signal" else _images(name, image_size or 32)
+        # one of each: two copies of an item in the training set would hide memorization of either
+        items = np.stack([*{item.tobytes(): item for item in items}.values()])
+    else:
+        found = own.read(Path(name), image_size)
+        items, kind, notes, licence, source = found.items, found.kind, found.notes, "the reader's own", name
+    n_fresh = max(1, min(512, len(items) - n_train - n_held_out)) if n_fresh is None else n_fresh
     sizes = [n_train, n_held_out, n_fresh]
     if len(items) < sum(sizes):
         asked = f"n_train = {n_train}, n_held_out = {n_held_out} and n_fresh = {n_fresh}"
@@ -101,12 +102,6 @@ def load(
     reference = torch.cat([held_out, left])[:REFERENCE] if reference is None else reference
     span = (-1.0, 1.0) if items.dtype == np.uint8 else (float(items.min()), float(items.max()))
     value_range = (-1.0, 1.0) if kind == "image" and span[0] >= -1 and span[1] <= 1 else span
-    if name in MADE:
-        licence, source = "MIT (made by memlib)", "made by memlib"
-    elif is_known(name):
-        licence, source = LICENCES["ecg5000" if ucr_name(name) else name], source_of(name)
-    else:
-        licence, source = "the reader's own", name
     content = hashlib.sha256(items.tobytes()).hexdigest()
     return Dataset(name, train, held_out, fresh, reference, value_range, kind, licence, source, content, notes)
 

@@ -69,7 +69,7 @@ def read_lines(path: Path, fields: Iterable[str] = ()) -> Iterator[Any]:
             if lacking := ", ".join(name for name in fields if name not in line):
                 raise ValueError(f"it lacks {lacking}")
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}, line {number} is damaged: {error}; restore it with git") from error
+            raise ValueError(f"{path}, line {number} is damaged: {error}; restore it or remove the line") from error
         yield line
 
 

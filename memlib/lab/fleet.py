@@ -20,7 +20,7 @@ from memlib.checks import call_model
 from memlib.lab.graphs import captured, send
 from memlib.schedules import Schedule, mix
 from memlib.timesteps import TimestepDistribution
-from memlib.training import TrainConfig, checked, draw
+from memlib.training import TrainConfig, draw, prepared
 
 _HELD = (bool, int, float, str, list, tuple, type(None), Tensor)  # by a layer, and settings of it
 
@@ -68,7 +68,7 @@ def train_fleet(
     members = zip(models, x0s, timesteps, generators, loss_weights, strict=True)
     for k, (model, x0, own, generator, weight) in enumerate(members):
         try:
-            x0, weight = checked(model, x0, schedule, own, device, weight)
+            x0, weight = prepared(model, x0, schedule, own, device, weight)
         except (TypeError, ValueError) as error:
             raise type(error)(f"member {k}: {error}") from error
         data.append(x0)

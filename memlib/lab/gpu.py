@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from filelock import FileLock
 from memlib.checks import check_device
 from memlib.lab import courses, plans
 from memlib.lab.experiment import VERSION, Experiment
-from memlib.lab.files import ROOT, write_atomically
+from memlib.lab.files import ROOT, append_line, read_lines, write_atomically
 from memlib.lab.provenance import provenance, uncommitted
 from memlib.lab.runs import Result, run_fleet
 from memlib.lab.sweep import FLEET, sweep
@@ -107,14 +108,10 @@ def _attend(command: list[str], end: float, say: Callable[[str], None]) -> str:
 
 def run_notebooks(out: str, device: str, profile: str) -> None:
     """In a process of its own: the notebooks, each into `out`."""
-    from memlib.notebooks import find_notebooks, run_notebook
+    from memlib.notebooks import find_notebooks, run_notebook, tell
 
-    failed = False
-    for path in find_notebooks(NOTEBOOKS):
-        made = run_notebook(path, Path(out), {"profile": profile, "device": device})
-        print(f"{made.name}: {made.seconds:.0f} s, {made.error or 'ran through'}")
-        failed |= bool(made.error)
-    sys.exit(int(failed))
+    given = {"profile": profile, "device": device}
+    sys.exit(tell(run_notebook(path, Path(out), given) for path in find_notebooks(NOTEBOOKS)))
 
 
 def run_records(out: str, device: str, small: str = "") -> None:
@@ -123,7 +120,6 @@ def run_records(out: str, device: str, small: str = "") -> None:
     torch.backends.cudnn.allow_tf32 = False  # a plan's float32 is not to have the 10 bits of TF32
     path, start, failed, reading = Path(out) / "records.jsonl", time.monotonic(), [], []
     path.touch()
-    os.truncate(path, path.read_bytes().rfind(b"\n") + 1)  # without what a kill left half-written
     have = {(x["key"], x["content"]) for x in [*courses.read(), *(line for _, line in unsealed(path))]}
 
     @contextmanager
@@ -166,23 +162,17 @@ def _tiny(own: Experiment) -> Experiment:
 def _read(path: Path, plan: plans.Plan, name: str, parts: list[Path]) -> None:
     """In a worker: read a run, or a splice of two, and append its line with a seal, its hash."""
     line = courses.line_of(plan, name, *map(Result.load, parts))
-    text = json.dumps({"seal": _hash(line), "record": line}, allow_nan=False).encode() + b"\n"
-    with path.open("ab", buffering=0) as file:  # in one piece, as other processes append, too
-        file.write(text)
-        os.fsync(file.fileno())
+    with FileLock(path.with_suffix(".lock")):
+        append_line(path, json.dumps({"seal": _hash(line), "record": line}, allow_nan=False).encode())
     print(f"{line['key']}  {plan.name}: {name}, seed {line['seed']}")
 
 
 def unsealed(path: Path) -> Iterator[tuple[str, courses.Line]]:
     """Where each line is, and the line. A last one cut short is left out."""
-    for number, text in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+    for number, found in enumerate(read_lines(path, ("seal", "record")), 1):
         where = f"{path}, line {number}"
-        try:
-            found = json.loads(text)
-            if found["seal"] != _hash(found["record"]):
-                raise ValueError("its seal does not fit")
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{where} is damaged ({error!r}); fetch the file again, or remove the line") from error
+        if found["seal"] != _hash(found["record"]):
+            raise ValueError(f"{where} is damaged: its seal does not fit; restore it or remove the line")
         yield where, found["record"]
 
 
@@ -218,12 +208,10 @@ def merge(folder: Path, results: Path = courses.COURSES, page: Path = PAGE) -> I
         found[run] = line
     fresh = [line for run, line in found.items() if run not in there]
     results.mkdir(parents=True, exist_ok=True)
-    for name in dict.fromkeys(line["plan"] for line in fresh):
-        target, own = results / f"{name}.jsonl", [json.dumps(line) + "\n" for line in fresh if line["plan"] == name]
-        with FileLock(results / f".{target.name}.lock"):  # `courses.record` holds it, too
-            before = target.read_bytes() if target.exists() else b""
-            write_atomically(target, before[: before.rfind(b"\n") + 1] + "".join(own).encode())
-        yield f"{len(own)} lines added to {target}"
+    for line in fresh:
+        courses.append(results, line)
+    for name, count in Counter(line["plan"] for line in fresh).items():
+        yield f"{count} lines added to {results / f'{name}.jsonl'}"
     yield f"{len(found) - len(fresh)} lines were there already"
     if made.exists() and ", on cuda" in (text := made.read_text(encoding="utf-8")):
         write_atomically(page, text)

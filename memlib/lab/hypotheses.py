@@ -45,23 +45,21 @@ class Finding:
 def decide(lines: Iterable[Line], plans: Sequence[Plan] | None = None, degenerate: bool = False) -> list[Finding]:
     """The findings on all predictions, by default of all plans; with `degenerate` also over runs that are degenerate
     (they are excluded)."""
-    lines, asked = list(lines), []
+    lines, found = list(lines), list[Finding]()
+    families: dict[tuple[str, str], list[tuple[Finding, list[float], Any]]] = {}
     check_data(lines)
     for plan in [read_plan(path) for path in sorted(PLANS.glob("*.toml"))] if plans is None else plans:
         own, dataset = lines_of(plan, lines), plan.content["experiment"]["dataset"]
         changed = any(x["plan_sha256"] != plan.sha256 for x in own if x["plan"] == plan.name)
         for prediction in plan.content["predictions"]:
             blank = Finding(prediction["hypothesis"], dataset, margin=prediction["margin"], changed=changed)
-            asked.append((*_ask(blank, plan, prediction, own, degenerate), prediction))
-    found = []
-    for name in sorted({(f.hypothesis, f.dataset) for f, _, _ in asked}):
-        family = [one for one in asked if (one[0].hypothesis, one[0].dataset) == name]
-        tested = [k for k, (_, values, _) in enumerate(family) if len(values) > 1]
-        p = [_p_value(family[k][1], family[k][2]) for k in tested]
-        ranks = np.argsort(np.argsort(p, kind="stable"))
-        adjusted = dict(zip(tested, zip(p, holm(p), ALPHA / (len(p) - ranks), strict=True), strict=True)) if p else {}
-        for k, (finding, values, prediction) in enumerate(family):
-            found.append(_decide(finding, values, prediction, *adjusted[k][1:]) if k in adjusted else finding)
+            asked = (*_ask(blank, plan, prediction, own, degenerate), prediction)
+            families.setdefault((blank.hypothesis, dataset), []).append(asked)
+    for _, family in sorted(families.items()):
+        p = [_p_value(values, prediction) for _, values, prediction in family if len(values) > 1]
+        adjusted = zip(holm(p), ALPHA / (len(p) + 1 - stats.rankdata(p, "ordinal")), strict=True)
+        for finding, values, prediction in family:
+            found.append(_decide(finding, values, prediction, *next(adjusted)) if len(values) > 1 else finding)
     return found
 
 
@@ -105,11 +103,13 @@ def _ask(blank: Finding, plan: Plan, prediction: Any, lines: list[Line], degener
     one, two = prediction["control"], prediction["against"]
     both = [(runs[one, k], runs[two, k]) for k in plan.seeds if (one, k) in runs and (two, k) in runs]
     kept = [pair for pair in both if degenerate or not any(is_degenerate(course[-1]["measures"]) for course in pair)]
+    if step := prediction.get("step"):  # among readings on the way, all measured with as many samples and calls
+        kept = [(own[:-1], [x for x in other if x["step"] <= step]) for own, other in kept]
     values = [effect for pair in kept if (effect := _effect(*pair, measure, at)) is not None]
     words = {1: "more than", -1: "less than", 0: "as"}[prediction["sign"]]
-    says = f"{prediction['control']}: {words} {prediction['against']}"
-    says += "" if measure == "near-copies" else f" ({measure})"
-    says += "" if at == "last" else f", at equal {at}"
+    says = f"{one}: {words} {two}" + ("" if measure == "near-copies" else f" ({measure})")
+    where = f"the fidelity of its step {step:,}" if step else f"equal {at}"
+    says += "" if at == "last" else f", at {where}"
     excluded, apart = len(both) - len(kept), len(kept) - len(values)
     return replace(blank, says=says, seeds=len(values), degenerate=excluded, apart=apart), values
 
@@ -122,7 +122,7 @@ def is_degenerate(measures: dict[str, float]) -> bool:
 def _effect(control: list[Any], against: list[Any], measure: str, at: str) -> float | None:
     """Control less against (of positive distances the log ratio): at the last step; or the mean over the control's
     readings at which the other course once had the same value of `at`: a measure that falls, or "views"; or, at "final
-    fidelity", where the control had the fidelity with which the other course ends."""
+    fidelity", where the control had the fidelity with which the other course ends (with a `step`, that it had then)."""
 
     def change(a: float, b: float) -> float:
         return a - b if measure in DIFFERENCES else math.log(a / b)
@@ -204,9 +204,10 @@ def _of_losses(blank: Finding, plan: Plan, prediction: Any, lines: list[Line]) -
 def _spectrum(blank: Finding, prediction: dict[str, Any], lines: list[Line]) -> Finding:
     """Whether shares of p(t) explain near-copies of controls and of seeds that were left out, by R^2."""
     kept = [x for x in lines if x["control"].startswith("random")]
-    if len({x["control"] for x in kept}) < 8 or len({x["seed"] for x in kept}) < 2:
+    try:
+        controls, seeds = explained(kept)
+    except ValueError:  # too few are recorded as yet
         return replace(blank, says="shares of p(t) predict near-copies")
-    controls, seeds = explained(kept)
     verdict = "supported" if min(controls.low, seeds.low) >= prediction["r2"] else "undecided"
     verdict = "refuted" if min(controls.high, seeds.high) < prediction["r2"] else verdict
     says = f"shares of p(t) predict near-copies: R2 of controls left out (of seeds left out: {seeds})"

@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
 from torch import Tensor
+
+from memlib.checks import channels_last
 
 PICTURES, ARRAYS, TABLES = (".png", ".jpg", ".jpeg", ".webp"), (".npy", ".npz"), (".csv", ".tsv", ".txt", ".ts")
 NEED = f"need a folder with pictures ({', '.join(PICTURES)}) or a file {', '.join((*ARRAYS, *TABLES))}"
@@ -68,6 +71,26 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
         return {"items": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(f"{path} cannot be read ({error}); need an array as np.save writes it") from error
+
+
+def read_items(path: Path) -> Tensor:
+    """The items (N, *D) of an .npy or .npz file, channels first whatever their layout there, or the pictures of a
+    folder as uint8 (N, 3, H, W), by name."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURES)
+        if not files:
+            raise ValueError(f"{path} holds no picture ({', '.join(PICTURES)})")
+        found = pictures(((str(file), file) for file in files), None, square=False)
+        return torch.from_numpy(found.repeat(3 // found.shape[3], 3)).permute(0, 3, 1, 2).contiguous()
+    if not path.is_file() or path.suffix.lower() not in ARRAYS:
+        raise FileNotFoundError(f"{path} is none of a folder of pictures, an .npy or an .npz file; need one of these")
+    if len(held := arrays(path)) != 1:
+        raise ValueError(f"{path} holds the arrays {', '.join(held)}; need exactly one")
+    items = torch.from_numpy(np.ascontiguousarray(*held.values()))
+    if channels_last(items.shape):
+        return items.movedim(-1, 1).contiguous()
+    grey = items.ndim == 3 and items.shape[1] == items.shape[2]
+    return items[:, None] if grey or (items.ndim == 2 and items.shape[1] > 3) else items  # a signal a row, else points
 
 
 def collect(given: Any, image_size: int | None = None, column: str | None = None) -> np.ndarray:

@@ -16,11 +16,7 @@ from memlib.lab.experiment import Experiment
 from memlib.lab.yardstick import Yardstick
 
 PLANS = data.DATA / "plans" / "dose"
-KNOWN = {  # of a prediction
-    "at": ("last", "fidelity", "views", "final fidelity"),
-    "share": ("eps", "x0", "v"),
-    "of": ("loss", "gradient"),
-}
+KNOWN = {"at": ("last", "fidelity", "views", "final fidelity"), "share": ("eps", "x0", "v"), "of": ("loss", "gradient")}
 
 
 @dataclass(frozen=True)
@@ -107,6 +103,8 @@ def read_plan(plan: str | Path) -> Plan:
                 raise ValueError(f"a prediction lacks {', '.join(sorted(missing))}: {prediction}")
             if strange := {prediction[k] for k in ("control", "against") if k in prediction} - names:
                 raise ValueError(f"a prediction names {', '.join(strange)}; choose from {', '.join(sorted(names))}")
+            if (step := prediction.get("step")) and step not in (course := made.controls[prediction["against"]].course):
+                raise ValueError(f"step = {step} in a prediction; choose from {', '.join(map(str, course))}")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error!r}") from error
     return made

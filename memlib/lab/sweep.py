@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 from memlib.checks import check_device
 from memlib.lab.data import kind_of
 from memlib.lab.experiment import Experiment
+from memlib.lab.files import folder_from
 from memlib.lab.runs import Result, find_shipped, run_fleet, runs_folder
 
 FLEET = {"cpu": 8, "cuda": 16}  # networks trained together where that is faster (tests/benchmarks/RESULTS.md)
@@ -124,9 +125,8 @@ def _in_turn(todo: Sequence[Experiment], groups: Sequence[Group], device: str, t
 
 def _on_client(client: Any, todo: Sequence[Experiment], groups: Sequence[Group], device: str, tell: Tell) -> Finished:
     """Dask itself gives the task of a lost worker to another one; `retries` would train again what had diverged."""
-    environment = {"MEMLIB_RUNS": os.path.abspath(runs_folder())}
-    if data := os.environ.get("MEMLIB_DATA"):
-        environment["MEMLIB_DATA"] = os.path.abspath(data)
+    folders = {"MEMLIB_RUNS": runs_folder(), "MEMLIB_DATA": folder_from("MEMLIB_DATA")}
+    environment = {name: str(folder) for name, folder in folders.items() if folder}
     events: queue.SimpleQueue = queue.SimpleQueue()  # a future that is done, or a group and its steps
     topic, futures = f"memlib-{uuid.uuid4()}", {}
     client.subscribe_topic(topic, lambda event: events.put(event[1]))

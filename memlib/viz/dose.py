@@ -15,7 +15,7 @@ from memlib.lab.hypotheses import Finding
 from memlib.lab.spectrum import Spectrum
 from memlib.schedules import Schedule
 from memlib.viz import style
-from memlib.viz.style import MEANINGS, NONE, Array, Arrays, Ax, Controls, given, legend_above, looks, numbers
+from memlib.viz.style import MEANINGS, Array, Arrays, Ax, Controls, given, legend_above, looks, numbers
 
 VERDICTS = {"supported": "#009E73", "refuted": "#D55E00", "undecided": "0.55"}
 
@@ -63,20 +63,19 @@ def dose(courses: pd.DataFrame, zone: dict[str, float], groups: Mapping[str, Seq
     return figure
 
 
-def frontier(courses: pd.DataFrame, controls: Sequence[str], x: str = "fidelity") -> Figure:
-    """Near-copies against `x` along training, a line for each control, means over seeds; a mark at each reading. Down
-    and left is better: fewer copies, nearer to the data."""
+def frontier(courses: pd.DataFrame, controls: Sequence[str]) -> Figure:
+    """Near-copies against fidelity along training, a line for each control, means over seeds; a mark at each reading.
+    Down and left is better: fewer copies, nearer to the data."""
     figure, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
     wide = courses.pivot_table(index=["control", "step"], columns="measure", values="value")
     for label, look in looks(given("controls", controls)).items():
         path = wide.loc[label]
         width = 2.6 if label == "uniform" else 1.4
-        ax.plot(path[x], path["near-copies"], label=label, linewidth=width, marker=look.marker, **look.curve)
+        ax.plot(path["fidelity"], path["near-copies"], label=label, linewidth=width, marker=look.marker, **look.curve)
     legend_above(figure, ax.get_lines())
-    if x == "fidelity":
-        ax.axvline(1, color=MEANINGS["fresh"].colour, linewidth=0.8, linestyle=":")
-        ax.annotate("real data", (1, ax.get_ylim()[1]), (3, -9), textcoords="offset points", size=7.5, color="0.35")
-    ax.set(xlabel=f"{x} (less is better)", ylabel="near-copies")
+    ax.axvline(1, color=MEANINGS["fresh"].colour, linewidth=0.8, linestyle=":")
+    ax.annotate("real data", (1, ax.get_ylim()[1]), (3, -9), textcoords="offset points", size=7.5, color="0.35")
+    ax.set(xlabel="fidelity (less is better)", ylabel="near-copies")
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     return figure
 
@@ -115,26 +114,22 @@ def seed_lines(curves: Arrays, x: Array, *, ax: Ax = None) -> Axes:
     """A thin line per seed and their mean in bold, {label: (seeds, n)} over `x` (n,), numbers or names in order. NaN
     (not run) leaves a gap."""
     ax = ax or plt.subplots(figsize=(6.2, 3.2), layout="constrained")[1]
-    names: Any = list(x) if isinstance(given("x", x)[0], str) else None
-    places = np.arange(len(x), dtype=float) if names else numbers("x", x, None)
     for label, look in looks(given("curves", curves)).items():
-        values = numbers(f"curves[{label!r}]", curves[label], None, len(places), gaps=True)
+        values = numbers(f"curves[{label!r}]", curves[label], None, len(x), gaps=True)
         mean = np.ma.masked_invalid(values).mean(0).filled(np.nan)
-        ax.plot(places, values.T, color=look.colour, linewidth=0.7, alpha=0.5)
-        ax.plot(places, mean, label=label, linewidth=2.2, marker=look.marker, zorder=5, **look.curve)
-    if names:
-        ax.set_xticks(places, names)
+        ax.plot(x, values.T, color=look.colour, linewidth=0.7, alpha=0.5)
+        ax.plot(x, mean, label=label, linewidth=2.2, marker=look.marker, zorder=5, **look.curve)
     return ax
 
 
-def seed_dots(panels: Mapping[str, Arrays], *, null: Mapping[str, float] = NONE) -> Figure:
+def seed_dots(panels: Mapping[str, Arrays], *, null: Mapping[str, float] | None = None) -> Figure:
     """A panel per measure, a row per control, {panel: {control: (seeds,)}}: a dot per seed, and the mean as a bar with
     its value. A seed keeps its height within each row. `null` runs a dashed line through a panel (fresh real data)."""
     rows = list(dict.fromkeys(row for panel in given("panels", panels).values() for row in panel))
     figure, axes = style.panels(list(panels), rows, 1.8)
     fresh: dict[str, Any] = {"color": MEANINGS["fresh"].colour, "linestyle": "--", "linewidth": 1.2}
     for ax, (name, panel) in zip(axes, panels.items(), strict=True):
-        if name in null:
+        if null and name in null:
             ax.axvline(null[name], zorder=1, **fresh)
         for label, seeds in panel.items():
             values, y = numbers(f"panels[{name!r}][{label!r}]", seeds, None), rows.index(label)

@@ -3,19 +3,21 @@
 import base64
 import html
 import json
+from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from matplotlib import pyplot as plt
 from torch import Tensor
 
 from memlib.audit import Audit, audit
 from memlib.lab.files import write_atomically
-from memlib.lab.foreign import features_of, read_items, warped
-from memlib.lab.own import PICTURES
+from memlib.lab.own import PICTURES, read_items
 from memlib.viz.curves import compare
 from memlib.viz.items import grid, neighbour_panels, points
 from memlib.viz.style import as_png, use_style
@@ -54,7 +56,7 @@ def audit_page(made: Audit, samples: Tensor, train: Tensor) -> str:
     parts[0] += html.escape(f"of {', of '.join(nulls)}.") + "</p>"
     parts += [f'<p class="note">{html.escape(note)}.</p>' for note in made.notes]
     measures = list(dict.fromkeys(name for row in made.table.values() for name in row))
-    null = next(name for name in ("held-out", *made.table) if name in made.table)
+    _, null, *_ = made.table  # held-out items, else training items among each other
     figures: dict[str, Any] = {"Samples beside their nulls": compare(made.table, measures, null=null)}
     chosen, items = _shown(samples[worst], train), _shown(train[made.indices[worst].flatten()], train)
     if samples.ndim > 2:
@@ -86,3 +88,29 @@ def _shown(x: Tensor, train: Tensor) -> Tensor:
     if x.ndim != 4 or train[:100].min() < 0:
         return x.float()
     return x / (127.5 if train[:100].max() > 1.5 else 0.5) - 1
+
+
+def features_of(name: str) -> Callable[[Tensor], Tensor]:
+    """The features that a network of `timm` gives for pictures in [0, 255], [0, 1] or [-1, 1], resized to its input."""
+    try:
+        timm: Any = import_module("timm")
+    except ImportError as error:
+        cure = "pip install timm, or give `memlib.audit.audit` a function or arrays"
+        raise ValueError(f"features {name!r} need timm, which is not installed; {cure}") from error
+    network = timm.create_model(name, pretrained=True, num_classes=0).eval()
+    config: dict[str, Any] = timm.data.resolve_model_data_config(network)
+    mean, std = (torch.tensor(config[key])[:, None, None] for key in ("mean", "std"))
+
+    def features(x: Tensor) -> Tensor:
+        x = x / 255 if x.max() > 1.5 else (x + 1) / 2 if x.min() < 0 else x
+        x = F.interpolate(x.expand(-1, 3, -1, -1), config["input_size"][1:], mode="bilinear", antialias=True)
+        return network((x - mean) / std)
+
+    return features
+
+
+def warped(a: Tensor, b: Tensor) -> Tensor:
+    """(P,) distances of pairs of signals (P, C, L) under dynamic time warping, within a tenth of their length."""
+    dtw, window = import_module("dtaidistance.dtw_ndim"), max(1, a.shape[2] // 10)
+    pairs = zip(*(x.double().transpose(1, 2).contiguous().numpy() for x in (a, b)), strict=True)
+    return torch.tensor([dtw.distance_fast(*pair, window=window) for pair in pairs], dtype=torch.float64)

@@ -5,7 +5,6 @@ from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from io import BytesIO
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
@@ -29,7 +28,6 @@ Arrays = Mapping[str, Array]
 Controls = Mapping[str, TimestepDistribution]
 Opt = Array | None
 Ax = Axes | None
-NONE: Mapping[str, Any] = MappingProxyType({})
 NOISE_GROWS = "(more noise to the right)"
 NEVER = 0.01  # T p(t), at or below which a step counts as never trained
 BESIDE: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.02, 1)}  # a legend that covers no data

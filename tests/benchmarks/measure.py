@@ -62,9 +62,9 @@ def row(cells: Iterable[object]) -> str:
     return f"| {' | '.join(map(str, cells))} |"
 
 
-def compared(sides: Sides, reference: str, column: str, repeats: int, device: str, unit: float = 1.0) -> list[str]:
-    """A table of each side's seconds (times `unit`) and its time over that of the reference, in the same rounds."""
+def compared(sides: Sides, reference: str, column: str, repeats: int, device: str) -> list[str]:
+    """A table of each side's seconds and its time over that of the reference, in the same rounds."""
     taken, rate = rounds(sides, repeats, device)
-    rows = [(name, f"{unit * median(x):.3g}", f"{ratio(x, taken[reference]):.2f}") for name, x in taken.items()]
-    header = ["", "ms" if unit == 1000 else "s", f"time, of {column}"]
+    rows = [(name, f"{median(x):.3g}", f"{ratio(x, taken[reference]):.2f}") for name, x in taken.items()]
+    header = ["", "s", f"time, of {column}"]
     return [*table(header, rows), "", f"Matrix product in the same rounds: {rate:.0f} GFLOP/s."]

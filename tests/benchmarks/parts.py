@@ -82,10 +82,8 @@ def sliders(repeats: int, device: str) -> Iterator[str]:
     from memlib.viz import explore, use_style
 
     use_style()
-    found, taken = [explore.live_trainer()], []
-    while any(boxes := [widget for widget in found if getattr(widget, "children", ())]):
-        found = [w for w in found if w not in boxes] + [child for box in boxes for child in box.children]
-    for slider in (w for w in found if isinstance(w, (ipywidgets.IntSlider, ipywidgets.FloatSlider))):
+    controls, taken = explore.live_trainer().children[0].children, []
+    for slider in (w for w in controls if isinstance(w, (ipywidgets.IntSlider, ipywidgets.FloatSlider))):
         for i in range(repeats):
             value = slider.min + (slider.max - slider.min) * (i % 2)
             taken.append(seconds(lambda s=slider, v=value: setattr(s, "value", v)))

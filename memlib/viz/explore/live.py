@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from memlib import Schedule, TimestepDistribution, TrainConfig, gaussian_interval, metrics, samplers
 from memlib import viz as plots
 from memlib.lab import Network, data, train_fleet
-from memlib.viz.explore.noise import Drawn, Panel, steps_slider, weigh, window
+from memlib.viz.explore.noise import Drawn, Panel, weigh, window
 
 Sides = Sequence[TimestepDistribution]
 SLICE, REDRAW = 0.03, 1.0  # seconds of training between two looks at the buttons, and between two pictures
@@ -28,7 +28,9 @@ def live_trainer(
     T, controls = noise.T, {}
     for what, starts, low, high in (("width", (2 * T, T // 2), T // 10, 2 * T), ("centre", (T // 2, 3 * T // 4), 0, T)):
         for side, start in zip("AB", starts, strict=True):  # A's on the left, above its picture
-            controls[f"{what}_{side}"] = steps_slider(f"{side}: {what}", start, low, high)
+            step = max(1, high // 200)
+            start -= (start - low) % step  # on its grid, else the browser moves it there
+            controls[f"{what}_{side}"] = widgets.IntSlider(start, low, high, step, description=f"{side}: {what}")
     train, stop = widgets.Button(description="Train", icon="play"), widgets.Button(description="Stop", icon="stop")
     live = widgets.Checkbox(False, description="live: train at each move", indent=False, layout={"width": "auto"})
     progress = widgets.IntProgress(0, max=steps, description="not trained", layout={"flex": "1 1 200px"})
@@ -114,7 +116,7 @@ def draw_live(
         texts.append(f"{name}: memorized {copied:.0%}, closer to train {closer:.0%}, energy distance {energy:.3f}.")
 
     for i, p in enumerate(sides):
-        name, samples, nearest, field = f"{chr(65 + i)}", None, None, None
+        name, samples, nearest, field = chr(65 + i), None, None, None
         if networks:
             samples = samplers.sample(networks[i], schedule, (2,), 128, seed=seed, steps=min(25, schedule.T))
             nearest = metrics.nearest_neighbours(samples, dataset.train, 1)[1][:, 0]

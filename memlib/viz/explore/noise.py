@@ -133,12 +133,6 @@ def checked(items: Tensor | np.ndarray) -> Tensor:
     return shown if shown.ndim == 2 else shown[:4]
 
 
-def steps_slider(name: str, start: int, low: int, high: int) -> widgets.IntSlider:
-    """A slider over timesteps. It starts on its grid, else the browser moves it there."""
-    step = max(1, high // 200)
-    return widgets.IntSlider(start - (start - low) % step, low, high, step, description=name)
-
-
 def weigh(ax: Axes, p: TimestepDistribution, name: str = "loss weight") -> None:
     """Draw T p(t) beside that of uniform sampling, or move the curve that is there."""
     if not ax.lines:

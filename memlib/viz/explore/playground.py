@@ -28,8 +28,8 @@ def script(*names: str) -> str:
 
 def module(name: str, *parts: str, **texts: Any) -> str:
     """The ES module of a widget: the elements it begins with, other texts, and the script that ties them together."""
-    texts = {"TEMPLATE": read(f"{name}.html").replace("CURVE", read("curve.svg"))} | texts
-    return _constants(**texts) + script("maths", "curve", *parts, name)
+    template = read(f"{name}.html").replace("CURVE", read("curve.svg")).replace("CHART", read("chart.svg"))
+    return _constants(TEMPLATE=template, **texts) + script("maths", "curve", *parts, name)
 
 
 def _constants(**values: Any) -> str:

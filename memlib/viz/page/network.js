@@ -61,10 +61,10 @@ class Network {
     });
     this.average.set(this.weights);
   }
-  // The predicted noise of the first n points of x, in this.out; t is one timestep, or one for each.
+  // The predicted noise of the first n points of x at their timesteps t, in this.out.
   forward(x, t, n, layers = this.averageOf) {
     const { width, depth, frequencies, inner, features, times, hidden, timed, active, slopes, out } = this;
-    const [rows, one] = [2 * Math.ceil(n / 2), typeof t === "number"];
+    const rows = 2 * Math.ceil(n / 2);
     for (let i = 0; i < 2 * n; i++) {
       const [row, k] = [(i >> 1) * inner, i & 1];
       features[row + k] = x[i];
@@ -74,21 +74,16 @@ class Network {
         features[place + 2 * frequencies] = Math.cos(angle);
       }
     }
-    for (let k = 0; k < (one ? width : n * width); k++) {
-      times[k] = this.table[(one ? t : t[Math.floor(k / width)]) * width + (k % width)];
-    }
-    product(timed, times, layers[0].matrix, one ? 2 : rows, width, width, layers[0].bias);
+    for (let k = 0; k < n * width; k++) times[k] = this.table[t[Math.floor(k / width)] * width + (k % width)];
+    product(timed, times, layers[0].matrix, rows, width, width, layers[0].bias);
     product(hidden, features, layers[1].matrix, rows, width, inner, layers[1].bias);
     for (let layer = 0; layer <= depth; layer++) {
       const [seen, slope, last] = [active[layer], slopes[layer], layer === depth];
-      for (let row = 0; row < n * width; row += width) {
-        const time = one ? 0 : row;
-        for (let j = 0; j < width; j++) {
-          const u = last ? hidden[row + j] : hidden[row + j] + timed[time + j];
-          const s = 1 / (1 + Math.exp(-u));
-          seen[row + j] = u * s; // SiLU
-          slope[row + j] = s * (1 + u * (1 - s));
-        }
+      for (let k = 0; k < n * width; k++) {
+        const u = last ? hidden[k] : hidden[k] + timed[k];
+        const s = 1 / (1 + Math.exp(-u));
+        seen[k] = u * s; // SiLU
+        slope[k] = s * (1 + u * (1 - s));
       }
       const { matrix, bias } = layers[2 + layer];
       product(last ? out : this.work, seen, matrix, rows, last ? 2 : width, width, bias);

@@ -117,22 +117,17 @@ function plane(canvas, { picked, drawn, renew, keyed }) {
 }
 
 // Both networks against the training step, from 0 to the top, or less where that is enough; dotted: `reference`.
-function chart(svg, course, key, reference) {
+function chart(figure, course, key, reference) {
   const [top, format] = { copies: [1, percent], off: [1, two], loss: [1.5, two] }[key];
-  const [left, right, width, base] = [46, 12, Math.max(120, svg.clientWidth), 92];
   const values = course.flatMap(({ seen }) => seen.map((one) => one[key]));
   const late = Math.max(...values.slice(values.length >> 3));
   const high = key === "copies" ? top : Math.min(top, Math.ceil(12 * late) / 10);
   const beyond = Math.max(...values) > high ? "\u2265\u00a0" : ""; // what is higher is drawn at the top
   const end = Math.max(200, course.at(-1).step);
-  const x = (step) => left + (step / end) * (width - left - right);
-  const y = (value) => base - Math.min(value / high, 1) * (base - 8);
-  const level = (v, words = format(v)) =>
-    `<path d="M${left} ${y(v)}H${width - right}" />${text(left - 6, y(v) + 4, "end", words)}`;
-  const marks = [["start", 0], ["middle", end / 2, "training step"], ["end", end]];
-  const under = marks.map(([anchor, step, words = step]) => text(x(step), 108, anchor, words));
-  const nothing = reference === undefined ? "" : `<path class="null" d="M${left} ${y(reference)}H${width - right}" />`;
-  const points = (k) => course.map(({ step, seen }) => [x(step), y(seen[k][key])]);
-  const lines = LANES.map((lane, k) => `<path class="of-${lane}" d="${path(points(k))}" />`);
-  svg.innerHTML = [level(0), level(high / 2), level(high, beyond + format(high)), ...under, nothing, ...lines].join("");
+  const y = (value) => 100 * (1 - Math.min(value / high, 1));
+  const points = (k) => path(course.map(({ step, seen }) => [(1000 * step) / end, y(seen[k][key])]));
+  const lines = [reference === undefined ? "" : `M0 ${y(reference)}H1000`, points(0), points(1)];
+  const words = [format(0), format(high / 2), beyond + format(high), 0, "training step", end];
+  figure.querySelectorAll("path").forEach((line, k) => line.setAttribute("d", lines[k]));
+  figure.querySelectorAll("text").forEach((label, k) => (label.textContent = words[k]));
 }

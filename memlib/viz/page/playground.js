@@ -12,12 +12,12 @@ function render({ model, el }) {
   const root = el.lastElementChild;
   const $ = (selector) => root.querySelector(selector);
   const schedule = scheduleNamed("linear", SETTINGS.T);
-  const times = timestepList(SETTINGS.T, SETTINGS.samplerSteps);
   const last = SETTINGS.samplerSteps; // the frame of the finished samples
+  const times = timestepList(SETTINGS.T, last);
   const { state, wrong } = readLink(model.get("link"));
   const view = { pick: -1, playing: true, renew: true, step: 0, stop: +state.steps || SETTINGS.pause };
   const workers = [];
-  let [course, latest, first, data, chunk, wake] = [[], null, null, pointsOf(state), 4, () => {}];
+  let [course, latest, first, data, wake] = [[], null, null, pointsOf(state), () => {}];
   const say = (words, kind = "warning") => Object.assign($(".said"), { textContent: words, className: `said ${kind}` });
   const planes = LANES.map((lane) => plane($(`[data-plane=${lane}] canvas`), { picked, drawn, renew, keyed }));
   const curves = LANES.map((lane) =>
@@ -25,29 +25,24 @@ function render({ model, el }) {
       const { ends, changed } = limited(moved);
       say(changed ? "An interval is 3 to 18 wide, and its centre lies between log-SNR \u22128 and 8." : "");
       state[lane] = ends.map((x) => x.toFixed(1)).join("..");
-      showCurves();
-      if (done) renew();
+      (done ? renew : show)();
     }),
   );
-  function showCurves() {
-    LANES.forEach((lane, k) => {
-      const p = probabilities(state[lane], schedule);
-      const ends = bell(state[lane]) ?? limited(interval(p, schedule)).ends;
-      const [curve, even] = [p, uniform(schedule)].map((q) => logSnrDensity(q, schedule));
-      curves[k]({ curve, ends, even: [even], zones: first?.zone ? [first.zone] : [] });
-      const select = $(`[data-set=${lane}]`);
-      select.value = state[lane];
-      select.value ||= "own"; // an interval that has no name
-    });
-  }
+  // All that follows from the state.
   function show() {
     const t = times[Math.min(state.frame, last - 1)]; // finished samples are seen as with the last noise
     const [alphaBar, finished] = [schedule.alphaBar[t], state.frame === last];
     const words = LANES.map((lane, k) => {
+      const p = probabilities(state[lane], schedule);
+      const [curve, even] = [p, uniform(schedule)].map((q) => logSnrDensity(q, schedule));
+      const ends = bell(state[lane]) ?? limited(interval(p, schedule)).ends;
+      curves[k]({ curve, ends, even: [even], zones: first?.zone ? [first.zone] : [] });
+      const select = $(`[data-set=${lane}]`);
+      select.value = state[lane];
+      select.value ||= "own"; // an interval that has no name
       const frames = state.exact ? first?.exact : latest?.[k].frames;
       const samples = data.wrong ? null : frames?.[state.frame];
-      const drawable = state.data === "drawn" && k === 0;
-      planes[k]({ data, pick: view.pick, drawable, samples, alphaBar, finished });
+      planes[k]({ data, pick: view.pick, drawable: state.data === "drawn" && k === 0, samples, alphaBar, finished });
       const end = finished ? "" : "in the end: ";
       const measured = ({ copies, off }) => `${end}near-copies ${percent(copies)}, ${two(off)}\u00a0off the curve`;
       const made = state.exact ? "the exact denoiser" : latest && measured(latest[k].seen);
@@ -101,7 +96,6 @@ function render({ model, el }) {
     model.save_changes();
   }
   function record(replies) {
-    if (view.renew) return; // of points that are shown no more
     latest = replies;
     course.push({ step: view.step, seen: replies.map(({ seen }) => seen) });
     if (course.length > 240) course = course.filter((_, i) => i % 2 === 0); // the first and the last stay
@@ -111,35 +105,27 @@ function render({ model, el }) {
   async function train() {
     const url = URL.createObjectURL(new Blob([WORKER], { type: "text/javascript" }));
     workers.push(...LANES.map(() => new Worker(url)));
-    const both = (message) => Promise.all(LANES.map((lane, k) => ask(workers[k], message(lane))));
-    let [looked, pause] = [0, 0];
+    const start = (lane) => ({ ...data, seed: +state.seed, p: probabilities(state[lane], schedule) });
+    let [chunk, looked, pause] = [4, 0, 0];
     while (true) {
-      if (data.wrong || !(view.renew || view.playing || view.once)) {
-        show();
-        await new Promise((resolve) => (wake = resolve));
-      } else if (view.renew) {
-        view.renew = false;
-        const start = (lane) => ({ ...data, seed: +state.seed, p: probabilities(state[lane], schedule) });
-        const replies = await both((lane) => ({ start: start(lane), steps: 0, look: true }));
-        [course, first] = [[], replies[0]];
-        record(replies);
-        showCurves();
-        show();
-      } else {
-        const [begun, rate] = [performance.now(), +state.speed || Infinity];
-        const steps = view.once ? 1 : Math.min(chunk, Math.ceil(rate / 10), view.stop - view.step);
-        const look = view.once || begun - looked > pause || view.step + steps >= view.stop;
-        view.once = false;
-        const replies = await both(() => ({ steps, look }));
-        view.step += view.renew ? 0 : steps;
-        const slower = (what) => Math.max(...replies.map((reply) => reply[what]));
-        chunk = clamp(Math.round((100 * steps) / slower("training")), 1, 2 * chunk); // 0.1 s of training
-        if (look) [looked, pause] = [performance.now(), Math.max(250, 4 * slower("looking"))];
-        if (look) record(replies);
-        if (view.step >= view.stop) view.playing = false;
-        show();
-        await sleep((1000 * steps) / rate - performance.now() + begun);
-      }
+      while (data.wrong || !(view.renew || view.playing || view.once)) await new Promise((resolve) => (wake = resolve));
+      const { renew, once } = view;
+      const [begun, rate] = [performance.now(), +state.speed || Infinity];
+      const steps = renew ? 0 : once ? 1 : Math.min(chunk, Math.ceil(rate / 10), view.stop - view.step);
+      const look = renew || once || begun - looked > pause || view.step + steps >= view.stop;
+      Object.assign(view, { renew: false, once: renew && once });
+      const message = (lane) => ({ start: renew && start(lane), steps, look });
+      const replies = await Promise.all(LANES.map((lane, k) => ask(workers[k], message(lane))));
+      if (view.renew) continue; // these were of points that are shown no more
+      const took = performance.now() - begun;
+      view.step += steps;
+      if (renew) [course, first] = [[], replies[0]];
+      if (look) record(replies);
+      if (look) [looked, pause] = [performance.now(), Math.max(250, 2 * took)];
+      else chunk = clamp(Math.round((100 * steps) / took), 1, 2 * chunk); // 0.1 s of training
+      if (view.step >= view.stop) view.playing = false;
+      show();
+      await sleep((1000 * steps) / rate - took);
     }
   }
   function hand(words) {
@@ -153,14 +139,13 @@ function render({ model, el }) {
     play: () => Object.assign(view, { playing: !view.playing, once: view.playing, stop: view.step + SETTINGS.pause }),
     step: () => Object.assign(view, { playing: false, once: true }),
     restart: renew,
-    reverse: async () => {
-      const mine = (view.falls = {}); // until the slider is moved, or they fall again
-      for (state.frame = 0; state.frame < last; state.frame++) {
+    reverse: () => {
+      clearInterval(view.fall);
+      state.frame = 0;
+      view.fall = setInterval(() => {
+        if (++state.frame === last) clearInterval(view.fall);
         show();
-        await sleep(70);
-        if (view.falls !== mine) return;
-      }
-      show();
+      }, 70);
     },
     clear: () => choose("drawn", ""),
     link: () => {
@@ -173,7 +158,6 @@ function render({ model, el }) {
     if (key === "seed" && !/^\d{1,4}$/.test(value)) return say("A seed is a whole number from 0 to 9999.");
     say("");
     state[key] = value;
-    showCurves();
     (key === "speed" ? keep : renew)();
   }
   root.addEventListener("click", ({ target }) => {
@@ -182,7 +166,7 @@ function render({ model, el }) {
     show();
   });
   root.addEventListener("input", ({ target: { dataset, value } }) => {
-    if (dataset.set === "frame") view.falls = null;
+    if (dataset.set === "frame") clearInterval(view.fall); // samples that fall stop where they are put
     if (typeof state[dataset.set] === "number") state[dataset.set] = +value; // frame, exact: nothing is trained anew
     else choose(dataset.set, value);
     show();
@@ -191,7 +175,6 @@ function render({ model, el }) {
   for (const key of ["data", "seed", "speed", "exact"]) $(`[data-set=${key}]`).value = state[key];
   $("[data-set=frame]").max = last;
   if (wrong.length) say(`The link has wrong values, which are left out: ${wrong.join(", ").slice(0, 300)}.`);
-  showCurves();
   show();
   train().catch((e) => $("header").append(`Nothing is trained: the page can start no web worker (${e.message}).`));
   return () => workers.forEach((worker) => worker.terminate());

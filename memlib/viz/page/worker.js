@@ -30,11 +30,11 @@ function startTrainer({ train, heldOut, curve, p, seed }) {
   }
   // The reverse process of the averaged weights, and three measures.
   function look() {
-    const predict = (x, t) => network.forward(x, t, x.length / 2).subarray(0, x.length);
+    const predict = (x, t) => network.forward(x, Array(x.length / 2).fill(t), x.length / 2).subarray(0, x.length);
     const frames = ddim(predict, schedule, start, samplerSteps);
     const made = frames[samplerSteps];
     const losses = tests.map(({ t, eps }) => {
-      const out = network.forward(noised(heldOut, eps, schedule.alphaBar[t]), t, eps.length / 2);
+      const out = predict(noised(heldOut, eps, schedule.alphaBar[t]), t);
       return mean(eps.map((e, i) => (out[i] - e) ** 2));
     });
     const copies = nearCopies(made, train, threshold);
@@ -46,9 +46,6 @@ function startTrainer({ train, heldOut, curve, p, seed }) {
 let trainer;
 onmessage = ({ data: { start, steps, look } }) => {
   if (start) trainer = startTrainer(start);
-  const begun = performance.now();
   for (let step = 0; step < steps; step++) trainer.advance();
-  const trained = performance.now();
-  const reply = { ...(start && trainer.about), ...(look && trainer.look()) };
-  postMessage({ ...reply, training: trained - begun, looking: performance.now() - trained });
+  postMessage({ ...(start && trainer.about), ...(look && trainer.look()) });
 };
