@@ -31,7 +31,7 @@ def test_ratio_by_hand_and_the_threshold_itself_is_not_memorized():
     for threshold in (0, -1, 1.01, math.nan):
         with pytest.raises(ValueError, match="threshold"):
             memorized_fraction(samples, train, threshold)
-    with pytest.raises(ValueError, match="ratio .* NaN"):
+    with pytest.raises(ValueError, match=r"ratio .* NaN"):
         share_below(torch.tensor([0.5, math.nan]))
 
 
