@@ -17,6 +17,7 @@ from memlib.lab.own import read_items
 from memlib.metrics import closer_to_train, nearest_neighbours
 from memlib.metrics.generalisation import generalisation_gap, kid
 from memlib.metrics.neighbours import nearest, scan_wide
+from memlib.viz import report
 from memlib.viz.report import features_of, warped
 
 SHAPES = [(2,), (1, 48), (3, 16, 16)]
@@ -227,6 +228,15 @@ def test_the_command_writes_a_page_and_numbers_and_holds_a_release_back(tmp_path
     for saved, read in ((last, pictures), (pictures[:, 0], pictures[:, :1]), (rows[..., None], rows[:, None])):
         np.save(tmp_path / "one.npy", saved)
         assert torch.equal(read_items(tmp_path / "one.npy"), read)
+
+
+def test_the_pages_null_is_never_the_samples_themselves(monkeypatch) -> None:
+    train, held_out, samples = (items(40, (2,), seed) for seed in (1, 2, 3))
+    asked, compare = [], report.compare
+    monkeypatch.setattr(report, "compare", lambda *given, null: asked.append(null) or compare(*given, null=null))
+    for known in ((train,), (train, held_out)):
+        report.audit_page(judge(samples, *known), samples, train)
+    assert asked == ["train, each against the others", "held-out"]
 
 
 def test_points_and_signals_get_their_page_too(tmp_path: Path, capsys) -> None:
