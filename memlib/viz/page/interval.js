@@ -60,4 +60,4 @@ function begin({ model, $, picture, set }) {
   };
 }
 
-export default { initialize, render: explorer(["centre", "width", "tails", "spectra"], begin) };
+export default { initialize, render: (place) => explorer(["centre", "width", "tails", "spectra"], begin, place) };

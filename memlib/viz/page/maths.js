@@ -184,7 +184,8 @@ function dangerZone(train, schedule) {
 // coefficients by band: the fit's own first, then those of controls drawn again.
 function predictCopies({ edges, shares, copies, residual, fits }, p) {
   const more = shares.map((share, k) => sum(p, edges[k - 1], edges[k]) - share);
-  const drawn = fits.map((fit) => clamp(fit.reduce((all, slope, k) => all + slope * more[k], copies), 0, 1));
+  const predicted = (fit) => fit.reduce((all, slope, k) => all + slope * more[k], copies);
+  const drawn = fits.map((fit) => clamp(predicted(fit), 0, 1));
   const middle = mean(drawn);
   const variance = mean(drawn.map((x) => (x - middle) ** 2));
   const half = 1.96 * Math.sqrt(variance + residual ** 2);

@@ -36,7 +36,7 @@ function noisedItems(canvas, [n, ...shape], x0) {
   const signals = (x) => {
     const [bottom, top, length] = [Math.min(...x), Math.max(...x), shape[1]];
     for (let line = 0; line < n * channels; line++) {
-      const [column, row] = [Math.floor(line / channels) % 2, line / channels >> 1];
+      const [column, row] = [Math.floor(line / channels) % 2, (line / channels) >> 1];
       const y = (v) => (size / 2) * (row + 0.95 - (0.9 * (v - bottom)) / (top - bottom));
       const values = Array.from(x.subarray(line * length, (line + 1) * length));
       pen.stroke(new Path2D(path(values.map((v, i) => [(size / 2) * (column + i / length), y(v)]))));
@@ -51,7 +51,7 @@ function noisedItems(canvas, [n, ...shape], x0) {
 }
 
 // The `render` of a widget. `begin` lays out what is seen, and answers what draws it when one of the traits changes.
-const explorer = (traits, begin) => ({ model, el }) => {
+function explorer(traits, begin, { model, el }) {
   el.insertAdjacentHTML("beforeend", TEMPLATE);
   const root = el.lastElementChild;
   const $ = (selector) => [...root.querySelectorAll(selector)];
@@ -81,4 +81,4 @@ const explorer = (traits, begin) => ({ model, el }) => {
   traits.forEach((name) => model.on(`change:${name}`, show));
   show();
   return () => traits.forEach((name) => model.off(`change:${name}`, show));
-};
+}

@@ -50,7 +50,7 @@ function plane(canvas, { picked, drawn, renew, keyed }) {
       if (!copied[i]) dot(sample, 3.4, "#ffffffcc", colours.sample);
     });
     if (samples[shown.pick]) mark(points, samples[shown.pick], found[shown.pick]);
-    if (shown.drawable && document.activeElement === canvas) dot(cursor, 11, `${colours.A}33`, colours.A);
+    if (shown.drawable && canvas.matches(":focus-visible")) dot(cursor, 11, `${colours.A}33`, colours.A);
   }
   // The posterior weight of each training point as a disc's area, and the two nearest.
   function mark(points, sample, { first, second }) {

@@ -16,7 +16,7 @@ function render({ model, el }) {
   const times = timestepList(SETTINGS.T, last);
   const { state, wrong } = readLink(model.get("link"));
   const view = { pick: -1, playing: true, renew: true, step: 0, stop: +state.steps || SETTINGS.pause };
-  const workers = [];
+  const [workers, hint] = [[], $(".told").textContent];
   let [course, latest, first, data, wake] = [[], null, null, pointsOf(state), () => {}];
   const say = (words, kind = "warning") => Object.assign($(".said"), { textContent: words, className: `said ${kind}` });
   const planes = LANES.map((lane) => plane($(`[data-plane=${lane}] canvas`), { picked, drawn, renew, keyed }));
@@ -64,6 +64,7 @@ function render({ model, el }) {
     return `${name}: nearest is ${points}; the first has posterior weight ${weight} at t = ${t}.`;
   }
   function picked(pick) {
+    if (pick === view.pick) return;
     view.pick = pick;
     show();
   }
@@ -85,7 +86,11 @@ function render({ model, el }) {
   function renew() {
     data = pointsOf(state);
     Object.assign(view, { renew: true, playing: true, stop: SETTINGS.pause, step: 0, pick: -1 });
-    if (data.wrong) latest = null;
+    if (data.wrong) {
+      [latest, first] = [null, null];
+      root.querySelectorAll(".chart path").forEach((line) => line.removeAttribute("d"));
+    }
+    $(".told").textContent = hint; // no more of other points
     $("[data-set=seed]").value = state.seed; // not one that was refused
     keep();
     wake();
@@ -109,17 +114,17 @@ function render({ model, el }) {
     let [chunk, looked, pause] = [4, 0, 0];
     while (true) {
       while (data.wrong || !(view.renew || view.playing || view.once)) await new Promise((resolve) => (wake = resolve));
-      const { renew, once } = view;
+      const [anew, once] = [view.renew, view.once];
       const [begun, rate] = [performance.now(), +state.speed || Infinity];
-      const steps = renew ? 0 : once ? 1 : Math.min(chunk, Math.ceil(rate / 10), view.stop - view.step);
-      const look = renew || once || begun - looked > pause || view.step + steps >= view.stop;
-      Object.assign(view, { renew: false, once: renew && once });
-      const message = (lane) => ({ start: renew && start(lane), steps, look });
+      const steps = anew ? 0 : once ? 1 : Math.min(chunk, Math.ceil(rate / 10), view.stop - view.step);
+      const look = anew || once || begun - looked > pause || view.step + steps >= view.stop;
+      Object.assign(view, { renew: false, once: anew && once });
+      const message = (lane) => ({ start: anew && start(lane), steps, look });
       const replies = await Promise.all(LANES.map((lane, k) => ask(workers[k], message(lane))));
       if (view.renew) continue; // these were of points that are shown no more
       const took = performance.now() - begun;
       view.step += steps;
-      if (renew) [course, first] = [[], replies[0]];
+      if (anew) [course, first] = [[], replies[0]];
       if (look) record(replies);
       if (look) [looked, pause] = [performance.now(), Math.max(250, 2 * took)];
       else chunk = clamp(Math.round((100 * steps) / took), 1, 2 * chunk); // 0.1 s of training
@@ -132,7 +137,8 @@ function render({ model, el }) {
     if (data.wrong) return;
     Object.assign($(".text"), { value: words, style: "" }).select();
     $(".copied").textContent = "";
-    navigator.clipboard?.writeText(words).then(() => ($(".copied").textContent = "Copied."), () => {});
+    const copied = () => ($(".copied").textContent = "Copied.");
+    navigator.clipboard?.writeText(words).then(copied, () => {});
   }
   const actions = {
     // where training is paused, one more step is looked at
@@ -167,7 +173,8 @@ function render({ model, el }) {
   });
   root.addEventListener("input", ({ target: { dataset, value } }) => {
     if (dataset.set === "frame") clearInterval(view.fall); // samples that fall stop where they are put
-    if (typeof state[dataset.set] === "number") state[dataset.set] = +value; // frame, exact: nothing is trained anew
+    const isView = ["frame", "exact"].includes(dataset.set); // trains nothing anew
+    if (isView) state[dataset.set] = +value;
     else choose(dataset.set, value);
     show();
   });

@@ -41,4 +41,4 @@ function begin({ model, $, picture, set }) {
   };
 }
 
-export default { initialize, render: explorer(["schedule", "T", "position"], begin) };
+export default { initialize, render: (place) => explorer(["schedule", "T", "position"], begin, place) };

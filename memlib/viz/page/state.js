@@ -11,10 +11,12 @@ const counted = ({ length }) => `${length} ${length === 1 ? "point" : "points"}`
 const bell = (spec) => (/^-?\d+(\.\d+)?\.\.-?\d+(\.\d+)?$/.test(spec) ? spec.split("..").map(Number) : null);
 const probabilities = (spec, schedule) => MAKE[spec]?.(schedule) ?? logSnrBell(schedule, ...bell(spec));
 
+const parts = (words, mark) => words.split(mark).filter(Boolean);
+
 // Strokes "x,y;x,y|x,y" as training points, held-out points and a curve; `wrong` says why not.
 function readDrawn(words) {
-  const read = (stroke) => stroke.split(";").filter(Boolean).map((pair) => pair.split(",").map((x) => +(x || NaN)));
-  const strokes = words.split("|").map(read);
+  const read = (pair) => pair.split(",").map((x) => +(x || NaN));
+  const strokes = parts(words, "|").map((stroke) => parts(stroke, ";").map(read));
   const all = strokes.flat();
   const between = ([x, y], [x1, y1]) => [0, 1, 2, 3, 4, 5].map((i) => [x + ((x1 - x) * i) / 6, y + ((y1 - y) * i) / 6]);
   const curve = strokes.flatMap((s) => s.flatMap((point, i) => between(point, s[i + 1] ?? point)));
@@ -29,8 +31,9 @@ const pointsOf = ({ data, drawn, seed }) =>
 // The strokes without the point that is nearest to the place.
 function withoutNearest(words, place) {
   let left = lowest(readDrawn(words).all.map((point) => distance(point, place)));
-  const kept = words.split("|").map((stroke) => stroke.split(";").filter(() => left-- !== 0).join(";"));
-  return kept.filter(Boolean).join("|");
+  const without = (stroke) => parts(stroke, ";").filter(() => left-- !== 0);
+  const strokes = parts(words, "|").map((stroke) => without(stroke).join(";"));
+  return strokes.filter(Boolean).join("|");
 }
 
 function readLink(words) {
@@ -56,8 +59,10 @@ function readLink(words) {
 }
 
 // The state as far as it is not the one that the page begins with.
-const writeLink = (state) =>
-  Object.entries(state).filter(([key, value]) => value !== defaults[key]).map((pair) => pair.join("=")).join("&");
+function writeLink(state) {
+  const own = Object.entries(state).filter(([key, value]) => value !== defaults[key]);
+  return own.map((pair) => pair.join("=")).join("&");
+}
 
 function python(state, train, steps) {
   const points = Array.from(train, (x, i) => (i % 2 ? `${x.toFixed(3)}]` : `[${x.toFixed(3)}`)).join(", ");
