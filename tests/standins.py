@@ -2,23 +2,23 @@
 
 import math
 import sys
-from types import ModuleType, SimpleNamespace
+from importlib.util import find_spec
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
+
+from memlib import Schedule
 
 
 class GaussianDiffusion(nn.Module):  # denoising-diffusion-pytorch 2.3.4
     def __init__(self, model: nn.Module, *, image_size: int, timesteps: int, objective: str) -> None:
         super().__init__()
         self.model, self.num_timesteps = model, timesteps
-        abar = torch.tensor([1 / (1 + math.exp(-3 + 6 * (i + 1) / timesteps)) for i in range(timesteps)]).double()
-        start, end = 1 / (1 + math.exp(-3)), 1 / (1 + math.exp(3))
-        abar = torch.cat([torch.ones(1), (abar - end) / (start - end)])
-        betas = (1 - abar[1:] / abar[:-1]).clamp(0, 0.999)
-        self.register_buffer("betas", betas.float())
-        self.register_buffer("alphas_cumprod", (1 - betas).cumprod(0).float())
-        self.register_buffer("loss_weight", (1 - betas).cumprod(0).float())  # SNR / (SNR + 1), for v
+        abar = Schedule.sigmoid(timesteps).alpha_bar  # its default
+        self.register_buffer("betas", (1 - abar / torch.cat([torch.ones(1), abar[:-1]])).float())
+        self.register_buffer("alphas_cumprod", abar.float())
+        self.register_buffer("loss_weight", abar.float())  # SNR / (SNR + 1), for v
 
     def random_times(self, batch_size: int) -> Tensor:
         return torch.randint(0, self.num_timesteps, (batch_size,))
@@ -66,9 +66,5 @@ def install(monkeypatch) -> None:
         "smalldiffusion": {"ScheduleLogLinear": ScheduleLogLinear, "training_loop": training_loop},
         "torchcfm": {"ConditionalFlowMatcher": ConditionalFlowMatcher},
     }.items():
-        try:
-            __import__(name)
-        except ImportError:
-            module = ModuleType(name)
-            vars(module).update(members)
-            monkeypatch.setitem(sys.modules, name, module)
+        if find_spec(name) is None:
+            monkeypatch.setitem(sys.modules, name, SimpleNamespace(**members))

@@ -97,14 +97,12 @@ def test_an_experiments_sampler_is_taken_and_only_pictures_are_clipped_to_their_
     assert not torch.equal(*by.values()) and (by["ddim"].abs().max() <= 1) == clipped
 
 
-class Killed(BaseException):
-    """Not an Exception: as a kill, it leaves everything where it is."""
-
-
 def kill(at: int) -> Callable[[int], None]:
+    """As a real kill, it leaves everything where it is: it is no Exception."""
+
     def on_step(step: int) -> None:
         if step == at:
-            raise Killed
+            raise KeyboardInterrupt
 
     return on_step
 
@@ -119,7 +117,7 @@ def test_cut_off_and_resumed_it_ends_with_the_same_bits(own, at, tmp_path, monke
     whole = run_fleet(own)
     monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path / "other"))
     monkeypatch.setattr(made, "CHECKPOINT_SECONDS", 0)
-    with pytest.raises(Killed), monkeypatch.context() as patch:
+    with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:
         if isinstance(at, str):
             written, write = [], made._write
             patch.setattr(made, "_write", lambda path, content: (
@@ -152,7 +150,7 @@ def test_a_checkpoint_of_other_runs_or_another_device_is_ignored(tmp_path, monke
     alone = run(FLEET[0])
     monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path / "other"))
     monkeypatch.setattr(made, "CHECKPOINT_SECONDS", 0)
-    with pytest.raises(Killed):
+    with pytest.raises(KeyboardInterrupt):
         run_fleet(FLEET, on_step=kill(21))
     (path,) = (tmp_path / "other").glob("*.checkpoint")
     assert torch.equal(run(FLEET[0]).samples, alone.samples)

@@ -22,6 +22,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from test_experiment import kill
 
 from memlib import uniform
 from memlib.lab import runs as module
@@ -206,12 +207,8 @@ def runs(tmp_path, monkeypatch) -> Path:
 
 
 def checkpoint_of(runs: Path) -> Path:
-    def stop(step: int) -> None:
-        if step == 40:
-            raise KeyboardInterrupt  # leaves everything where it is, as a kill does
-
     with pytest.raises(KeyboardInterrupt):
-        run(experiment(), on_step=stop)
+        run(experiment(), on_step=kill(40))
     (path,) = runs.glob("*.checkpoint")
     return path
 

@@ -1,7 +1,6 @@
 """Each recipe of the site runs as printed, draws its noise levels from p, and goes on where it stopped."""
 
 import re
-import warnings
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ SECTIONS = re.split(r"^#+ ", PAGE, flags=re.M)[1:]
 RECIPES = {text.partition("\n")[0]: "\n".join(re.findall(r"```python\n(.*?)```", text, re.S)) for text in SECTIONS}
 START = RECIPES.pop("Recipes: your own loop")
 RECIPES = {title: code for title, code in RECIPES.items() if code}
+pytestmark = pytest.mark.filterwarnings("ignore")  # of other libraries
 
 
 class OfSigma(nn.Module):
@@ -60,9 +60,7 @@ def names(monkeypatch) -> dict:
 
 
 def run(recipe: str, names: dict) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of other libraries
-        exec(compile(RECIPES[recipe], "recipes.md", "exec"), names)
+    exec(compile(RECIPES[recipe], "recipes.md", "exec"), names)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -90,11 +88,9 @@ def test_lightning_keeps_p_as_a_hyperparameter_and_resumes_the_draws(names, tmp_
     import pytorch_lightning
 
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        trainer = pytorch_lightning.Trainer(max_steps=2, enable_checkpointing=False, **quiet)
-        trainer.fit(names["module"], torch.utils.data.DataLoader(torch.randn(8, 2), 4))
-        trainer.save_checkpoint(tmp_path / "a.ckpt")
+    trainer = pytorch_lightning.Trainer(max_steps=2, enable_checkpointing=False, **quiet)
+    trainer.fit(names["module"], torch.utils.data.DataLoader(torch.randn(8, 2), 4))
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
     kept = torch.load(tmp_path / "a.ckpt", weights_only=True)
     assert kept["hyper_parameters"] == {"p": names["p"], "schedule": names["schedule"]}
     again = names["Diffusion"](MLP(2, 8, 1), uniform(), names["schedule"])
