@@ -99,7 +99,7 @@ class TimestepDistribution:
 
 def uniform(T: int = 1000) -> TimestepDistribution:
     """Every timestep equally likely: the baseline, and the wide limit of `gaussian_interval`."""
-    return TimestepDistribution(torch.full((T,), 1 / T, dtype=torch.float64), {"name": "uniform"})
+    return TimestepDistribution(torch.full((T,), 1 / max(T, 1), dtype=torch.float64), {"name": "uniform"})
 
 
 def gaussian_interval(
@@ -149,7 +149,7 @@ def log_snr_interval(schedule: Schedule, low: float, high: float) -> TimestepDis
     """`gaussian_interval` between the timesteps of two values of log-SNR: equal widths in noise, not in t."""
     if not low < high:
         raise ValueError(f"low = {low}, high = {high}; need log-SNR low < high")
-    first, last = (schedule.t_at_snr(math.exp(s)) for s in (high, low))
+    first, last = (schedule.t_at_snr(math.exp(min(s, 700))) for s in (high, low))  # beyond any schedule's end
     recipe = {"name": "log_snr_interval", "low": float(low), "high": float(high)}
     return TimestepDistribution(gaussian_interval(schedule.T, first, last).pmf, recipe)
 

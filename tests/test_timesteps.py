@@ -231,7 +231,8 @@ def test_interpolated_is_linear_between_its_timesteps_and_level_beyond() -> None
      (lambda: memlib.with_floor(uniform(10), 2.0), "floor = 2"),
      (lambda: published(Schedule.linear(100), "P3"), "rival = 'P3'"),
      (lambda: gaussian_interval(1000, 100.2, 100.8, tails="interval"), "pmf"),
-     (lambda: memlib.log_snr_interval(Schedule.linear(), 1, -1), "low = 1, high = -1"),
+     (lambda: memlib.log_snr_interval(Schedule.linear(), 1, -1), "low = 1, high = -1"), (lambda: uniform(0), "pmf"),
+     (lambda: memlib.log_snr_interval(Schedule.linear(), 0, 1000), "snr = .*spans"),
      (lambda: uniform().log_snr_density(Schedule.linear().zero_terminal_snr()), "zero terminal SNR"),
      *[(lambda r=r: from_recipe(r, Schedule.linear()), named) for named, r in (
          ("uniform, gaussian_interval", {"low": 0, "high": 5}), ("uniform, gaussian", {"name": "from_weights"}),
