@@ -28,15 +28,15 @@ function render({ model, el }) {
       (done ? renew : show)();
     }),
   );
-  // All that follows from the state.
-  function show() {
+  // All that follows from the state, or all but the curves, which stand still while networks learn.
+  function show(all = true) {
     const t = times[Math.min(state.frame, last - 1)]; // finished samples are seen as with the last noise
     const [alphaBar, finished] = [schedule.alphaBar[t], state.frame === last];
     const words = LANES.map((lane, k) => {
       const p = probabilities(state[lane], schedule);
       const [curve, even] = [p, uniform(schedule)].map((q) => logSnrDensity(q, schedule));
       const ends = bell(state[lane]) ?? limited(interval(p, schedule)).ends;
-      curves[k]({ curve, ends, even: [even], zones: first?.zone ? [first.zone] : [] });
+      if (all) curves[k]({ curve, ends, even: [even], zones: first?.zone ? [first.zone] : [] });
       const select = $(`[data-set=${lane}]`);
       select.value = state[lane];
       select.value ||= "own"; // an interval that has no name
@@ -111,7 +111,7 @@ function render({ model, el }) {
     const url = URL.createObjectURL(new Blob([WORKER], { type: "text/javascript" }));
     workers.push(...LANES.map(() => new Worker(url)));
     const start = (lane) => ({ ...data, seed: +state.seed, p: probabilities(state[lane], schedule) });
-    let [chunk, looked, pause] = [4, 0, 0];
+    let [chunk, trained, looked, pause] = [4, 0, 0, 0]; // steps at a time; milliseconds
     while (true) {
       while (data.wrong || !(view.renew || view.playing || view.once)) await new Promise((resolve) => (wake = resolve));
       const [anew, once] = [view.renew, view.once];
@@ -126,10 +126,10 @@ function render({ model, el }) {
       view.step += steps;
       if (anew) [course, first] = [[], replies[0]];
       if (look) record(replies);
-      if (look) [looked, pause] = [performance.now(), Math.max(250, 2 * took)];
-      else chunk = clamp(Math.round((100 * steps) / took), 1, 2 * chunk); // 0.1 s of training
+      if (look) [looked, pause] = [performance.now(), anew ? 0 : Math.max(250, 4 * (took - trained))];
+      else [trained, chunk] = [took, clamp(Math.round((100 * steps) / took), 1, 2 * chunk)]; // 0.1 s of training
       if (view.step >= view.stop) view.playing = false;
-      show();
+      show(anew);
       await sleep((1000 * steps) / rate - took);
     }
   }
