@@ -161,6 +161,8 @@ lint: $(STAMP)
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(PY) -m basedpyright --pythonpath $(PY)
+	$(VENV)/bin/oxfmt --check memlib/viz/page docs/static
+	$(VENV)/bin/oxlint --deny-warnings -A no-unused-vars memlib/viz/page
 
 clean:
 	rm -rf results build .pytest_cache .ruff_cache .hypothesis

@@ -133,6 +133,7 @@ def _data(options: argparse.Namespace) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         viz.grid(found.train[:32], label="train")
         plt.gcf().savefig(path, dpi=150)
+        plt.close()
         print(f"picture: {path}, of the first {min(32, len(found.train))} items for training")
     return 0
 

@@ -168,9 +168,10 @@ def test_runs_that_are_alike_are_trained_together_and_one_by_one_where_one_fails
 def test_what_would_fail_in_each_run_fails_at_once_and_once(tmp_path, monkeypatch):
     """Before a worker is started; a sweep of no runs needs neither device nor folder."""
     monkeypatch.setattr(sys.modules["memlib.lab.sweep"], "_local", lambda workers: 1 / 0)
-    with pytest.raises(RuntimeError, match="device = 'xpu:99' cannot be used") as error:
-        next(sweep([SMALL, SMALL], device="xpu:99", workers=2))
-    assert not isinstance(error.value, SweepError)
+    for device in ("xpu:99", "no such"):
+        with pytest.raises(RuntimeError, match=f"device = '{device}' cannot be used") as error:
+            next(sweep([SMALL, SMALL], device=device, workers=2))
+        assert not isinstance(error.value, SweepError)
     (tmp_path / "a file").touch()
     monkeypatch.setenv("MEMLIB_RUNS", str(tmp_path / "a file"))
     with pytest.raises(OSError, match="a file"):

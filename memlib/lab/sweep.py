@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm.auto import tqdm
 
 from memlib.checks import check_device
@@ -53,7 +52,7 @@ def sweep(
     If a worker is killed, its run goes on elsewhere from the last checkpoint; if the sweep is killed, its workers exit.
     One failed run does not lose the others: a fleet that failed is run again one by one, and SweepError at the end
     names each run that failed then, or that took down too many workers (KilledWorker)."""
-    todo, kind = list(experiments), torch.device(device).type
+    todo, kind = list(experiments), device.partition(":")[0]
     if shipped:
         found = [find_shipped(own) for own in todo]
         yield from filter(None, found)
