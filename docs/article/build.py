@@ -17,7 +17,6 @@ from memlib import viz
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 EXPRESSION = re.compile(r"\{\{(.+?)\}\}", re.S)
-FRONTIER = ["uniform", "0 to 2000", "zone / 2", "P2, as weight", "0 to 500"]
 
 
 def build(out: Path) -> None:
@@ -49,7 +48,7 @@ def figures(own: Evidence, out: Path) -> None:
     made = {
         "spectrum": viz.spectrum(own.spectrum, own.schedule, looks),
         "dose": viz.dose(own.courses, shares, groups),
-        "frontier": viz.frontier(own.courses, FRONTIER),
+        "frontier": viz.frontier(own.on_the_way, [*own.plans["mixture_stopped"].controls]),
         "predictions": viz.predictions(tested),
     }
     for name, figure in made.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -160,13 +159,26 @@ class Evidence:
         found = [(f.says.partition(":")[0], f.effect) for f in self.family("H6") if f.effect]
         return "; ".join(self.the(name) for name, e in found if (e.low if sign > 0 else -e.high) > 0) or "none"
 
-    def bias(self, plan: str) -> Estimate:
-        """What uniform's own course differs by where it first has the fidelity of its last step."""
-        asked = {"hypothesis": "bias", "control": "uniform", "against": "uniform", "sign": -1, "margin": self.margin}
-        own = self.plans[plan]
-        content = {**own.content, "predictions": [asked | {"at": "final fidelity"}]}
-        (found,) = hypotheses.decide(self.lines, [replace(own, content=content)])
-        return found.effect or Estimate(0.0, 0.0, 0.0)
+    @property
+    def stop(self) -> int:
+        """After so many steps uniform sampling is met by the controls of `mixture_stopped`."""
+        return self.plans["mixture_stopped"].content["predictions"][0]["step"]
+
+    def stopped(self, plan: str = "mixture_stopped") -> float:
+        """Near-copies under uniform sampling at the step at which it is met, over seeds."""
+        step = self.plans[plan].content["predictions"][0]["step"]
+        met = [x for line in self.of[plan] if line["control"] == "uniform" for x in line["course"] if x["step"] == step]
+        return float(np.mean([x["measures"]["near-copies"] for x in met]))
+
+    def points(self, control: str, dataset: str = "mixture16") -> str:
+        """How many points fewer near-copies a control makes where it is met."""
+        found = self.finding("H6, measured alike", f"{control}:", dataset).effect
+        return f"{-100 * found.value:.1f}" if found else "-"
+
+    @property
+    def on_the_way(self) -> pd.DataFrame:
+        """The courses of `mixture_stopped` without their last readings, which have more samples."""
+        return courses.tidy([{**x, "course": x["course"][:-1]} for x in self.of["mixture_stopped"]])
 
     @property
     def weighted(self) -> dict[str, bool]:
