@@ -180,6 +180,7 @@ def test_a_line_cut_short_is_dropped_and_a_damaged_one_is_named(plan, tmp_path) 
      ('control = "weighted"', 'control = "notch"', "notch"), ("[controls]", "[controles]", "controles"),
      ("sign = -1", "sign = -1\nstep = 30", "step = 30 in a prediction; choose from 20, 40"),
      ("seeds = [300, 301]", "seeds = [301, 300]", "seeds.*need the first and the last"),
+     ("n_train = 16", "n_train = 2", "n_train = 2; need at least 3"),
      ("seeds = [300, 301]", "", "seeds"), ("course = [20, 40]", "course = [20, 90]", "course"),
      ("question", "quest", "quest")],
 )  # fmt: skip

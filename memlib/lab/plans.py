@@ -93,6 +93,8 @@ def read_plan(plan: str | Path) -> Plan:
         if unknown := made.content.keys() - fields:
             raise ValueError(f"unknown {', '.join(sorted(unknown))}; choose from {', '.join(sorted(fields))}")
         names = {*made.controls, *made.splices}
+        if (least := min(own.n_train for own in made.controls.values())) < 3:
+            raise ValueError(f"n_train = {least}; need at least 3 items, for the model nulls")
         for prediction in made.content["predictions"]:
             form = {"share"} if "share" in prediction else {"against"}
             asked = {"hypothesis", "margin"} | ({"control", "sign"} | form if "control" in prediction else {"r2"})
