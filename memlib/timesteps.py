@@ -99,7 +99,7 @@ class TimestepDistribution:
 
 def uniform(T: int = 1000) -> TimestepDistribution:
     """Every timestep equally likely: the baseline, and the wide limit of `gaussian_interval`."""
-    return TimestepDistribution(torch.full((T,), 1 / max(T, 1), dtype=torch.float64), {"name": "uniform"})
+    return TimestepDistribution(torch.ones(T, dtype=torch.float64) / T, {"name": "uniform"})
 
 
 def gaussian_interval(

@@ -159,14 +159,13 @@ class Evidence:
         found = [(f.says.partition(":")[0], f.effect) for f in self.family("H6") if f.effect]
         return "; ".join(self.the(name) for name, e in found if (e.low if sign > 0 else -e.high) > 0) or "none"
 
-    @property
-    def stop(self) -> int:
-        """After so many steps uniform sampling is met by the controls of `mixture_stopped`."""
-        return self.plans["mixture_stopped"].content["predictions"][0]["step"]
+    def stop(self, plan: str = "mixture_stopped") -> int:
+        """After so many steps uniform sampling is met by the plan's controls."""
+        return self.plans[plan].content["predictions"][0]["step"]
 
     def stopped(self, plan: str = "mixture_stopped") -> float:
         """Near-copies under uniform sampling at the step at which it is met, over seeds."""
-        step = self.plans[plan].content["predictions"][0]["step"]
+        step = self.stop(plan)
         met = [x for line in self.of[plan] if line["control"] == "uniform" for x in line["course"] if x["step"] == step]
         return float(np.mean([x["measures"]["near-copies"] for x in met]))
 
