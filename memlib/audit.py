@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from memlib.checks import Items, as_tensor, channels_last
+from memlib.checks import Items, as_tensor, channels_last, evaluating, placement
 from memlib.metrics.alignment import energy_rows, finest_scale
-from memlib.metrics.copying import NEAR, ratio_of, share_below, share_closer
+from memlib.metrics.copying import NEAR, count_distinct, ratio_of, share_below, share_closer
 from memlib.metrics.estimates import Estimate, bootstrap, wilson
 from memlib.metrics.evaluation import leaked, other_scale, problems_of
 from memlib.metrics.generalisation import generalisation_gap, kid
@@ -20,6 +20,7 @@ from memlib.metrics.nulls import model_nulls
 
 LIMIT = 1000  # items of a set, fewer of wide ones, that enter all measures but near-copies and closer to train
 COARSE = 16  # pixels or points across, at which twins and candidates for the best match are searched
+UNUSABLE = torch.bool, torch.uint16, torch.uint32, torch.uint64  # torch cannot add the last three
 MATCHED = 4  # candidates for a sample's best match, as it is and again mirrored
 Features = Callable[[Tensor], Tensor] | Sequence[Items] | None
 Match = Callable[[Tensor, Tensor], Tensor]  # pairs of items (P, *D), (P, *D) to their distances (P,)
@@ -91,7 +92,8 @@ def audit(
     for name, made in models.items():
         ratios[name] = ratio_of(nearest(made, known, 2, search)[0])
     table = {name: {"near-copies": share_below(ratio)} for name, ratio in ratios.items()}
-    table["samples"] = {"near-copies": share_below(ratios["samples"], distinct=len(distinct(sets["samples"])))}
+    own = count_distinct(rows["samples"], rows["train"]) * len(distances) // len(rows["samples"])
+    table["samples"] = {"near-copies": share_below(ratios["samples"], distinct=own)}
     table["memorizing baseline"] = {"near-copies": wilson(len(distances), len(distances))}
     if match is not None:
         for name, part in {"samples": few["samples"], fresh: few.get("held_out")}.items():
@@ -104,7 +106,7 @@ def audit(
         equal = [x if len(x) == n else x[torch.randperm(len(x), generator=generator)[:n]] for x in both]
         for name, x in {"samples": flat["samples"], **models}.items():
             to_train, to_held = (nearest(x, own, 1, search)[0] for own in equal)
-            table[name]["closer to train"] = share_closer(to_train, to_held)
+            table[name]["closer to train"] = share_closer(to_train, to_held, own if name == "samples" else None)
         scale, centre = (rows["train"].std(), rows["train"].mean()) if features is None else (1.0, 0.0)  # KID's unit
         for name, x in {"samples": rows["samples"], "memorizing baseline": rows["train"], **models}.items():
             table[name]["energy to held-out"] = _energy(x, rows["held_out"])
@@ -120,8 +122,8 @@ def _items(given: dict[str, Any]) -> dict[str, Tensor]:
     """Tensors of one shape and type of number; whole numbers stay as they are, for they take the least memory."""
     sets = {name: as_tensor(values).detach().contiguous() for name, values in given.items()}
     for name, x in sets.items():
-        if x.ndim < 2 or not x.numel() or x.is_complex() or x.dtype == torch.bool or not x.isfinite().all():
-            raise ValueError(f"{name} is {x.dtype} of shape {(*x.shape,)}; need finite numbers (N, *D), N >= 1")
+        if x.ndim < 2 or not x.numel() or x.is_complex() or x.dtype in UNUSABLE or not x.isfinite().all():
+            raise ValueError(f"{name} is {x.dtype} of shape {(*x.shape,)}; need finite (N, *D), signed or uint8")
         if channels_last(x.shape):
             raise ValueError(f"{name} has shape {(*x.shape,)}; need channels first, (N, C, ...): x.movedim(-1, 1)")
     if len({x.shape[1:] for x in sets.values()}) > 1:
@@ -133,9 +135,10 @@ def _items(given: dict[str, Any]) -> dict[str, Tensor]:
 def _featured(sets: dict[str, Tensor], features: Any) -> dict[str, Tensor]:
     """The features of each set, (N, F)."""
     if not isinstance(features, Sequence):
-        parts = {name: x.split(256) for name, x in sets.items()}
-        with torch.no_grad():
-            return {name: torch.cat([features(x.float()).flatten(1).cpu() for x in own]) for name, own in parts.items()}
+        where, kind = placement(features)
+        with evaluating(features):
+            rows = {n: [features(p.to(where, kind or torch.float32)) for p in x.split(256)] for n, x in sets.items()}
+            return {name: torch.cat([part.flatten(1).cpu() for part in parts]) for name, parts in rows.items()}
     if len(features) != len(sets):
         raise ValueError(f"features holds {len(features)} arrays; need one for each of {', '.join(sets)}")
     flat = (x.flatten(1) if x.ndim > 2 else x for x in map(as_tensor, features))  # they have no layout
@@ -157,7 +160,7 @@ def _coarse(x: Tensor) -> Tensor:
     if x.ndim == 2:
         return x.double()
     step = max(1, min(x.shape[2:]) // COARSE)
-    pool: Any = {3: F.avg_pool1d, 4: F.avg_pool2d}[x.ndim]
+    pool: Any = {3: F.avg_pool1d, 4: F.avg_pool2d, 5: F.avg_pool3d}[x.ndim]
     return torch.cat([pool(part.float(), step) for part in x.split(256)]).double() * step ** ((x.ndim - 2) / 2)
 
 

@@ -92,7 +92,8 @@ def call_model(model: Predictor, x: Tensor, t: Tensor) -> Tensor:
 def channels_last(shape: tuple[int, ...]) -> bool:
     """Whether this is the shape of pictures (N, H, W, C), not (N, C, H, W), or of signals (N, L, 1), not (N, 1, L)."""
     channels = (1, 3, 4) if len(shape) == 4 else (1,)
-    return len(shape) in (3, 4) and shape[-1] in channels and shape[1] not in channels
+    small = len(shape) == 4 and shape[2] == shape[3]  # latents (N, C, 4, 4)
+    return len(shape) in (3, 4) and shape[-1] in channels and shape[1] not in channels and not small
 
 
 @contextmanager

@@ -1,8 +1,7 @@
 """The method in other people's loops: noise levels drawn by p, in the loop's own unit, and networks of any convention.
 
 A loop draws timesteps t, noise-to-signal ratios sigma (x0 + sigma eps, as in EDM), or flow times of noise u = sigma /
-(1 + sigma) ((1 - u) x0 + u eps, as in flow matching; where time runs from noise to data, it is 1 - u).
-"""
+(1 + sigma) ((1 - u) x0 + u eps, as in flow matching; where time runs from noise to data, it is 1 - u)."""
 
 from collections.abc import Callable, Sequence
 from math import prod
@@ -22,8 +21,7 @@ class Levels(nn.Module):
     """Noise levels drawn by `p`. As a part of a model, or by its own `state_dict`, its generator is saved and resumed.
 
     All processes of a torch.distributed group draw as one, and each takes its part: ranks differ, and one saved state
-    serves them all, if they ask for equally many and were seeded alike. Without a generator it has one of its own,
-    seeded as torch was. stratified: see `TimestepDistribution.sample`."""
+    serves all that ask for equally many and were seeded alike (by default as torch was). See also `p.sample`."""
 
     def __init__(
         self, p: TimestepDistribution, schedule: Schedule, generator: torch.Generator | None = None,
@@ -53,7 +51,7 @@ class Levels(nn.Module):
         return (1 / (1 + self._snr(shape).sqrt())).float().to(device)
 
     def _snr(self, shape: int | Sequence[int]) -> Tensor:
-        shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        shape = tuple(shape) if isinstance(shape, Sequence) else (shape,)
         return self.schedule.snr_at(self._draw(prod(shape), real=True)).reshape(shape)
 
     def _draw(self, n: int, real: bool) -> Tensor:

@@ -13,9 +13,9 @@ from scipy.optimize import isotonic_regression
 from torch import Tensor
 
 from memlib.checks import Items, Predictor, as_tensor, call_model, check_count, checked, evaluating, placement
-from memlib.metrics.copying import excess, memorized_fraction
+from memlib.metrics.copying import count_distinct, excess, memorized_fraction
 from memlib.metrics.estimates import Estimate, wilson
-from memlib.metrics.evaluation import leaked, other_scale
+from memlib.metrics.evaluation import leaked, other_scale, problems_of
 from memlib.metrics.generalisation import membership
 from memlib.metrics.neighbours import nearest_neighbours
 from memlib.samplers import Clip, dpm_solver, sample
@@ -39,6 +39,7 @@ class Reading:
     begin: Estimate | None  # the step about which copying begins, once it has
     quality: str  # of the held-out loss: it improves, is level or worsens
     best: int  # the step of the reading with the least held-out loss
+    notes: list[str]  # what hides copies: samples at another scale, nearly equal training items
 
     @property
     def gap(self) -> list[Estimate]:
@@ -58,13 +59,13 @@ class Reading:
         auc, band = max((auc.value, band) for band, auc in enumerate(self.auc, 1))
         known = f"membership AUC {auc:.2f} in band {band} of {len(self.dose)}"
         quality = f"held-out loss {float(self.losses[1].mean()):.3g} {self.quality}, best at step {self.best}"
-        return f"step {self.step}: {said}; {share}; {known}; {quality}"
+        return "; ".join([f"step {self.step}: {said}", share, known, quality, *self.notes])
 
     def scalars(self) -> dict[str, float]:
         """Plain numbers by name, as TensorBoard, W&B and MLflow take them."""
         train, held_out = self.losses.mean((1, 2)).tolist()
-        named = {"near-copies": self.copies.value, "loss train": train, "loss held-out": held_out}
-        named |= {"copying begins": self.begin.value} if self.begin else {}
+        named = {"near-copies": self.copies.value, "near-copies held-out": self.null.value, "loss train": train}
+        named |= {"loss held-out": held_out} | ({"copying begins": self.begin.value} if self.begin else {})
         for band, (gap, auc) in enumerate(zip(self.gap, self.auc, strict=True), 1):
             named |= {f"gap band {band}": gap.value, f"membership band {band}": auc.value}
         return named
@@ -77,9 +78,8 @@ class Monitor:
     `due` says when one more keeps the cost of all below the share `cost` of training. `clip`: as in `sample`.
 
     *Copying begins* where the share of near-copies beyond that of held-out items passes 5 %: by isotonic regression
-    over all readings, once three of them together lie above it with confidence. The interval runs from the last step
-    at which they lay below to the one at which it was said. Copies of items that are not in `train` are not seen. How
-    far to trust the step: docs/monitor.md."""
+    over all readings, once the last (up to three together) lie above it with confidence. The interval runs from the
+    step at which they last lay below to the one at which it was said. How far to trust the step: docs/monitor.md."""
 
     def __init__(
         self, train: Items, held_out: Items, schedule: Schedule, *, bands: int = 10, items: int = 32,
@@ -112,7 +112,7 @@ class Monitor:
         self.steps, self._rows, self._spent = 0, 0, 0  # updates, their examples, and evaluations for readings
         self._noted: list[tuple[Tensor, Tensor, Tensor | None]] = []  # updates not yet counted
         self._sums = torch.zeros(2, bands, dtype=torch.float64)  # since the last reading: losses, how many
-        self.near: list[int] = []  # near-copies among the samples of each reading
+        self.near, self.distinct = list[int](), list[int]()  # of each reading's samples: near-copies, no repeats
 
     def update(self, t: Tensor, losses: Tensor, indices: Tensor | None = None) -> None:
         """Note one step: timesteps (B,) in 0..T-1, unweighted losses (B,) and, if known, which items of train (B,)."""
@@ -157,7 +157,10 @@ class Monitor:
             model, self.schedule, self.train.shape[1:], self.samples, seed=self.seed + 1 + len(self.readings),
             steps=self._path, sampler=dpm_solver, clip=self.clip,
         )  # fmt: skip
+        if not drawn.isfinite().all():
+            raise FloatingPointError(f"the samples of model, a {type(model).__name__}, are not finite: it has diverged")
         self.near.append(round(memorized_fraction(drawn, self.train).value * self.samples))
+        self.distinct.append(count_distinct(drawn.flatten(1).double(), self.train.flatten(1).double()))
         losses = self._losses(model)
         self._spent += self._price
         self._count()
@@ -168,7 +171,8 @@ class Monitor:
         sure = abs(float(change.mean())) > 1.96 * float(change.std()) / math.sqrt(len(change))
         quality = ("worsens" if float(change.mean()) > 0 else "improves") if sure else "level"
         running, dose, copies = self._sums[0] / self._sums[1], self.seen.mean(0), self._pooled(len(at) - 1)
-        reading = Reading(self.steps, losses, running, dose, copies, self.null, self.begin(at), quality, at[least])
+        words = quality, at[least], problems_of(drawn, self.train, self.train, None)
+        reading = Reading(self.steps, losses, running, dose, copies, self.null, self.begin(at), *words)
         self.readings.append(reading)
         self._sums.zero_()
         return reading
@@ -185,13 +189,13 @@ class Monitor:
             for x, t, eps in zip(*(part.split(BATCH) for part in parts), strict=True):
                 x, t, eps = x.to(device, dtype), t.to(device), eps.to(device, dtype)
                 predicted = call_model(model, self.schedule.noise(x, t, eps), t)
-                errors.append((predicted - eps).square().flatten(1).mean(1).double().cpu())
+                errors.append((predicted - eps).double().square().flatten(1).mean(1).cpu())
         return torch.cat(errors).reshape(noise.shape[:4]).mean(2)
 
     def _pooled(self, i: int) -> Estimate:
         """The share of near-copies in reading i and the last few before it."""
-        near = self.near[max(0, i + 1 - POOLED) : i + 1]
-        return wilson(sum(near), len(near) * self.samples)
+        near, distinct = (x[max(0, i + 1 - POOLED) : i + 1] for x in (self.near, self.distinct))
+        return wilson(sum(near), len(near) * self.samples, distinct=sum(distinct))
 
     def begin(self, at: list[int]) -> Estimate | None:
         beyond = [excess(self._pooled(i), self.null) for i in range(len(at))]
@@ -203,5 +207,5 @@ class Monitor:
         about, j = float(at[0]), int((rising >= COPYING).argmax())
         if j:  # between two readings, evenly over the logarithm of the step
             way = (COPYING - rising[j - 1]) / (rising[j] - rising[j - 1])
-            about = at[j - 1] * (at[j] / at[j - 1]) ** way
+            about = max(1, at[j - 1]) * (at[j] / max(1, at[j - 1])) ** way
         return Estimate(about, min(below, about), max(said, about))

@@ -1,8 +1,7 @@
 """Samplers: from noise to samples, as generators of frames. Any denoiser will do, learnt or exact.
 
 A frame shows x_t *before* a step together with the x0 predicted from it; the last frame, t = -1, is the sample.
-Timesteps trail (Lin et al. 2305.08891): the first is T-1, where x_T is pure noise.
-"""
+Timesteps trail (Lin et al. 2305.08891): the first is T-1, where x_T is pure noise."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence

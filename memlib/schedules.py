@@ -1,7 +1,6 @@
 """Noise schedules: how much signal is left at each timestep.
 
-x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps: nearly clean at t = 0, nearly pure noise at t = T-1.
-"""
+x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps: nearly clean at t = 0, nearly pure noise at t = T-1."""
 
 import math
 import warnings
@@ -59,9 +58,8 @@ class Schedule:
 
     @classmethod
     def from_diffusers(cls, scheduler: Any) -> Self:
-        """The noise levels that a scheduler of `diffusers` adds in training, least noise first, whatever number of
-        steps it is set to: `alphas_cumprod` of DDPM and its kin (there t is its timestep), `sigmas` of EDM's, or of a
-        flow-matching one, whose sigma u mixes (1 - u) x0 + u eps."""
+        """The noise levels that a scheduler of `diffusers` adds in training, least first: `alphas_cumprod` of DDPM and
+        its kin (there t is its timestep), `sigmas` of EDM's, or of a flow-matching one, (1 - u) x0 + u eps."""
         name, config = type(scheduler).__name__, getattr(scheduler, "config", {})
         fresh: Any = type(scheduler).from_config(config) if config else None
         if "FlowMatch" in name and hasattr(fresh, "sigmas"):
@@ -71,7 +69,10 @@ class Schedule:
         if "sigma_data" in config and hasattr(fresh, "sigmas"):
             return cls.from_sigmas(fresh.sigmas[fresh.sigmas > 0].double().unique())
         if hasattr(fresh, "alphas_cumprod") and not config.get("use_flow_sigmas"):
-            return cls(fresh.alphas_cumprod)
+            last = (
+                0 if config.get("rescale_betas_zero_snr") else 1
+            )  # some keep a tiny rest there, above the value before
+            return cls(torch.cat([fresh.alphas_cumprod[:-1], last * fresh.alphas_cumprod[-1:]]))
         cure = "for any other pass its noise-to-signal ratios to Schedule.from_sigmas"
         raise TypeError(f"scheduler is a {name}; need one of the DDPM, EDM or flow-matching kind of diffusers; {cure}")
 

@@ -2,8 +2,7 @@
 
 Training draws from it, plots show it, tests integrate it; nothing in memlib needs to know how it was made. Because
 E_{t~p}[L_t] = E_{t~U}[T p(t) L_t], drawing from p *is* uniform drawing with the loss weight T p(t). Correcting with
-1/(T p(t)) would cancel the method, and where p is zero the network is never trained.
-"""
+1/(T p(t)) would cancel the method, and where p is zero the network is never trained."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -140,7 +139,7 @@ def gaussian_interval(
         inside = (t >= low) & (t <= high)
         kept = mass * inside
         mass = kept + inside * (1 - kept.sum()) / inside.sum()
-    options: Recipe = {"confidence": confidence, "tails": tails}
+    options: Recipe = {"confidence": float(confidence), "tails": tails}
     options = {name: value for name, value in options.items() if value not in (0.95, "proportional")}
     return TimestepDistribution(mass / mass.sum(), {"name": "gaussian_interval", "low": low, "high": high} | options)
 
@@ -193,10 +192,8 @@ def from_weights(weights: Tensor | Sequence[float]) -> TimestepDistribution:
 
 
 def from_log_snr(schedule: Schedule, density: Callable[[Tensor], Tensor]) -> TimestepDistribution:
-    """p(t) proportional to density(log-SNR_t) |d log-SNR / dt|: carries a density over noise levels to timesteps.
-
-    For example `lambda s: (-s.abs() / b).exp()` is the Laplace density of Hang et al. 2407.03297, and
-    `lambda s: (-0.5 * ((-s / 2 + 1.2) / 1.2) ** 2).exp()` the log-normal noise level of Karras et al. 2206.00364."""
+    """p(t) proportional to density(log-SNR_t) |d log-SNR / dt|: carries a density over noise levels to timesteps, as
+    `memlib.rivals` does those of Hang et al. 2407.03297 and Karras et al. 2206.00364."""
     log_snr, step = _log_snr(schedule)
     return from_weights(density(log_snr) * step)
 

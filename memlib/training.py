@@ -186,7 +186,8 @@ def loss_at(
             for part in x.split(batch_size):
                 t = torch.full((len(part),), timestep, device=x.device)
                 eps = torch.randn(part.shape, generator=generator, device=generator.device).to(part)
-                errors.append((call_model(model, schedule.noise(part, t, eps), t) - eps).square().flatten(1).mean(1))
+                error = call_model(model, schedule.noise(part, t, eps), t) - eps
+                errors.append(error.float().square().flatten(1).mean(1))
             rows.append(torch.cat(errors).reshape(-1, repeats).mean(1).cpu())
     return torch.stack(rows)
 

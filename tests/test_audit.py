@@ -153,6 +153,16 @@ def test_features_replace_pixels_as_a_function_or_as_arrays() -> None:
             judge(samples, train, features=given)
     with pytest.raises(ValueError, match="timm"):
         features_of("resnet18")
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 9), torch.nn.Dropout()).double()
+    found = judge(train, train, features=network)  # a network in training mode, in a precision of its own
+    assert found.table["samples"]["near-copies"].value == 1 and all(part.training for part in network)
+
+
+def test_samples_that_nearly_repeat_each_other_widen_intervals_and_volumes_and_latents_are_judged() -> None:
+    for shape in ((1, 8, 8, 8), (16, 4, 4)):  # (N, 16, 4, 4) is no layout of pictures with channels last
+        train, held_out = (items(60, shape, seed) for seed in (1, 2))
+        found = judge(train[:1] + 1e-5 * items(40, shape, 3), train, held_out).table["samples"]
+        assert all(found[name].value == 1 and found[name].low < 0.3 for name in ("near-copies", "closer to train"))
 
 
 def test_one_picture_is_judged_in_any_precision_and_few_are_not_refused_for_their_scale() -> None:
@@ -166,8 +176,10 @@ def test_one_picture_is_judged_in_any_precision_and_few_are_not_refused_for_thei
 
 def test_what_cannot_be_judged_is_refused_by_name() -> None:
     train, samples, lines = items(40, (3, 16, 16), 1), items(40, (3, 16, 16), 2), items(40, (9, 1), 3)
+    short = (1000 * train.abs()).numpy().astype("uint16")
     for given, named in (
         ((samples.permute(0, 2, 3, 1), train), "channels first"), ((samples[..., :8], train), "one size"),
+        ((short, short), "samples is torch.uint16.*signed or uint8"),
         ((samples.permute(0, 2, 3, 1), train.permute(0, 2, 3, 1)), "movedim"), ((samples, train[:3]), "3 item"),
         (((samples + 1) / 2, train), "one scale"), ((samples, 127.5 * train + 127.5), "one scale"),
         ((lines, lines), "first"), ((samples / 0, train), "samples"), ((samples, train, train > 0), "held_out"),

@@ -220,6 +220,7 @@ def test_dropout_is_trained_with_other_masks_for_each_member() -> None:
         (lambda own: own["timesteps"].__setitem__(2, uniform(50)), ValueError, "member 2: the schedule has T"),
         (lambda own: own["models"][1].first.requires_grad_(False), ValueError, "member 1: first.* is frozen"),
         (lambda own: setattr(own["models"][1], "scale", 2.0), ValueError, "member 1: its network"),
+        (lambda own: setattr(own["models"][1], "activation", torch.relu), ValueError, "member 1: its network"),
         (lambda own: own["models"].__setitem__(2, own["models"][0]), ValueError, "member 2: .* is shared.*`train`"),
         (lambda o: o["models"][2].add_module("first", o["models"][0].first), ValueError, f"member 2: {SHARED}"),
         (lambda o: o["generators"].__setitem__(2, o["generators"][0]), ValueError, "member 2: generator is shared"),

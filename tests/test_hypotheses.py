@@ -9,12 +9,13 @@ import pytest
 
 from memlib.lab import courses, plans
 from memlib.lab.hypotheses import Finding, decide
-from memlib.lab.spectrum import explained, memorization_spectrum
-from memlib.timesteps import banded
+from memlib.lab.spectrum import explained, memorization_spectrum, recorded_spectra
+from memlib.timesteps import banded, uniform
 
 PLAN = """
 question = "a test"
 seeds = [0, 11]
+zone = [0, 500]
 [experiment]
 dataset = "mixture4"
 n_train = 16
@@ -121,7 +122,6 @@ def test_stopping_in_time_is_compared_at_equal_fidelity(tmp_path) -> None:
 def test_one_clock_is_compared_at_equal_views_in_the_zone(tmp_path) -> None:
     """Near-copies that follow the views in the zone agree at equal views, though not at equal steps."""
     own = plan(tmp_path, prediction(0, at="views"), prediction(1))
-    own.content["zone"] = [0, 500]
     share = float(own.controls["other"].timesteps.pmf[:500].sum())
     recorded, steps = [], 10 * 2.0 ** np.arange(8)
     for seed in range(12):
@@ -142,7 +142,7 @@ def design(truth: list[float], noise: float, tell: float = 1.0) -> list[courses.
     for k in range(24):
         shares = rng.dirichlet([2, 2, 2])
         recipe = {"name": "banded", "edges": EDGES, "shares": shares.tolist()}
-        config = {"timesteps": recipe, "n_train": 32, "training": {"batch_size": 32}}
+        config = {"timesteps": recipe, "T": 1000, "n_train": 32, "training": {"batch_size": 32}}
         for seed in range(4):
             copies = tell * float(shares @ truth) + noise * rng.standard_normal() + 0.1 * seed
             course = [{"step": s, "measures": {"near-copies": copies * s / 1000}} for s in (500, 1000)]
@@ -157,12 +157,13 @@ def test_the_spectrum_finds_the_band_and_predicts_controls_that_were_left_out() 
     assert controls.low > 0.8 and seeds.low > 0.8
     own = memorization_spectrum(recorded)
     assert np.argmax(own.coefficients[0, -1]) == 1 and own.views.tolist() == [500, 1000]
-    found = own.predict(banded(1000, EDGES, [0.2, 0.5, 0.3]), 1000, 32, 32)
+    found = own.predict(banded(1000, EDGES, [0.2, 0.5, 0.3]), 1000)
     assert found.low < 0.15 + 0.5 * 0.6 + 0.03 < found.high and found.high - found.low < 0.15
-    half = own.predict(banded(1000, EDGES, [0.2, 0.5, 0.3]), 500, 32, 32)
+    half = own.predict(banded(1000, EDGES, [0.2, 0.5, 0.3]), 500)
     assert half.value == pytest.approx(found.value / 2, abs=0.01)
-    with pytest.raises(ValueError, match="views"):
-        own.predict(banded(1000, EDGES, [0.2, 0.5, 0.3]), 5000, 32, 32)
+    for p, steps in ((banded(1000, EDGES, [0.2, 0.5, 0.3]), 5000), (uniform(1001), 1000)):
+        with pytest.raises(ValueError, match="T = 1000 and 500 to 1000 steps"):
+            own.predict(p, steps)
     with pytest.raises(ValueError, match="0 controls"):
         memorization_spectrum([])
     assert [f.verdict for f in decide([], [plans.read_plan("mixture4_random")])] == ["not run"]
@@ -170,8 +171,11 @@ def test_the_spectrum_finds_the_band_and_predicts_controls_that_were_left_out() 
 
 def test_a_random_design_whose_second_seed_is_being_recorded_is_not_run_as_yet() -> None:
     own = plans.read_plan("mixture_random")
-    first, second = ([x for x in courses.read() if (x["plan"], x["seed"]) == (own.name, k)] for k in own.seeds[:2])
+    lines = [x for x in courses.read() if x["plan"] == own.name and x["control"] != "uniform"]
+    first, second, third = ([x for x in lines if x["seed"] == seed] for seed in own.seeds[:3])
     assert [f.verdict for f in decide([*first, *second[:4]], [own])] == ["not run"]
+    assert recorded_spectra([*first, *second[:4]], "mixture") == {}
+    assert explained([*first, *second, *third[:4]]) == explained([*first, *second])  # a third one does not undo it
 
 
 def test_shares_that_tell_nothing_explain_nothing() -> None:

@@ -61,7 +61,7 @@ def test_predicted_near_copies_are_those_of_the_spectrum_and_move_with_the_hand(
         for ends in [(-1000, 2000), (0, 500), (500, 999), (60, 160), (900, 999)]:  # with and without values cut at 0
             p = gaussian_interval(1000, *ends)
             ours = compute("return predictCopies(f[0], gaussianInterval(s, f[1], f[2]))", [panel.spectra[name], *ends])
-            theirs = own.predict(p, int(own.views[-1]), 1, 1)
+            theirs = own.predict(p, own.steps[-1])
             np.testing.assert_allclose(ours, [theirs.value, theirs.low, theirs.high], rtol=0, atol=1e-5)
     page = opened(panel)
     copies = page.locator(".copies")
@@ -74,7 +74,7 @@ def test_predicted_near_copies_are_those_of_the_spectrum_and_move_with_the_hand(
     assert [(left - 30) / unit, (right - 30) / unit] == pytest.approx([75, 274], abs=1)
     page.evaluate("model.set('spectra', {})")
     assert not copies.is_visible() and not page.locator(".zone-text").first.is_visible()
-    with pytest.raises(ValueError, match="spectra have bands up to t = 850, the schedule T = 500"):
+    with pytest.raises(ValueError, match="spectra are of T = 1000, the schedule has T = 500"):
         explore.interval_explorer(Schedule.linear(500), spectra=SPECTRA)
 
 

@@ -24,11 +24,13 @@ ZERO = SHORT.zero_terminal_snr()
 @pytest.mark.parametrize(
     ("name", "options"),
     [("DDPM", {}), ("DDPM", {"beta_schedule": "squaredcos_cap_v2"}), ("DDPM", {"rescale_betas_zero_snr": True}),
-     ("DDIM", {"num_train_timesteps": 100, "beta_start": 0.001, "beta_end": 0.2})],
+     ("DDIM", {"num_train_timesteps": 100, "beta_start": 0.001, "beta_end": 0.2}),
+     *((name, {"rescale_betas_zero_snr": True}) for name in ("EulerDiscrete", "DPMSolverMultistep", "UniPCMultistep"))],
 )  # fmt: skip
 def test_a_scheduler_of_the_ddpm_kind_noises_as_its_schedule_does(name: str, options: dict) -> None:
     scheduler = getattr(diffusers, f"{name}Scheduler")(**options)
-    scheduler.set_timesteps(10)
+    if name.startswith("DD"):  # others use what NumPy is giving up
+        scheduler.set_timesteps(10)
     schedule = Schedule.from_diffusers(scheduler)
     t = torch.tensor([0, 1, 20, 50, schedule.T - 2, schedule.T - 1])
     fresh = diffusers.DDPMScheduler.from_config(scheduler.config)

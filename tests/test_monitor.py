@@ -147,6 +147,20 @@ def test_quality_follows_the_held_out_loss() -> None:
     assert monitor.readings[-1].best == 30
 
 
+def test_a_reading_says_what_hides_copies_and_one_sample_again_and_again_is_one() -> None:
+    x = spiral(16)
+    model = ExactDenoiser(x.train, SCHEDULE)
+    monitor = Monitor(x.train, x.held_out, SCHEDULE)
+    monitor.read(lambda noisy, t: torch.zeros_like(noisy))  # before training, at step 0
+    monitor.steps = 100
+    assert (reading := monitor.read(model)).begin is not None and 1 <= reading.begin.value <= 100
+    constant = ExactDenoiser(x.train[:1], SCHEDULE)
+    assert Monitor(x.train, x.held_out, SCHEDULE).read(constant).copies.low < 0.3
+    twins = torch.cat([x.train, x.train + 1e-4])
+    for *sets, said in ((twins, x.held_out, "nearly equal"), (8 * x.train, 8 * x.held_out, "one scale")):
+        assert said in str(Monitor(*sets, SCHEDULE).read(model))
+
+
 def test_excess_is_newcombes_interval_over_what_is_left() -> None:
     found = excess(wilson(56, 70), wilson(48, 80))  # Newcombe (1998), table II: 0.2000 [0.0524, 0.3339]
     assert (0.4 * found.value, 0.4 * found.low, 0.4 * found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)

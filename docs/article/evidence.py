@@ -79,7 +79,7 @@ class Evidence:
 
     def zone(self, name: str) -> tuple[int, int] | None:
         """The zone of the spectrum of a random design."""
-        return self.spectra[name].zone(self.schedule.T)
+        return self.spectra[name].zone
 
     def mean(self, control: str, measure: str = "near-copies", step: int | None = None) -> float:
         """Over seeds, in the runs of the second plan; at the last step if none is named."""
@@ -137,9 +137,8 @@ class Evidence:
     def predicted(self) -> dict[str, tuple[Estimate, float]]:
         """For the drawn controls of the second plan: near-copies as the first plan's fit has them, and as they were."""
         usual = self.dose.controls["uniform"].training
-        size = usual.steps, usual.batch_size, self.budget["n_train"]
         drawn = {n: x for n, x in self.dose.controls.items() if x.loss_weight is None and x.training == usual}
-        return {name: (self.spectrum.predict(x.timesteps, *size), self.mean(name)) for name, x in drawn.items()}
+        return {name: (self.spectrum.predict(x.timesteps, usual.steps), self.mean(name)) for name, x in drawn.items()}
 
     @property
     def agreement(self) -> float:

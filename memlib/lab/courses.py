@@ -68,7 +68,8 @@ def estimate(plan: Plan, out: Path = COURSES, device: str = "cpu") -> tuple[int,
 
 
 def seconds_of(experiments: Sequence[Experiment], device: str = "cpu") -> float:
-    """A guess for one process: five training steps of each budget are timed; readings take about half as much again."""
+    """A guess for one process, from five training steps of each budget. Three network calls of a sampler cost about as
+    much as a step at the same number of items; a reading on the way has half the samples and half the calls."""
     per_run: dict[Any, float] = {}
     for own in experiments:
         if own.alike() not in per_run:
@@ -79,7 +80,9 @@ def seconds_of(experiments: Sequence[Experiment], device: str = "cpu") -> float:
             next(steps)
             start = time.monotonic()
             count = sum(1 for _ in islice(steps, 5))
-            per_run[own.alike()] = 1.5 * own.training.steps * (time.monotonic() - start) / max(1, count)
+            calls = own.n_samples * own.sampler_steps * (1 + len(own.course) / 4)
+            all_steps = own.training.steps + calls / own.training.batch_size / 3
+            per_run[own.alike()] = all_steps * (time.monotonic() - start) / max(1, count)
     return sum(per_run[own.alike()] for own in experiments)
 
 

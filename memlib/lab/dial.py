@@ -19,7 +19,7 @@ from memlib.metrics import Estimate
 from memlib.timesteps import gaussian_interval, uniform, with_floor
 
 FLOOR = 0.1  # of T p(t) in the intervals that are tried: without it the sampler walks through an untrained band
-INTERVALS = ((0, 2000), (-1000, 1000), (250, 750))
+INTERVALS = ((0, 2000), (-1000, 1000))  # wide ones: a narrow one hardly trains a band, which looks like less copying
 GRID = 200  # steps between the readings at which a course is interpolated
 
 
@@ -29,18 +29,20 @@ class Setting:
 
     control: str
     step: int
+    steps: int  # of the whole run, whose learning rate falls at its end
     near_copies: Estimate
     fidelity: Estimate
 
     def __str__(self) -> str:
-        return f"{self.control}, {self.step} steps: near-copies {self.near_copies:.1%}, fidelity {self.fidelity:.2f}"
+        stop = f"{self.control}, stopped after {self.step:,} of {self.steps:,} steps"
+        return f"{stop}: near-copies {self.near_copies:.1%}, fidelity {self.fidelity:.2f}"
 
 
 def pilot(
     experiment: Experiment, seeds: Sequence[int] = (0, 1, 2, 3), *, device: str = "cpu", workers: int | None = None
 ) -> list[Line]:
-    """Courses of uniform sampling and of three wide intervals, drawn, over these seeds, at the experiment's budget: ten
-    log-spaced readings each. On two cores this takes as long as training 16 networks; a guess is said first."""
+    """Courses of uniform sampling and of two wide intervals, drawn, over these seeds, at the experiment's budget: ten
+    log-spaced readings each. A guess of the minutes is said first."""
     T, last = experiment.timesteps.T, experiment.training.steps
     looks = {"uniform": uniform(T)}
     for a, b in INTERVALS:
@@ -90,7 +92,8 @@ def _stopped(control: str, lines: list[Line], near_copies: float) -> Setting:
     copies, off = (_on_grid(lines, name, steps, grid) for name in ("near-copies", "fidelity"))
     mean = np.maximum.accumulate(copies.mean(0))
     at = max(0, int((mean <= near_copies).sum()) - 1)
-    return Setting(control, round(grid[at]), _of_one_run(copies[:, at], most=1.0), _of_one_run(off[:, at]))
+    found = _of_one_run(copies[:, at], most=1.0), _of_one_run(off[:, at])
+    return Setting(control, round(grid[at]), int(steps[-1]), *found)
 
 
 def _on_grid(lines: list[Line], measure: str, steps: Array, grid: Array) -> Array:

@@ -22,7 +22,7 @@ from memlib.schedules import Schedule, mix
 from memlib.timesteps import TimestepDistribution
 from memlib.training import TrainConfig, draw, prepared
 
-_HELD = (bool, int, float, str, list, tuple, type(None), Tensor)  # by a layer, and settings of it
+_OWN = vars(nn.Module()).keys()  # what torch keeps in each layer; all else is a setting of it
 
 
 @dataclass(frozen=True)
@@ -210,9 +210,10 @@ class _Products(TorchFunctionMode):
 
 
 def _form(model: nn.Module) -> list:
-    """All of a network but the values of its parameters: types and settings of its layers, buffers, shapes."""
+    """All of a network but the values of its parameters: types and settings of its layers, functions among them,
+    buffers, shapes. What cannot be compared differs."""
     form: list = [(name, p.shape, p.dtype) for name, p in model.named_parameters()]
     for part in model.modules():
-        held = {k: v for k, v in (vars(part) | part._buffers).items() if isinstance(v, _HELD) and k != "training"}
+        held = {k: v for k, v in (vars(part) | part._buffers).items() if k not in _OWN}
         form.append((type(part), {k: v.tolist() if isinstance(v, Tensor) else v for k, v in held.items()}))
     return form

@@ -85,7 +85,8 @@ def finding_table(findings: Iterable[Finding]) -> str:
         left = {"degenerate": f.degenerate, "not comparable": f.apart}
         seeds = f"{f.seeds}" + "".join(f" (and {n} {why})" for why, n in left.items() if n)
         effect = "-" if f.effect is None else f"{f.effect:.3f}"
-        rows.append([f.hypothesis, f.dataset, f.says, effect, "-" if f.p is None else f"{f.p:.2g}", seeds, verdict])
+        p = "-" if f.p is None else f"{f.p:.2g}" if f.p >= 1e-9 else "< 1e-9"
+        rows.append([f.hypothesis, f.dataset, f.says, effect, p, seeds, verdict])
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
 

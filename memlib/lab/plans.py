@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,22 @@ from memlib.lab.experiment import Experiment
 from memlib.lab.yardstick import Yardstick
 
 PLANS = data.DATA / "plans" / "dose"
-KNOWN = {"at": ("last", "fidelity", "views", "final fidelity"), "share": ("eps", "x0", "v"), "of": ("loss", "gradient")}
+AT_LAST = "L2 to nearest", *(f"PCA-{kind} to {side}" for kind in ("W", "JS") for side in ("reference", "train"))
+KNOWN: dict[str, tuple[Any, ...]] = {  # the values of a prediction's fields
+    "at": ("last", "fidelity", "views", "final fidelity"),
+    "share": ("eps", "x0", "v"),
+    "of": ("loss", "gradient"),
+    "sign": (-1, 0, 1),
+    "measure": (
+        "near-copies", "closer to train", "membership", "copied items", "copy entropy", "fidelity", "energy",
+        "residual noise", "score error", *AT_LAST,
+    ),
+}  # fmt: skip
+FORMS = {  # by the field that tells it: what a prediction has beside hypothesis and margin, and what it may have
+    "r2": ({"r2"}, set[str]()),
+    "share": ({"share", "control", "sign"}, {"of", "unequal"}),
+    "against": ({"against", "control", "sign"}, {"measure", "at", "step"}),
+}
 
 
 @dataclass(frozen=True)
@@ -87,29 +103,47 @@ def read_plan(plan: str | Path) -> Plan:
         raise FileNotFoundError(f"plan = {str(plan)!r} is neither a file nor one of {there}")
     try:
         made = Plan(path, tomllib.loads(path.read_text(encoding="utf-8")))
-        if not len(made.seeds):
-            raise ValueError(f"seeds = {made.content['seeds']}; need the first and the last")
+        if len(seeds := made.content["seeds"]) != 2 or seeds[0] > seeds[1]:
+            raise ValueError(f"seeds = {seeds}; need the first and the last")
         fields = {"question", "seeds", "experiment", "controls", "random", "splices", "predictions", "zone"}
         if unknown := made.content.keys() - fields:
             raise ValueError(f"unknown {', '.join(sorted(unknown))}; choose from {', '.join(sorted(fields))}")
         names = {*made.controls, *made.splices}
         if (least := min(own.n_train for own in made.controls.values())) < 3:
             raise ValueError(f"n_train = {least}; need at least 3 items, for the model nulls")
+        if not made.content["predictions"]:
+            raise ValueError("predictions is empty; need at least one")
         for prediction in made.content["predictions"]:
-            form = {"share"} if "share" in prediction else {"against"}
-            asked = {"hypothesis", "margin"} | ({"control", "sign"} | form if "control" in prediction else {"r2"})
-            for name, known in KNOWN.items():
-                if prediction.get(name, known[0]) not in known:
-                    raise ValueError(f"{name} = {prediction[name]!r} in a prediction; choose from {', '.join(known)}")
-            if missing := asked - prediction.keys():
-                raise ValueError(f"a prediction lacks {', '.join(sorted(missing))}: {prediction}")
-            if strange := {prediction[k] for k in ("control", "against") if k in prediction} - names:
-                raise ValueError(f"a prediction names {', '.join(strange)}; choose from {', '.join(sorted(names))}")
-            if (step := prediction.get("step")) and step not in (course := made.controls[prediction["against"]].course):
-                raise ValueError(f"step = {step} in a prediction; choose from {', '.join(map(str, course))}")
+            _check_prediction(made, prediction, names)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error!r}") from error
     return made
+
+
+def _check_prediction(plan: Plan, given: dict[str, Any], names: set[str]) -> None:
+    def need(right: bool, what: str, choices: Iterable[Any]) -> None:
+        if not right:
+            raise ValueError(f"a prediction {what}; choose from {', '.join(map(str, choices))}: {given}")
+
+    must, may = FORMS[next((form for form in FORMS if form in given), "against")]
+    must = must | {"hypothesis", "margin"}
+    if missing := must - given.keys():
+        raise ValueError(f"a prediction lacks {', '.join(sorted(missing))}: {given}")
+    unknown = given.keys() - must - may
+    need(not unknown, f"has {', '.join(sorted(unknown))}", sorted(must | may))
+    for name in KNOWN.keys() & given.keys():
+        need(given[name] in KNOWN[name], f"has {name} = {given[name]!r}", KNOWN[name])
+    strange = {given[k] for k in ("control", "against") if k in given} - names
+    need(not strange, f"names {', '.join(strange)}", sorted(names))
+    if not 0 <= given["margin"] < math.inf:
+        raise ValueError(f"margin = {given['margin']} in a prediction; need a number of at least 0")
+    at, step = given.get("at", "last"), given.get("step")
+    need(at == "last" or given.get("measure") not in AT_LAST, f"has at = {at!r}, where measure is not read", ["last"])
+    need(at != "views" or "zone" in plan.content, "has at = 'views', but the plan no zone", KNOWN["at"][:2])
+    if step:
+        need(at == "final fidelity", f"has step and at = {at!r}", ["final fidelity"])
+        course = plan.controls[given["against"]].course
+        need(step in course, f"has step = {step}", course)
 
 
 def random_design(edges: Sequence[int], count: int, floor: float, seed: int, T: int = 1000) -> list[dict[str, Any]]:

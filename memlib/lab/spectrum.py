@@ -1,9 +1,11 @@
 """The memorization spectrum: how much each band of noise, seen so often, adds to near-copies; fitted to random designs.
 
 near-copies = sum over bands of k(band) p(band): linear in the shares of p(t), with coefficients of either sign for each
-number of views (steps x batch size / items). It holds for one data set and network, near the p(t) of the design."""
+number of steps. It holds for one data set, number of items, batch size and network, near the p(t) of the design."""
 
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +26,9 @@ class Spectrum:
     the mean design; the first row is the fit itself."""
 
     edges: tuple[int, ...]
-    views: Array
+    T: int
+    steps: Array
+    views: Array  # of an item after so many steps: steps x batch size / items
     mean_shares: Array
     mean_copies: Array
     coefficients: Array
@@ -32,26 +36,27 @@ class Spectrum:
 
     @property
     def intervals(self) -> tuple[Array, Array]:
-        """The ends (bands,) of each band's 95 % interval over controls, at the last number of views."""
+        """The ends (bands,) of each band's 95 % interval over controls, at the last step."""
         low, high = np.quantile(self.coefficients[1:, -1], [0.025, 0.975], axis=0)
         return low, high
 
-    def zone(self, T: int) -> tuple[int, int] | None:
+    @property
+    def zone(self) -> tuple[int, int] | None:
         """The ends of the bands whose interval lies above zero: the first timestep, and the one after the last."""
-        ends, above = [0, *self.edges, T], np.flatnonzero(self.intervals[0] > 0)
+        ends, above = [0, *self.edges, self.T], np.flatnonzero(self.intervals[0] > 0)
         return (ends[above[0]], ends[above[-1] + 1]) if len(above) else None
 
-    def predict(self, p: TimestepDistribution, steps: int, batch_size: int, n: int) -> Estimate:
-        """Near-copies of p after so many steps, with a 95 % interval: the fit's, and the spread of controls about it.
-
-        Raises ValueError outside the numbers of views that were recorded."""
-        views = steps * batch_size / n
-        if not self.views[0] <= views <= self.views[-1]:
-            known = f"{self.views[0]:g} to {self.views[-1]:g}"
-            raise ValueError(f"steps x batch_size / n = {views:g} views of an item; the runs had {known}")
+    def predict(self, p: TimestepDistribution, steps: float) -> Estimate:
+        """Near-copies of p (of T steps) after so many steps of a run like those recorded, with a 95 % interval: the
+        fit's, and the spread of controls about it. Other sizes of the set or of the batch copy differently, also at
+        equal views (hypothesis H5). Raises ValueError for another T, or steps before the first reading or after the
+        last."""
+        if p.T != self.T or not self.steps[0] <= steps <= self.steps[-1]:
+            known = f"T = {self.T} and {self.steps[0]:g} to {self.steps[-1]:g} steps"
+            raise ValueError(f"p has T = {p.T}, steps = {steps:g}; the runs had {known}")
         shares = np.add.reduceat(p.pmf.numpy(), [0, *self.edges])
         by_step = self.mean_copies + self.coefficients @ (shares - self.mean_shares)  # (draws, steps)
-        drawn = np.array([np.interp(np.log(views), np.log(self.views), row) for row in by_step]).clip(0, 1)
+        drawn = np.array([np.interp(np.log(steps), np.log(self.steps), row) for row in by_step]).clip(0, 1)
         half = 1.96 * float(np.hypot(drawn.std(), self.residual))
         return Estimate(float(drawn[0]), max(0.0, float(drawn[0]) - half), min(1.0, float(drawn[0]) + half))
 
@@ -59,22 +64,25 @@ class Spectrum:
 def memorization_spectrum(lines: Sequence[Line]) -> Spectrum:
     """The spectrum of recorded runs of one data set and budget, whose controls are bands with common edges."""
     shares, copies, edges = _design(lines)
-    mean, first = copies.mean(1), lines[0]  # (controls, steps), over seeds
-    config = first["config"]
-    views = np.array([x["step"] for x in first["course"]]) * config["training"]["batch_size"] / config["n_train"]
+    mean, config = copies.mean(1), lines[0]["config"]  # (controls, steps), over seeds
+    steps = np.array([x["step"] for x in lines[0]["course"]])
+    views = steps * config["training"]["batch_size"] / config["n_train"]
     drawn = np.random.default_rng(0).integers(len(shares), size=(DRAWS, len(shares)))
     fits = [_fit(shares, mean), *(_fit(shares[rows], mean[rows]) for rows in drawn)]
-    left_out = _left_out(shares, mean[:, -1])
-    centre = shares.mean(0)
+    centre, residual = shares.mean(0), float((_left_out(shares, mean[:, -1]) - mean[:, -1]).std())
     level = [k + (centre - s) @ w for w, s, k in fits]  # each fit's near-copies at the mean design
     coefficients = np.stack([w.T for w, _, _ in fits])
-    return Spectrum(tuple(edges), views, centre, level[0], coefficients, float((left_out - mean[:, -1]).std()))
+    return Spectrum(tuple(edges), config["T"], steps, views, centre, level[0], coefficients, residual)
 
 
 def recorded_spectra(lines: Sequence[Line], *names: str) -> dict[str, Spectrum]:
-    """The spectra of the random designs, plans NAME_random, of those names that have been recorded."""
-    own = {name: [x for x in lines if x["plan"] == f"{name}_random" and x["control"] != "uniform"] for name in names}
-    return {name: memorization_spectrum(design) for name, design in own.items() if design}
+    """The spectra of the random designs, plans NAME_random, of those names of which enough has been recorded."""
+    found = {}
+    for name in names:
+        with suppress(ValueError):
+            own = [x for x in lines if x["plan"] == f"{name}_random" and x["control"] != "uniform"]
+            found[name] = memorization_spectrum(own)
+    return found
 
 
 def explained(lines: Sequence[Line]) -> tuple[Estimate, Estimate]:
@@ -97,11 +105,12 @@ def explained(lines: Sequence[Line]) -> tuple[Estimate, Estimate]:
 
 
 def _design(lines: Sequence[Line]) -> tuple[Array, Array, list[int]]:
-    """Shares (controls, bands), near-copies (controls, seeds, steps), and the bands' edges."""
+    """Shares (controls, bands), near-copies (controls, seeds, steps), and the bands' edges. A seed of which half of the
+    controls or fewer are recorded is left out."""
     recipes = {x["control"]: x["config"]["timesteps"] for x in lines}
-    seeds = sorted({x["seed"] for x in lines})
     edges = {tuple(recipe.get("edges", ())) for recipe in recipes.values()}
     by = {(x["control"], x["seed"]): [r["measures"]["near-copies"] for r in x["course"]] for x in lines}
+    seeds = [seed for seed, count in sorted(Counter(seed for _, seed in by).items()) if 2 * count > len(recipes)]
     complete = [name for name in recipes if all((name, seed) in by for seed in seeds)]
     if len(edges) != 1 or len(complete) < 8 or len(seeds) < 2:
         given = f"{len(complete)} controls recorded for all of {len(seeds)} seeds, of {len(edges)} sets of edges"

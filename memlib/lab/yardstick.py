@@ -53,7 +53,8 @@ class Yardstick:
         own = self.dataset
         copies = copied_items(samples, own.train)
         share = copies[copies > 0] / max(1, int(copies.sum()))
-        to_train, to_held_out, off = (_nearest(samples, x) for x in (own.train, own.held_out, own.reference))
+        others = own.train, own.held_out, own.reference
+        to_train, to_held_out, off = (nearest_neighbours(samples, x, 1)[0] for x in others)
         found = {
             "near-copies": memorized_fraction(samples, own.train).value,
             "closer to train": float((to_train < to_held_out).double().mean()),
@@ -114,15 +115,11 @@ class Yardstick:
 
     @cached_property
     def _fresh_level(self) -> float:
-        return float(_nearest(self.dataset.fresh, self.dataset.reference).mean())
+        return float(nearest_neighbours(self.dataset.fresh, self.dataset.reference, 1)[0].mean())
 
     @cached_property
     def _fine_level(self) -> float:
         return float(finest_scale(self.dataset.reference).square().mean())
-
-
-def _nearest(x: Tensor, y: Tensor) -> Tensor:
-    return nearest_neighbours(x, y, 1)[0]
 
 
 @lru_cache(maxsize=32)

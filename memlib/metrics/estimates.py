@@ -51,9 +51,8 @@ def normal_mean(values: Tensor, distinct: int | None = None) -> Estimate:
 def bootstrap(
     distance: Callable[[Tensor], float], samples: Items, *, generator: torch.Generator, resamples: int = 200
 ) -> Estimate:
-    """`distance(samples)` with a bootstrap interval of 95 % over the generated samples (B, *D) alone: real data drawn
-    again would hold duplicates. Resampling repeats samples, which lifts distances, so the interval is value + quantile
-    - mean of the resamples. Compare at equal sample size."""
+    """`distance(samples)` with a bootstrap interval of 95 % over the samples (B, *D) alone: real data drawn again would
+    hold duplicates. Resampling lifts distances, so the interval is value + quantile - mean of the resamples."""
     (x,) = checked(samples=samples)
     if min(len(x), resamples) < 2:
         raise ValueError(f"samples has {len(x)} item(s), resamples = {resamples}; need at least 2 of each")

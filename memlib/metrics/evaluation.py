@@ -13,7 +13,7 @@ from memlib.metrics.copying import CHANCE, NEAR, count_distinct, ratio_of, share
 from memlib.metrics.estimates import Estimate, bootstrap, normal_mean
 from memlib.metrics.neighbours import nearest_neighbours
 
-SMOOTH = 0.2  # residual noise below this is warned of: the blurriest of 438 recorded networks had 0.29
+SMOOTH, NOISY = 0.2, 2.0  # residual noise outside is warned of: the blurriest of 438 recorded networks had 0.29
 
 
 def evaluate(
@@ -54,8 +54,8 @@ def evaluate(
             raise ValueError("train and held_out have no energy at the finest scale, so no ratio to it; check the data")
         estimates |= bootstrapped("residual noise", lambda rows: float(noise[rows].mean() / level))
         estimates |= _copying("smoothed ", *(x - part for x, part in zip(sets, fine, strict=True)))
-    problems = problems_of(samples, train, real, estimates.get("residual noise"))
-    if problems := problems + leaked(nearest_neighbours(held_out, train, 1)[0]):
+    said = leaked(nearest_neighbours(held_out, train, 1)[0])
+    if problems := problems_of(samples, train, real, estimates.get("residual noise")) + said:
         warnings.warn("; ".join(problems), stacklevel=2)
     return estimates
 
@@ -91,10 +91,11 @@ def leaked(distances: Tensor) -> list[str]:
 
 
 def problems_of(samples: Tensor, train: Tensor, real: Tensor, residual: Estimate | None) -> list[str]:
-    """What no value shows: another scale, blur, nearly equal training items."""
+    """What no value shows: another scale, blur, noise, nearly equal training items."""
     problems = [said] if (said := other_scale(samples, real, residual)) else []
-    if residual is not None and residual.value < SMOOTH:
-        problems.append(f"residual noise is only {residual.value:.2g}: the samples are blurred or at a smaller scale")
+    if residual is not None and not SMOOTH <= residual.value <= NOISY:
+        blurred = "only {:.2g}: the samples are blurred or at a smaller scale", "{:.2g}: it hides copies from distances"
+        problems.append(f"residual noise is {blurred[residual.value > NOISY].format(residual.value)}")
     samples, train, real = (x.flatten(1) for x in (samples, train, real))
     near = NEAR * float((real - real.mean(0)).square().sum(1).mean()) ** 0.5
     share = float((two_nearest(samples, train)[1] < near).double().mean())

@@ -1,8 +1,7 @@
 """Exact distances at the speed of a matrix product.
 
 The quick formula |a|^2 + |b|^2 - 2 a.b loses its digits for near-copies, just where they matter. So it only makes the
-shortlist, with a proven bound on its error; the pairs on it are measured by differences.
-"""
+shortlist, with a proven bound on its error; the pairs on it are measured by differences."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -86,8 +85,7 @@ def nearest(a: Tensor, b: Tensor, k: int, scan: Callable[[Tensor, Tensor], Chunk
 
 def find_duplicates(items: Items, threshold: float) -> list[tuple[int, int, float]]:
     """(i, j, distance), i < j, of `items` (N, *D) whose root mean square difference per element is at most `threshold`,
-    in the units of the data; 0 finds exact copies only. Images (N, C, H, W) are also compared with each other's mirror
-    image: a pair near both ways has the smaller distance."""
+    in the units of the data; 0 finds exact copies only. Images (N, C, H, W) count as near if mirrored they are."""
     (x,) = checked(items=items)
     found: dict[tuple[int, int], float] = {}
     flat, scale = x.flatten(1), x[0].numel() ** 0.5

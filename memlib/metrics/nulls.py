@@ -1,7 +1,6 @@
 """Models that copy nothing, fitted to the training set: what a measure of memorization says of them is its null.
 
-Fresh real items are too weak a null: a Gaussian fitted to 16 pictures lies nearer to them than to 16 others.
-"""
+Fresh real items are too weak a null: a Gaussian fitted to 16 pictures lies nearer to them than to 16 others."""
 
 import math
 from functools import partial
@@ -15,9 +14,8 @@ BANDWIDTHS = 60  # tried by `kernel`, from a hundredth of the spread to the spre
 
 
 def model_nulls(train: Items, n: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """`n` samples (n, *D) of each model fitted to `train` (N, *D), N >= 3 distinct items: "gaussian", "mix", "kernel".
-
-    Draws come from the CPU `generator`, in this order."""
+    """`n` samples (n, *D) of each model fitted to `train` (N, *D), N >= 3 distinct items: "gaussian", "mix", "kernel",
+    drawn from the CPU `generator` in this order."""
     (x,) = checked(train=train)
     if len(x) < 3 or not x.var(0).sum() > 0:
         raise ValueError(f"train has {len(x)} item(s) or all are equal; a null needs at least 3 that differ")

@@ -60,10 +60,9 @@ def interval_explorer(
 
 
 def _coefficients(spectrum: Spectrum, T: int) -> dict[str, Any]:
-    """What predicts near-copies at the last number of views, and the bands whose interval lies above zero."""
-    if (last := spectrum.edges[-1]) >= T:
-        raise ValueError(f"spectra have bands up to t = {last}, the schedule T = {T}; need one of those runs")
-    zone = spectrum.zone(T)
+    """What predicts near-copies at the last step, and the bands whose interval lies above zero."""
+    if spectrum.T != T:
+        raise ValueError(f"spectra are of T = {spectrum.T}, the schedule has T = {T}; need one of those runs")
     return {
         "edges": spectrum.edges,
         "shares": spectrum.mean_shares.tolist(),
@@ -71,7 +70,7 @@ def _coefficients(spectrum: Spectrum, T: int) -> dict[str, Any]:
         "residual": spectrum.residual,
         "views": float(spectrum.views[-1]),
         "fits": spectrum.coefficients[:, -1].round(7).tolist(),
-        "zone": zone and [zone[0], zone[1] - 1],
+        "zone": spectrum.zone and [spectrum.zone[0], spectrum.zone[1] - 1],
     }
 
 
