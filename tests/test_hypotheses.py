@@ -88,7 +88,7 @@ def test_a_family_is_corrected_by_holm(tmp_path) -> None:
 def test_a_degenerate_run_is_excluded_and_counted(tmp_path) -> None:
     own = plan(tmp_path, prediction(-1))
     recorded = [*lines(own, -0.2, 0.01, fidelity=1.6)]
-    assert (only(decide(recorded, [own])).degenerate, only(decide(recorded, [own])).verdict) == (12, "not run")
+    assert (only(decide(recorded, [own])).degenerate, only(decide(recorded, [own])).verdict) == (12, "too few seeds")
     assert only(decide(recorded, [own], degenerate=True)).verdict == "supported"
 
 

@@ -33,7 +33,7 @@ NAMES = (*MADE, *SOURCES)
 REFERENCE = 2000  # real items at most in the large reference
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Three disjoint parts of one data set, float32 (N, *D): (N, dim) points, (N, 1, L) signals, (N, 3, S, S) images.
 
@@ -54,6 +54,12 @@ class Dataset:
     source: str
     sha256: str
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(
+            f"{part}={(*getattr(self, part).shape,)}" for part in ("train", "held_out", "fresh", "reference")
+        )
+        return f"Dataset({self.name!r}, {sizes}, kind={self.kind!r})"
 
     @property
     def clip(self) -> tuple[float, float] | None:

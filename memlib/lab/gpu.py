@@ -6,6 +6,7 @@ what is there can be merged. Given the same DIR again, the records go on with wh
 
 import hashlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -53,6 +54,8 @@ os._exit(subprocess.call(sys.argv[1:], stdin=subprocess.DEVNULL) % 256)
 
 def run(minutes: float, out: Path, device: str) -> int:
     """All parts, within so many minutes; 1 if one failed. A CPU takes the budgets of `smoke`, to try the command."""
+    if not 0 < minutes < math.inf:
+        raise ValueError(f"minutes = {minutes}; need a number above 0")
     start, small = time.monotonic(), check_device(device).type == "cpu"
     out = out.absolute()
     out.mkdir(parents=True, exist_ok=True)

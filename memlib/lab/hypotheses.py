@@ -40,6 +40,7 @@ class Finding:
     margin: float = 0.0  # the least effect that matters
     changed: bool = False  # the plan's file is not the one that these records were made for
     apart: int = 0  # seeds that are left out because the two courses never have the same fidelity, or views
+    others: tuple[str, ...] = ()  # plans for which some of its runs were recorded, perhaps before this one was written
 
 
 def decide(lines: Iterable[Line], plans: Sequence[Plan] | None = None, degenerate: bool = False) -> list[Finding]:
@@ -53,6 +54,9 @@ def decide(lines: Iterable[Line], plans: Sequence[Plan] | None = None, degenerat
         changed = any(x["plan_sha256"] != plan.sha256 for x in own if x["plan"] == plan.name)
         for prediction in plan.content["predictions"]:
             blank = Finding(prediction["hypothesis"], dataset, margin=prediction["margin"], changed=changed)
+            names = {prediction.get(name) for name in ("control", "against")}
+            others = {x["plan"] for x in own if x["control"] in names} - {plan.name}
+            blank = replace(blank, others=tuple(sorted(others)))
             asked = (*_ask(blank, plan, prediction, own, degenerate), prediction)
             families.setdefault((blank.hypothesis, dataset), []).append(asked)
     for _, family in sorted(families.items()):
@@ -84,6 +88,7 @@ def finding_table(findings: Iterable[Finding]) -> str:
         verdict += " (the plan was changed after its runs)" if f.changed else ""
         left = {"degenerate": f.degenerate, "not comparable": f.apart}
         seeds = f"{f.seeds}" + "".join(f" (and {n} {why})" for why, n in left.items() if n)
+        seeds += f", also runs of {', '.join(f.others)}" if f.others else ""
         effect = "-" if f.effect is None else f"{f.effect:.3f}"
         p = "-" if f.p is None else f"{f.p:.2g}" if f.p >= 1e-9 else "< 1e-9"
         rows.append([f.hypothesis, f.dataset, f.says, effect, p, seeds, verdict])
@@ -112,7 +117,8 @@ def _ask(blank: Finding, plan: Plan, prediction: Any, lines: list[Line], degener
     where = f"the fidelity of its step {step:,}" if step else f"equal {at}"
     says += "" if at == "last" else f", at {where}"
     excluded, apart = len(both) - len(kept), len(kept) - len(values)
-    return replace(blank, says=says, seeds=len(values), degenerate=excluded, apart=apart), values
+    verdict = "too few seeds" if both else blank.verdict  # until there is more than one value
+    return replace(blank, says=says, seeds=len(values), degenerate=excluded, apart=apart, verdict=verdict), values
 
 
 def is_degenerate(measures: dict[str, float]) -> bool:

@@ -97,7 +97,7 @@ def collect(given: Any, image_size: int | None = None, column: str | None = None
     """The items of a tensor, array, list or data set (torch's or Hugging Face's), in one array; of an item that is a
     dict its `column`, of a tuple the first."""
     if isinstance(given, Tensor | np.ndarray):
-        return given.detach().cpu().numpy() if isinstance(given, Tensor) else given
+        return _array(given)
     if isinstance(given, str | Path) or not hasattr(given, "__getitem__") or not hasattr(given, "__len__"):
         choices = "need a tensor or array, a list of pictures, or a data set of these; a path is for data.from_file"
         raise TypeError(f"items is a {type(given).__name__}; {choices}")
@@ -112,11 +112,16 @@ def collect(given: Any, image_size: int | None = None, column: str | None = None
     items = [item[0] if isinstance(item, tuple) else item for item in items]
     if items and isinstance(items[0], Image.Image):
         return pictures(((f"items[{i}]", item) for i, item in enumerate(items)), image_size)
-    arrays = [item.detach().cpu().numpy() if isinstance(item, Tensor) else np.asarray(item) for item in items]
+    arrays = [_array(item) for item in items]
     for i, array in enumerate(arrays):
         if array.shape != arrays[0].shape:
             raise ValueError(f"items[{i}] has shape {array.shape}, items[0] {arrays[0].shape}; need one shape")
     return np.stack(arrays) if arrays else np.zeros((0, 0))
+
+
+def _array(given: Any) -> np.ndarray:
+    given = given.detach().cpu() if isinstance(given, Tensor) else np.asarray(given)
+    return np.asarray(given.float() if given.dtype == torch.bfloat16 else given)  # which NumPy lacks
 
 
 def understand(array: np.ndarray, where: str, image_size: int | None = None, notes: Iterable[str] = ()) -> Own:
@@ -187,7 +192,7 @@ def pictures(named: Iterable[tuple[str, Any]], image_size: int | None, square: b
                 shot = Image.alpha_composite(Image.new("RGBA", shot.size, "white"), shot)
             shot = shot.convert("L" if shot.mode in ("1", "L") else "RGB")
         except (OSError, ValueError, SyntaxError) as error:
-            raise ValueError(f"{name} cannot be used as a picture: {error}") from error
+            raise ValueError(f"{name} cannot be used as a picture: {str(error).partition(' <_io')[0]}") from error
         if image_size is not None and shot.size != (image_size, image_size):
             if min(shot.size) < image_size:
                 raise ValueError(f"{name} is {shot.width} x {shot.height}; need at least image_size = {image_size}")
