@@ -214,9 +214,10 @@ def test_runs_plans_and_records_take_own_data_and_know_it_by_content(tmp_path, m
     assert again.path == first.path and torch.equal(again.samples, first.samples)
     assert Experiment.from_dict(own.to_dict()) == own, "a record of data that are not here is read"
     (tmp_path / "plan.toml").write_text(
-        'question = "?"\nseeds = [0, 0]\ncontrols = { uniform = { name = "uniform" } }\npredictions = []\n'
+        'question = "?"\nseeds = [0, 0]\ncontrols = { uniform = { name = "uniform" } }\n'
         '[experiment]\ndataset = "moved"\nimage_size = 8\nn_train = 4\nn_samples = 4\nsampler_steps = 2\n'
         'network = { width = 8, multipliers = [1] }\ntraining = { steps = 2, batch_size = 2, precision = "float32" }\n'
+        '[[predictions]]\nhypothesis = "C1"\ncontrol = "uniform"\nshare = "eps"\nsign = -1\nmargin = 0.5\n'
     )
     (line,) = courses.record(plans.read_plan(tmp_path / "plan.toml"), out=tmp_path / "out", progress=False)
     assert line["content"] == data.from_folder("moved").sha256 and line["config"]["dataset"] == str(tmp_path / "moved")
