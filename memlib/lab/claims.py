@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from memlib.lab.hypotheses import Finding
 from memlib.lab.made import MADE
 
+TITLES = {"ecg5000": "heartbeats", "mixture16": "mixture"}  # what texts call these data sets
 MARKS = "<!-- verdicts -->", "<!-- end of verdicts -->"  # in README.md, around the table
 CLAIMS = {  # of the paper, by the hypothesis of the predictions that decide it; "later" has two meanings
     "C1": "Uniform sampling makes the denoising steps contribute unequally, because of SNR",
@@ -48,12 +49,14 @@ def claim_table(findings: Iterable[Finding]) -> str:
     """As a Markdown table: a row per claim, a column per data set."""
     found = claim_verdicts(findings)
     datasets = sorted({dataset for own in found.values() for dataset in own})
-    lines = [f"| claim | the paper says | {' | '.join(datasets)} |", "|---" * (2 + len(datasets)) + "|"]
+    shown = [TITLES.get(dataset, dataset) for dataset in datasets]
+    lines = [f"| claim | the paper says | {' | '.join(shown)} |", "|---" * (2 + len(datasets)) + "|"]
     for claim, statement in CLAIMS.items():
         cells = []
         for ways in (found[claim].get(dataset, {}) for dataset in datasets):
             first, others = ways.get("", "-"), {how.lstrip(", "): verdict for how, verdict in ways.items() if how}
-            same = ", also ".join([first, *(how for how, verdict in others.items() if verdict == first)])
-            cells.append(same + "".join(f"; {how}: {word}" for how, word in others.items() if word != first))
+            by = {word: [how for how, verdict in others.items() if verdict == word] for word in others.values()}
+            same = ", also ".join([first, *by.pop(first, [])])
+            cells.append(same + "".join(f"; {', '.join(said)}: {word}" for word, said in by.items()))
         lines.append(f"| {claim} | {statement} | {' | '.join(cells)} |")
     return "\n".join(lines)
