@@ -20,14 +20,14 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of other libraries
 
 
 class OfSigma(nn.Module):
-    """As smalldiffusion's networks: of x0 + sigma eps and sigma (B, 1)."""
+    """As smalldiffusion's networks: of x0 + sigma eps, sigma (B, 1) and perhaps classes (B,)."""
 
     def __init__(self) -> None:
         super().__init__()
         self.inner = MLP(2, 8, 1)
 
-    def forward(self, x: Tensor, sigma: Tensor, cond: None = None) -> Tensor:
-        return self.inner(x, sigma.flatten())
+    def forward(self, x: Tensor, sigma: Tensor, cond: Tensor | None = None) -> Tensor:
+        return self.inner(x if cond is None else x + cond[:, None], sigma.flatten())
 
     def get_loss(self, x0: Tensor, sigma: Tensor, eps: Tensor, cond: None = None) -> Tensor:
         return (eps - self(x0 + sigma * eps, sigma)).square().mean()
@@ -55,6 +55,7 @@ def names(monkeypatch) -> dict:
     unet = UNet2DModel(8, 1, 1, block_out_channels=(8, 8), norm_num_groups=4, **blocks)
     found = {"net": MLP(2, 8, 1), "x0": torch.randn(4, 2), "pictures": torch.rand(4, 1, 8, 8) * 2 - 1, "unet": unet}
     found |= {"unet_of_theirs": OfTheirs(unet), "model_of_sigma": OfSigma()}
+    found |= {"net_of_class": OfSigma(), "labels": torch.arange(4)}
     exec(compile(START, "recipes.md", "exec"), found)
     return found
 
@@ -79,6 +80,7 @@ def test_a_recipe_runs_as_printed_and_draws_from_p(recipe: str, names, monkeypat
     assert names.get("loss", names.get("sigma")).isfinite().all()
     if denoiser := names.get("denoiser"):
         items = names["pictures"] if denoiser.net is names["unet"] or "pictures" in RECIPES[recipe] else names["x0"]
+        assert [*denoiser.parameters()], "it holds the weights"
         at, g = [0, 500, denoiser.schedule.T - 2], torch.Generator().manual_seed(0)
         assert loss_at(denoiser, items, denoiser.schedule, at, generator=g).isfinite().all()
 
