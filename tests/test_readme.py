@@ -22,7 +22,8 @@ BLOCKS = [
 
 
 @pytest.mark.parametrize(("page", "code"), BLOCKS, ids=[name for name, _ in BLOCKS])
-def test_code_runs_as_printed(page, code, own_runs) -> None:
+def test_code_runs_as_printed(page, code, own_runs, monkeypatch) -> None:
+    monkeypatch.chdir(own_runs)
     names: dict[str, object] = {}
     exec(compile(code, page, "exec"), names)
     results = [names[name] for name in ("loss", "samples") if name in names]
