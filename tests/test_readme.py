@@ -7,7 +7,8 @@ import pytest
 
 from memlib.lab import courses
 from memlib.lab.hypotheses import decide
-from memlib.lab.plans import read_plan
+from memlib.lab.plans import FORMS, KNOWN, read_plan
+from memlib.rivals import PUBLISHED
 from memlib.viz.explore.playground import page
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,6 +42,15 @@ def test_links_and_commands_lead_somewhere(path) -> None:
 
 def test_the_playground_that_the_readme_names_is_that_of_the_sources() -> None:
     assert (ROOT / "docs" / "playground.html").read_text("utf-8") == page(), "run make page"
+
+
+def test_the_plan_that_the_page_shows_can_be_read_and_the_fields_of_a_prediction_are_all_named(tmp_path) -> None:
+    page = TEXTS[ROOT / "docs" / "sweeps.md"]
+    (path := tmp_path / "own.toml").write_text(re.findall(r"```toml\n(.*?)```", page, re.S)[0])
+    assert len(read_plan(path).controls) == 7 and read_plan(path).seeds == range(8)
+    named = {*PUBLISHED, *KNOWN, *(str(value) for values in KNOWN.values() for value in values)}
+    named |= {field for must, may in FORMS.values() for field in must | may}
+    assert not [name for name in named if f"`{name}`" not in page]
 
 
 def test_mondays_table_is_what_the_record_says() -> None:
