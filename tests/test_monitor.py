@@ -21,6 +21,8 @@ from memlib.viz import monitor_curves, watch
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDED = ROOT / "tests" / "golden" / "monitor.json"
+PAGE = (ROOT / "docs" / "monitor.md").read_text(encoding="utf-8")
+RECIPES = re.findall(r"```python\n(.*?)```", PAGE, re.S)
 SCHEDULE = Schedule.linear()
 
 
@@ -50,17 +52,15 @@ def test_runs_that_copy_are_seen_as_often_as_the_page_says_and_runs_that_never_c
     """Twenty seeds each, recorded by tests/record_monitor.py. The aim was eight of ten within 20 %: reached on the
     spiral and by both together, not on the mixture alone."""
     rows = sorted(json.loads(RECORDED.read_text()), key=lambda row: row["seed"])
-    rows = [row for row in rows if row["dataset"] == dataset]
-    copying, never = ([row for row in rows if row["n_train"] == n] for n in (n_train, 1024))
+    copying, never = ([x for x in rows if (x["dataset"], x["n_train"]) == (dataset, n)] for n in (n_train, 1024))
     assert len(copying) == len(never) == 20 and not any(said for row in never for said in replayed(row))
     last = [replayed(row)[-1] for row in copying]
     errors = [abs(said.value / row["copying"] - 1) for said, row in zip(last, copying, strict=True) if said]
     held = [said.low <= row["copying"] <= said.high for said, row in zip(last, copying, strict=True) if said]
     assert (len(errors), sum(e <= 0.2 for e in errors), sum(e <= 0.3 for e in errors), sum(held)) == found
-    page = " ".join((ROOT / "docs" / "monitor.md").read_text(encoding="utf-8").split())
     first, unseen = (sum(e <= 0.2 for e in part) for part in (errors[:10], errors[10:]))
     said = f"within 20 % in {found[1]} (first ten {first}, unseen ten {unseen}), within 30 % in {found[2]}; "
-    assert f"{said}its interval held the truth in {found[3]}" in page
+    assert f"{said}its interval held the truth in {found[3]}" in " ".join(PAGE.split())
 
 
 def test_a_run_that_copies_is_seen_live_and_training_is_not_disturbed() -> None:
@@ -85,8 +85,7 @@ def test_a_run_that_copies_is_seen_live_and_training_is_not_disturbed() -> None:
     assert f"copying begins about step {reading.begin.value:.0f}" in str(reading)
     assert reading.scalars()["copying begins"] == reading.begin.value
     torch.testing.assert_close(reading.dose.sum(), torch.tensor(reading.step * 256 / 16.0))
-    handle = Mock()
-    assert watch(monitor.readings, handle) is handle
+    assert watch(monitor.readings, handle := Mock()) is handle
     assert len(monitor_curves(monitor.readings).axes) == 3
 
 
@@ -202,19 +201,14 @@ def test_bad_input_is_named() -> None:
         Monitor(x.train, x.held_out, SCHEDULE).read(lambda x, t: (x, t))
 
 
-def recipes() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "monitor.md").read_text(), re.S)
-
-
 def test_the_recipes_run(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     x, network = spiral(16), MLP(2, 16)
-    loop, levels, *others = (code for code in recipes() if "lightning" not in code)
+    loop, levels, *others = (code for code in RECIPES if "lightning" not in code)
     batches = [(torch.arange(16), torch.arange(0, 800, 50), torch.randn(16, 2)) for _ in range(3)]
     names = {"train": x.train, "held_out": x.held_out, "schedule": SCHEDULE, "model": network, "batches": batches}
     names |= {"optimizer": torch.optim.SGD(network.parameters(), 0.1), "sigma": torch.logspace(-4, 4, 16)}
-    exec(loop, names)
-    exec(levels, names)
+    exec(loop + levels, names)
     names |= {"reading": names["monitor"].read(network), "torch": torch, "samples": x.fresh}
     names |= (tools := {name: Mock() for name in ("writer", "wandb", "mlflow")})
     for code in others:
@@ -227,7 +221,7 @@ def test_the_recipes_run(tmp_path, monkeypatch) -> None:
 def test_the_lightning_callback_reads_as_the_network_trains() -> None:
     lightning, x, network = pytest.importorskip("pytorch_lightning"), spiral(16), MLP(2, 16)
     names: dict = {}
-    exec(next(code for code in recipes() if "lightning" in code), names)
+    exec(next(code for code in RECIPES if "lightning" in code), names)
 
     class Module(lightning.LightningModule):
         def __init__(self) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import UNet2DModel
-from torch import Tensor, nn
+from torch import Tensor
 
 from memlib import MLP, TimestepDistribution, loss_at, uniform
 from tests import standins
@@ -19,43 +19,33 @@ RECIPES = {title: code for title, code in RECIPES.items() if code}
 pytestmark = pytest.mark.filterwarnings("ignore")  # of other libraries
 
 
-class OfSigma(nn.Module):
+class OfSigma(MLP):
     """As smalldiffusion's networks: of x0 + sigma eps, sigma (B, 1) and perhaps classes (B,)."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner = MLP(2, 8, 1)
-
     def forward(self, x: Tensor, sigma: Tensor, cond: Tensor | None = None) -> Tensor:
-        return self.inner(x if cond is None else x + cond[:, None], sigma.flatten())
+        return super().forward(x if cond is None else x + cond[:, None], sigma.flatten())
 
     def get_loss(self, x0: Tensor, sigma: Tensor, eps: Tensor, cond: None = None) -> Tensor:
         return (eps - self(x0 + sigma * eps, sigma)).square().mean()
 
 
-class OfTheirs(nn.Module):
-    """With what denoising-diffusion-pytorch asks of a network."""
-
+class OfTheirs(UNet2DModel):  # with what denoising-diffusion-pytorch asks of a network
     channels = out_dim = 1
     self_condition = random_or_learned_sinusoidal_cond = False
 
-    def __init__(self, unet: nn.Module) -> None:
-        super().__init__()
-        self.unet = unet
-
-    def forward(self, x: Tensor, t: Tensor, x_self_cond: None = None) -> Tensor:
-        return self.unet(x, t).sample
+    def forward(self, x: Tensor, t: Tensor, x_self_cond: Tensor | None = None) -> Tensor:
+        return super().forward(x, t).sample
 
 
 @pytest.fixture
 def names(monkeypatch) -> dict:
     """A reader's networks and data, and the page's first lines, executed."""
     standins.install(monkeypatch)
-    blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2, "layers_per_block": 1}
-    unet = UNet2DModel(8, 1, 1, block_out_channels=(8, 8), norm_num_groups=4, **blocks)
-    found = {"net": MLP(2, 8, 1), "x0": torch.randn(4, 2), "pictures": torch.rand(4, 1, 8, 8) * 2 - 1, "unet": unet}
-    found |= {"unet_of_theirs": OfTheirs(unet), "model_of_sigma": OfSigma()}
-    found |= {"net_of_class": OfSigma(), "labels": torch.arange(4)}
+    sizes = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2, "layers_per_block": 1}
+    sizes |= {"block_out_channels": (8, 8), "norm_num_groups": 4}
+    found = {"net": MLP(2, 8, 1), "x0": torch.randn(4, 2), "pictures": torch.rand(4, 1, 8, 8) * 2 - 1}
+    found |= {"unet": UNet2DModel(8, 1, 1, **sizes), "unet_of_theirs": OfTheirs(8, 1, 1, **sizes)}
+    found |= dict.fromkeys(("model_of_sigma", "net_of_class"), OfSigma(2, 8, 1)) | {"labels": torch.arange(4)}
     exec(compile(START, "recipes.md", "exec"), found)
     return found
 
