@@ -84,7 +84,8 @@ class Evidence:
         total = sum(found.values())
         if len(found) == 1:
             return f"*{next(iter(found))}*" + ("" if total == 1 else " (both)" if total == 2 else f" (all {total})")
-        return f"of {total} predictions " + " and ".join(f"{n} *{verdict}*" for verdict, n in found.most_common())
+        *parts, end = (f"{n} *{verdict}*" for verdict, n in found.most_common())
+        return f"of {total} predictions {', '.join(parts)} and {end}"
 
     def sets(self, hypothesis: str, *but: str) -> list[str]:
         """The data sets on which a hypothesis has findings, but these."""
