@@ -51,6 +51,9 @@ def figures(own: Evidence, out: Path) -> None:
         "frontier": viz.frontier(own.on_the_way, [*own.plans["mixture_stopped"].controls]),
         "predictions": viz.predictions(tested),
     }
+    views = own.share("Laplace") * own.last * own.budget["training"]["batch_size"] / own.budget["n_train"]
+    mark = (views, own.mean("Laplace"))  # far from the others: the caption says why
+    made["dose"].axes[0].annotate("Laplace", mark, (6, -3), textcoords="offset points", size=8)
     for name, figure in made.items():
         figure.savefig(out / f"{name}.svg", metadata={"Date": None})
         plt.close(figure)

@@ -16,6 +16,19 @@ from memlib.lab.experiment import Experiment
 from memlib.lab.statistics import paired_difference
 from memlib.metrics import Estimate
 
+ALIKE = "H6, measured alike"
+WORDS = {  # for each data set, in the order in which the article names them
+    "mixture16": "mixture",
+    "ecg5000": "heartbeats",
+    "emoji": "emoji",
+    **{f"mixture{dim}": f"mixture in {dim} dimensions" for dim in (4, 64)},
+    "ucr/FacesUCR": "outlines of faces",
+    "ucr/DistalPhalanxOutlineCorrect": "outlines of finger bones",
+    "pokemon": "Pok\N{LATIN SMALL LETTER E WITH ACUTE}mon",
+    "flowers102": "flowers",
+}
+LISTED = ("mixture16", "H"), ("ecg5000", "H"), ("mixture16", "C"), ("ecg5000", "C"), ("emoji", "C")  # a table for each
+
 
 class Evidence:
     """Plans and records, read once. Each attribute and method is a name in an expression."""
@@ -31,6 +44,7 @@ class Evidence:
         self.courses, self.table = courses.tidy(self.of["mixture_dose"]), _table(self.old)
         self.budget: dict[str, Any] = self.dose.content["experiment"]
         self.last: int = self.budget["training"]["steps"]
+        self.batch8: int = self.plans["mixture_batch8"].content["experiment"]["training"]["batch_size"]
         self.margin: float = self.dose.content["predictions"][0]["margin"]
         self.low, self.high = self.dose.content["controls"]["zone x 2"]["edges"]
         planned = self.table[self.table.control == "interval -1000 to 1000"]
@@ -64,18 +78,32 @@ class Evidence:
     def effect(self, hypothesis: str, says: str, dataset: str = "mixture16") -> str:
         return number(self.finding(hypothesis, f"{says}:", dataset).effect)
 
-    def tally(self, hypothesis: str, dataset: str = "mixture16") -> str:
-        """What became of the predictions of a hypothesis."""
-        found = Counter(f.verdict for f in self.family(hypothesis, dataset))
+    def tally(self, hypothesis: str, *datasets: str) -> str:
+        """What became of the predictions of a hypothesis, by default on the mixture."""
+        found = Counter(f.verdict for name in datasets or ["mixture16"] for f in self.family(hypothesis, name))
         total = sum(found.values())
         if len(found) == 1:
             return f"*{next(iter(found))}*" + ("" if total == 1 else " (both)" if total == 2 else f" (all {total})")
-        return f"of {total} predictions " + " and ".join(f"{n} *{verdict}*" for verdict, n in found.most_common())
+        *parts, end = (f"{n} *{verdict}*" for verdict, n in found.most_common())
+        return f"of {total} predictions {', '.join(parts)} and {end}"
 
-    def three(self, hypothesis: str) -> str:
-        """What became of it on each data set on which it was tested."""
-        words = {"mixture16": "mixture", "ecg5000": "heartbeats", "emoji": "emoji"}
-        return ", ".join(f"{words[d]} {self.tally(hypothesis, d)}" for d in words if self.family(hypothesis, d))
+    def sets(self, hypothesis: str, *but: str) -> list[str]:
+        """The data sets on which a hypothesis has findings, but these."""
+        run = {f.dataset for f in self.findings if f.hypothesis == hypothesis and f.effect}
+        return [name for name in WORDS if name in run and name not in but]
+
+    def each(self, hypothesis: str, *but: str) -> str:
+        """What became of it on each data set with findings, but these."""
+        return ", ".join(f"{WORDS[name]} {self.tally(hypothesis, name)}" for name in self.sets(hypothesis, *but))
+
+    def each_with_seeds(self, hypothesis: str) -> str:
+        """The same, each data set with the least and the largest number of seeds of a prediction."""
+        found = []
+        for name in self.sets(hypothesis):
+            seeds = sorted({f.seeds for f in self.family(hypothesis, name) if f.effect})
+            count = " to ".join(f"{n}" for n in dict.fromkeys((seeds[0], seeds[-1])))
+            found.append(f"{WORDS[name]} ({count} seeds) {self.tally(hypothesis, name)}")
+        return ", ".join(found)
 
     def zone(self, name: str) -> tuple[int, int] | None:
         """The zone of the spectrum of a random design."""
@@ -153,10 +181,10 @@ class Evidence:
         """Of H6, the one with the largest effect in favour of a control."""
         return min(self.family("H6"), key=lambda f: f.effect.value if f.effect else 0.0)
 
-    def beyond_zero(self, sign: int) -> str:
+    def beyond_zero(self, sign: int) -> list[str]:
         """Of H6, the controls whose interval lies on one side of zero."""
         found = [(f.says.partition(":")[0], f.effect) for f in self.family("H6") if f.effect]
-        return "; ".join(self.the(name) for name, e in found if (e.low if sign > 0 else -e.high) > 0) or "none"
+        return [self.the(name) for name, e in found if (e.low if sign > 0 else -e.high) > 0]
 
     def stop(self, plan: str = "mixture_stopped") -> int:
         """After so many steps uniform sampling is met by the plan's controls."""
@@ -185,10 +213,36 @@ class Evidence:
         distance = {n: abs(self.mean(n) - self.mean("uniform")) for n in self.dose.controls}
         return {a: distance[a] < distance[b] for a, b in pairs if b in distance}
 
-    def share(self, control: str) -> float:
-        """Of p(t), or of the loss weight, in the zone."""
+    def share(self, control: str, low: int = 0, high: int = 0) -> float:
+        """Of p(t), or of the loss weight, in a band, by default the zone."""
         own = self.dose.controls[control]
-        return float((own.loss_weight or own.timesteps).pmf[self.low : self.high].sum())
+        return float((own.loss_weight or own.timesteps).pmf[low or self.low : high or self.high].sum())
+
+    def by_items(self, *names: str) -> str:
+        """Near-copies under uniform sampling by the number of items, where all have the last number of views of an item
+        in the zone that all have; between readings, linear in log steps, as H5 is."""
+        courses: dict[int, tuple[Any, Any]] = {}
+        for plan in (self.plans[name] for name in names):
+            low, high = plan.content["zone"]
+            for control, own in plan.controls.items():
+                if np.ptp(own.timesteps.pmf.numpy()) < 1e-9 and own.n_train not in courses:
+                    runs = [x["course"] for x in hypotheses.lines_of(plan, self.lines) if x["control"] == control]
+                    each = (high - low) / self.schedule.T * own.training.batch_size / own.n_train
+                    copies = [[reading["measures"]["near-copies"] for reading in course] for course in runs]
+                    courses[own.n_train] = [x["step"] * each for x in runs[0]], np.mean(copies, 0)
+        last = min(views[-1] for views, _ in courses.values())
+        found = {n: float(np.interp(np.log(last), np.log(x), y)) for n, (x, y) in sorted(courses.items())}
+        return f"(at {last:.0f} views) " + ", ".join(f"{share:.1%} with $n = {n}$" for n, share in found.items())
+
+    @property
+    def many(self) -> list[float]:
+        """Membership under each control that was trained on five hundred heartbeats."""
+        names = [name for name, own in self.plans["heartbeats_500"].controls.items() if own.n_train == 500]
+        return [self.on_heartbeats(name, "membership", "heartbeats_500") for name in names]
+
+    def real(self, lines: list[Any]) -> list[Any]:
+        """Those that were not made on the spot."""
+        return [x for x in lines if x["config"]["dataset"] not in data.MADE]
 
     def seeds(self, plan: str) -> int:
         return len({x["seed"] for x in self.of[plan]})
@@ -210,15 +264,19 @@ class Evidence:
             rows.append([claim, statement, *cells])
         return table(["claim", "the abstract says", "mixture", "heartbeats", "emoji"], rows)
 
-    def prediction_table(self, dataset: str, letter: str) -> str:
-        """All predictions on one data set whose hypothesis begins with this letter."""
+    def prediction_table(self, *wanted: str) -> str:
+        """All predictions of a kind, a data set with "H" or "C" (of LISTED); else those that no such table has."""
         rows = []
-        for f in (f for f in self.findings if f.dataset == dataset and f.hypothesis[0] == letter):
+        for f in self.findings:
+            kind = f.dataset, f.hypothesis[0] if re.match(r"[HC]\d", f.hypothesis) else ""
+            if (kind if kind in LISTED else ()) != wanted:
+                continue
+            name = f.hypothesis if wanted else f"{f.hypothesis} ({WORDS[f.dataset]})"
             p = "" if f.p is None else "< .001" if f.p < 0.001 else f"{f.p:.3f}".removeprefix("0")
             verdict = f.verdict + (f" ({f.needed})" if f.needed else "")
             says = re.sub(r": R2.*|, at equal fidelity", "", f.says)
-            first = not rows or f.hypothesis not in [row[0] for row in rows]
-            rows.append([f.hypothesis if first else "", says, number(f.effect), p, f"{f.seeds}", verdict])
+            first = name not in [row[0] for row in rows]
+            rows.append([name if first else "", says, number(f.effect), p, f"{f.seeds}", verdict])
         return table(["", "predicted", "effect", "$p$ (Holm)", "seeds", "verdict"], rows)
 
     def zone_table(self) -> str:
@@ -229,9 +287,23 @@ class Evidence:
                 (low, high), dataset = plan.content["zone"], plan.content["experiment"]["dataset"]
                 cells = [f"{number(f.effect)}, *{f.verdict}*" for f in self.family("H8", dataset)]
                 words = f"t = {low} to {high - 1}, {self.seeds(name)} seeds"
-                rows.append([dataset.removeprefix("ucr/"), words, *cells])
+                rows.append([WORDS[dataset], words, *cells])
         wider = f"twice it, less twice {self.low} to {self.high - 1}"
         return table(["data set", "predicted zone", "twice the zone", "half of it", wider], rows)
+
+    def alike_table(self) -> str:
+        """For each data set, and control, whether it copies less than uniform sampling that was stopped in time."""
+        rows, plan_of = [], dict[str, str]()
+        for name, plan in self.plans.items():
+            if plan.content["predictions"][0]["hypothesis"] == ALIKE:
+                plan_of[plan.content["experiment"]["dataset"]] = name
+        for dataset in self.sets(ALIKE):
+            own = plan_of[dataset]
+            head = [WORDS[dataset], f"after {self.stop(own)} steps, {self.stopped(own):.1%} near-copies"]
+            for f in self.family(ALIKE, dataset):
+                rows.append([*head, f.says.partition(":")[0], number(f.effect), f"{f.seeds}", f"*{f.verdict}*"])
+                head = ["", ""]
+        return table(["data set", "uniform sampling, stopped", "control", "effect", "seeds", "verdict"], rows)
 
     def control_table(self) -> str:
         rows: list[list[str]] = []
