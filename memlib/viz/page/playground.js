@@ -20,14 +20,14 @@ function render({ model, el }) {
   let [course, latest, first, data, wake] = [[], null, null, pointsOf(state), () => {}];
   const say = (words, kind = "warning") => Object.assign($(".said"), { textContent: words, className: `said ${kind}` });
   const planes = LANES.map((lane) => plane($(`[data-plane=${lane}] canvas`), { picked, drawn, renew, keyed }));
-  const curves = LANES.map((lane) =>
-    curveEditor($(`[data-lane=${lane}] .curve`), { ...SETTINGS.axes.logSnr, at: schedule.logSnr }, (moved, done) => {
-      const { ends, changed } = limited(moved);
+  const curves = LANES.map((lane) => {
+    const moved = ({ ends, changed }) => {
       say(changed ? "An interval is 3 to 18 wide, and its centre lies between log-SNR \u22128 and 8." : "");
-      state[lane] = ends.map((x) => x.toFixed(1)).join("..");
-      (done ? renew : show)();
-    }),
-  );
+      state[lane] = ends.map((x) => (Math.round(10 * x) / 10).toFixed(1)).join("..");
+      show();
+    };
+    return curveEditor($(`[data-lane=${lane}] .curve`), { ...SETTINGS.axes.logSnr, at: schedule.logSnr }, moved, renew);
+  });
   // All that follows from the state, or all but the curves, which stand still while networks learn.
   function show(all = true) {
     const t = times[Math.min(state.frame, last - 1)]; // finished samples are seen as with the last noise
@@ -35,7 +35,7 @@ function render({ model, el }) {
     const words = LANES.map((lane, k) => {
       const p = probabilities(state[lane], schedule);
       const [curve, even] = [p, uniform(schedule)].map((q) => logSnrDensity(q, schedule));
-      const ends = bell(state[lane]) ?? limited(interval(p, schedule)).ends;
+      const ends = bell(state[lane]) ?? limited(interval(p, schedule), SETTINGS.axes.logSnr).ends;
       if (all) curves[k]({ curve, ends, even: [even], zones: first?.zone ? [first.zone] : [] });
       const select = $(`[data-set=${lane}]`);
       select.value = state[lane];
