@@ -277,5 +277,5 @@ def test_the_playground_takes_a_link_and_asks_nothing_of_another_host(tmp_path):
     assert explore.playground("https://example.org/page.html#a=notch&seed=3").link == "a=notch&seed=3"
     assert command(["page", "--out", str(tmp_path / "new" / "page.html")]) == 0
     html = (tmp_path / "new" / "page.html").read_text(encoding="utf-8")
-    assert len(html.encode()) < 300_000 and html.count("</script>") == 1
+    assert len(html.encode()) < 300_000 and html.count("</script>") == 1 and "<noscript>" in html
     assert not re.search(r"https?://(?!www\.w3\.org)|@import|url\(", html)

@@ -17,10 +17,11 @@ SCHEDULE = Schedule.linear()
 
 
 class Reader:
-    """The playground in a page."""
+    """The playground in a page, when it has trained so many steps."""
 
-    def __init__(self, page) -> None:
+    def __init__(self, page, step: int) -> None:
         self.page = page
+        self.until(step)
 
     def step(self) -> int:
         return int(self.page.locator(".count").inner_text().split()[1])
@@ -49,26 +50,26 @@ class Reader:
 
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory):
+def address(tmp_path_factory: pytest.TempPathFactory):
     out = tmp_path_factory.mktemp("my page ü") / "page.html"
     assert command(["page", "--out", str(out)]) == 0
-    return out
+    return out.as_uri()
 
 
 @pytest.fixture
-def read(visit, path):
-    return lambda link="", width=1366, **context: Reader(visit(f"{path.as_uri()}{link}", width, **context))
+def read(visit, address):
+    return lambda link="", step=1, width=1366, **context: Reader(visit(address + link, width, **context), step)
 
 
 def test_training_begins_by_itself_in_lockstep_and_b_copies_first(read) -> None:
-    reader = read()
-    reader.until(250)
+    reader = read(step=250)
     a, b = reader.copies()
     assert b > a + 20, "B is trained where copying is decided"
+    shown, end = reader.page.locator(".count, [data-chart=copies] text:last-of-type").all_text_contents()
+    assert shown == f"step {end}", "also while it trains, the step shown is that of what is seen"
     reader.press("Pause")
     reader.page.wait_for_timeout(1500)
     held = reader.step()
-    assert reader.page.locator("[data-chart=copies] text").last.text_content() == str(held), "the step shown is seen"
     reader.page.wait_for_timeout(800)
     assert reader.step() == held
     reader.press("Step")
@@ -80,16 +81,14 @@ def test_training_begins_by_itself_in_lockstep_and_b_copies_first(read) -> None:
     assert len(ends[0]) > 3 and [p.split()[0] for p in ends[0]] == [p.split()[0] for p in ends[1]], "the same steps"
     link, seen = reader.link(), reader.copies()
     assert f"steps={held + 1}" in link
-    other = read(link)
-    other.until(held + 1)
+    other = read(link, held + 1)
     other.page.wait_for_timeout(1000)
     assert other.step() == held + 1 and other.copies() == seen, "the link brings back the same networks"
 
 
 def test_the_curve_is_dragged_by_mouse_keys_and_touch(read) -> None:
-    reader = read("#speed=10")
+    reader = read("#speed=10", 5)
     page = reader.page
-    reader.until(5)
     box = page.locator("[data-lane=b] .curve").bounding_box()
     assert reader.edges("b") == [7.1, 2.4, -2.3]
     grips, unit = page.locator("[data-lane=b] .grip"), (box["width"] - 40) / 19.5  # pixels of one unit of log-SNR
@@ -103,12 +102,16 @@ def test_the_curve_is_dragged_by_mouse_keys_and_touch(read) -> None:
     for key in ("PageUp", "ArrowLeft"):
         grips.nth(1).press(key)
     assert reader.edges("b") == pytest.approx([x + 1.2 for x in kept], abs=0.11)
-    for _ in range(12):
-        grips.nth(1).press("PageUp")
-    assert "between log-SNR" in page.locator(".word").inner_text() and reader.edges("b")[1] == pytest.approx(8, abs=0.1)
+    grips.nth(1).press("End")
+    assert str(reader.edges("b")[1]) == grips.nth(1).get_attribute("aria-valuemax") == "8.0"
+    low = reader.edges("b")[2]
+    drag(page, grips.nth(0), 8 * unit)
+    assert reader.edges("b") == pytest.approx([low + 3, low + 1.5, low]), "the other edge stays at the limit"
+    assert "between log-SNR" in page.locator(".word").inner_text(), "it says why, also when the hand has let go"
     page.locator("[data-set=b]").select_option(label="high noise")
     assert reader.edges("b") == [0, -2.4, -4.8]
-    phone = read("#speed=10", width=360, has_touch=True, is_mobile=True)
+    phone = read("#speed=10", width=360, has_touch=True, is_mobile=True, forced_colors="active", color_scheme="dark")
+    assert phone.page.evaluate("getComputedStyle(document.querySelector('.head i')).backgroundColor != 'rgb(0, 0, 0)'")
     phone.page.locator("[data-lane=b] .curve").scroll_into_view_if_needed()
     spot = phone.page.locator("[data-lane=b] .grip.body circle").nth(1).bounding_box()
     touch = phone.page.context.new_cdp_session(phone.page)
@@ -129,10 +132,9 @@ def test_the_curve_is_dragged_by_mouse_keys_and_touch(read) -> None:
     assert phone.step() >= before, "a tap on a plane trains nothing anew"
 
 
-def test_points_are_drawn_and_too_few_are_refused(read, path) -> None:
+def test_points_are_drawn_and_too_few_are_refused(read, address) -> None:
     reader = read("#speed=10")
     page = reader.page
-    reader.until(2)
     page.locator("[data-set=data]").select_option("drawn")
     page.get_by_text("0 points; need 4 to 200", exact=False).wait_for()
     reader.press("The same in Python")
@@ -155,9 +157,8 @@ def test_points_are_drawn_and_too_few_are_refused(read, path) -> None:
     strokes = link.split("drawn=")[1].split("&")[0].split("|")
     assert len(strokes) == 2 and 6 < len({*strokes[1].split(";")}) == len(strokes[1].split(";")) < 30
     other = read(link)
-    other.until(3)
     assert other.value("data") == "drawn" and strokes[1] in other.link()
-    other.page.goto(f"{path.as_uri()}#data=moons&a=paper")  # pasted into the address of a page that is open
+    other.page.goto(f"{address}#data=moons&a=paper")  # pasted into the address of a page that is open
     other.page.wait_for_function("document.querySelector('[data-set=data]').value === 'moons'")
     assert other.value("a") == "paper"
 
@@ -165,10 +166,12 @@ def test_points_are_drawn_and_too_few_are_refused(read, path) -> None:
 def test_points_are_placed_and_taken_by_keys(read) -> None:
     reader = read("#data=drawn&drawn=1,1;1,-1;-1,-1;-1,1&speed=10")
     page, plane, word = reader.page, reader.page.locator("[data-plane=a] canvas"), reader.page.locator(".word")
-    reader.until(1)
     assert plane.get_attribute("role") == "application" and "Enter adds a point" in plane.get_attribute("aria-label")
+    for typed, kept in (("1.5", "0"), ("99999", "0"), ("12", "12")):
+        page.locator("[data-set=seed]").press("Control+a")
+        page.keyboard.type(f"{typed}\n")
+        assert reader.value("seed") == kept and ("whole number" in word.inner_text()) == (kept == "0")
     before = plane.screenshot()
-    page.locator("[data-set=seed]").focus()
     while page.evaluate("document.activeElement.tagName") != "CANVAS":
         page.keyboard.press("Tab")
     assert plane.screenshot() != before, "the focus and the cursor are seen"
@@ -194,15 +197,13 @@ WRONG = "a=middle b=3..2 b=-50..50 b=-9....9 seed=-1 data=cat data=drawn speed=9
 @pytest.mark.parametrize("wrong", WRONG.split())
 def test_a_wrong_value_in_a_link_is_left_out_and_said(read, wrong) -> None:
     reader = read(f"#{wrong}")
-    reader.until(1)
     assert f"left out: {wrong.replace('=', ' = ')}" in reader.page.locator(".word").inner_text()
     assert reader.value("a") == "uniform" and reader.value("data") == "spiral"
 
 
-def test_the_reverse_process_of_network_and_exact_denoiser_and_the_two_nearest_points(read, path) -> None:
-    reader = read("#steps=60&frame=41&exact=2")
+def test_the_reverse_process_of_network_and_exact_denoiser_and_the_two_nearest_points(read, address) -> None:
+    reader = read("#steps=60&frame=41&exact=2", 60)
     page = reader.page
-    reader.until(60)
     word, told, time = (page.locator(at) for at in (".word", ".told", ".time output"))
     assert "left out: frame = 41, exact = 2. Training paused by itself. Play goes on." in word.inner_text()
     page.locator("[data-set=exact]").select_option("1")
@@ -215,7 +216,7 @@ def test_the_reverse_process_of_network_and_exact_denoiser_and_the_two_nearest_p
     page.wait_for_timeout(300)
     assert time.inner_text() == "t = 999", "samples that fall stop where the reader puts them"
     assert int(re.search(r"weight (\d+) %", told.inner_text())[1]) < 40, "pure noise could be any point"
-    page.goto(f"{path.as_uri()}{reader.link()}")
+    page.goto(address + reader.link())
     reader.until(60)
     assert (time.inner_text(), reader.value("exact")) == ("t = 999", "1"), "a link holds what is seen, too"
     reader.press("From noise")
@@ -223,8 +224,7 @@ def test_the_reverse_process_of_network_and_exact_denoiser_and_the_two_nearest_p
 
 
 def test_the_lines_of_python_run_and_say_the_same(read, capsys) -> None:
-    reader = read("#a=paper&b=-2.4..2.4&steps=4&seed=007")
-    reader.until(4)
+    reader = read("#a=paper&b=-2.4..2.4&steps=4&seed=007", 4)
     reader.press("The same in Python")
     code = reader.page.locator(".text").input_value()
     assert len(code.splitlines()) == 6 and "gaussian_interval(1000, 0, 500)" in code
@@ -234,15 +234,16 @@ def test_the_lines_of_python_run_and_say_the_same(read, capsys) -> None:
     assert ends == pytest.approx([2.4, -2.4], abs=0.05) and found["last"].step == 4
 
 
-def test_without_web_workers_the_page_says_so_and_the_curves_still_move(browser, path) -> None:
+def test_without_web_workers_the_page_says_so_and_the_curves_still_move(browser, address) -> None:
     page = browser.new_page()
     page.add_init_script("delete window.Worker")
-    page.goto(path.as_uri())
+    page.goto(address)
     page.get_by_text("can start no web worker", exact=False).wait_for()
     grip = page.locator("[data-lane=a] .grip").nth(1)
     before = grip.get_attribute("aria-valuenow")
     grip.press("ArrowLeft")
     assert grip.get_attribute("aria-valuenow") != before and page.get_by_text("no web worker").is_visible()
+    assert page.get_by_role("button").all_inner_texts() == ["Link to this", "The same in Python"]
     page.get_by_role("button", name="The same in Python").click()
     assert "x0 = Schedule" in page.locator(".text").input_value()
     page.close()

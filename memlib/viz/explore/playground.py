@@ -62,10 +62,10 @@ def inlined(widget: Page) -> str:
 
 def page() -> str:
     """The playground alone, as one HTML file that needs no other."""
-    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-    head += "<title>Watch a network memorize: memlib</title>"
-    body = f'<body style="margin: 0; padding: 8px 16px">{inlined(playground())}</body>'
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n{body}</html>\n'
+    head = '<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+    head += "<title>Watch a network memorize: memlib</title></head>"
+    body = f"<noscript>This page needs JavaScript: please switch it on.</noscript>{inlined(playground())}"
+    return f'<!doctype html>\n<html lang="en">{head}\n<body style="margin: 0; padding: 8px 16px">{body}</body></html>\n'
 
 
 class Playground(Page):

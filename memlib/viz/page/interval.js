@@ -1,10 +1,11 @@
 // The interval explorer: a Gaussian interval that the hand moves; its weights, noise levels and noised data follow.
 
+const limits = (T) => ({ widths: [T / 10, 2 * T], centres: [0, T], unit: Math.max(1, T / 100) });
 // One model, any number of views and linked sliders.
 function initialize({ model }) {
-  const T = model.get("about").logSnr.length;
-  limit(model, "width", (width) => clamp(Math.round(width), T / 10, 2 * T));
-  limit(model, "centre", (centre) => clamp(Math.round(centre), 0, T));
+  const { widths, centres } = limits(model.get("about").logSnr.length);
+  limit(model, "width", (width) => clamp(Math.round(width), ...widths));
+  limit(model, "centre", (centre) => clamp(Math.round(centre), ...centres));
 }
 
 // A line and a bar for each data set with recorded runs: what its spectrum predicts of p, and of uniform sampling.
@@ -19,25 +20,24 @@ function copies(spectra, p, even) {
   });
 }
 
-function begin({ model, $, picture, set }) {
+function begin({ model, $, picture, set, editor }) {
   const { logSnr, top, never, tails } = model.get("about");
   const schedule = scheduleOf(Float64Array.from(logSnr));
   const { T, alphaBar } = schedule;
   const [even, ones, noisy] = [uniform(schedule), alphaBar.map(() => 1), alphaBar.findIndex((a) => a < 0.5)];
   const flat = logSnrDensity(even, schedule);
   const densest = top * Math.max(...flat);
-  const overT = { ...SETTINGS.axes.t, to: T - 1, at: even.map((_, t) => t), unit: Math.max(1, T / 100), top };
+  const overT = { ...SETTINGS.axes.t, to: T - 1, at: even.map((_, t) => t), top, ...limits(T) };
   overT.ticks = [0, 1, 2, 3, 4].map((k) => Math.min(Math.round((k * T) / 4), T - 1));
   const noise = { ...SETTINGS.axes.logSnr, at: schedule.logSnr, from: logSnr[0], to: logSnr[T - 1], top: densest };
   noise.levels = [1, 2].map((k) => +((k * densest) / 3).toPrecision(1));
   $(".pair figure:last-child .grip").forEach((grip) => grip.remove());
   $(".zone-text").forEach((label) => (label.textContent = "zone"));
-  $(".grip").forEach((grip) => Object.assign(grip, { ariaValueMin: -T, ariaValueMax: 2 * T }));
   Object.assign($("[data-set=width]")[0], { min: T / 10, max: 2 * T, step: overT.unit });
   Object.assign($("[data-set=centre]")[0], { min: 0, max: T, step: overT.unit });
   $("select")[0].append(...tails.map((name) => new Option(name)));
-  const move = ([low, high], done) => set({ width: high - low, centre: (low + high) / 2 }, done);
-  const curves = [overT, noise].map((axis, k) => curveEditor($(".curve")[k], axis, move));
+  const move = ({ ends: [low, high] }) => set({ width: high - low, centre: (low + high) / 2 });
+  const curves = [overT, noise].map((axis, k) => editor(k, axis, move));
   return () => {
     const [width, centre] = ["width", "centre"].map((name) => model.get(name));
     const [low, high] = [centre - width / 2, centre + width / 2];

@@ -62,11 +62,9 @@ function explorer(traits, begin, { model, el }) {
     pictures[k](alphaBar[t]);
     $(".three output")[k].textContent = `t = ${t}, \u03c3\u00a0=\u00a0${significant(Math.exp(-logSnr[t] / 2))}`;
   };
-  const set = (values, done) => {
-    for (const name in values) model.set(name, values[name]);
-    if (done) model.save_changes();
-  };
-  const draw = begin({ model, $, picture, set });
+  const set = (values) => Object.entries(values).forEach((pair) => model.set(...pair));
+  const editor = (k, axis, moved) => curveEditor($(".curve")[k], axis, moved, () => model.save_changes());
+  const draw = begin({ model, $, picture, set, editor });
   const show = () => {
     draw();
     for (const control of $("[data-set]")) {

@@ -20,14 +20,14 @@ function render({ model, el }) {
   let [course, latest, first, data, wake] = [[], null, null, pointsOf(state), () => {}];
   const say = (words, kind = "warning") => Object.assign($(".said"), { textContent: words, className: `said ${kind}` });
   const planes = LANES.map((lane) => plane($(`[data-plane=${lane}] canvas`), { picked, drawn, renew, keyed }));
-  const curves = LANES.map((lane) =>
-    curveEditor($(`[data-lane=${lane}] .curve`), { ...SETTINGS.axes.logSnr, at: schedule.logSnr }, (moved, done) => {
-      const { ends, changed } = limited(moved);
+  const curves = LANES.map((lane) => {
+    const moved = ({ ends, changed }) => {
       say(changed ? "An interval is 3 to 18 wide, and its centre lies between log-SNR \u22128 and 8." : "");
-      state[lane] = ends.map((x) => x.toFixed(1)).join("..");
-      (done ? renew : show)();
-    }),
-  );
+      state[lane] = ends.map((x) => (Math.round(10 * x) / 10).toFixed(1)).join("..");
+      show();
+    };
+    return curveEditor($(`[data-lane=${lane}] .curve`), { ...SETTINGS.axes.logSnr, at: schedule.logSnr }, moved, renew);
+  });
   // All that follows from the state, or all but the curves, which stand still while networks learn.
   function show(all = true) {
     const t = times[Math.min(state.frame, last - 1)]; // finished samples are seen as with the last noise
@@ -35,8 +35,8 @@ function render({ model, el }) {
     const words = LANES.map((lane, k) => {
       const p = probabilities(state[lane], schedule);
       const [curve, even] = [p, uniform(schedule)].map((q) => logSnrDensity(q, schedule));
-      const ends = bell(state[lane]) ?? limited(interval(p, schedule)).ends;
-      if (all) curves[k]({ curve, ends, even: [even], zones: first?.zone ? [first.zone] : [] });
+      const ends = bell(state[lane]) ?? limited(interval(p, schedule), SETTINGS.axes.logSnr).ends;
+      if (all) curves[k]({ curve, ends, even: [even], zones: data.wrong || !first?.zone ? [] : [first.zone] });
       const select = $(`[data-set=${lane}]`);
       select.value = state[lane];
       select.value ||= "own"; // an interval that has no name
@@ -46,14 +46,14 @@ function render({ model, el }) {
       const end = finished ? "" : "in the end: ";
       const measured = ({ copies, off }) => `${end}near-copies ${percent(copies)}, ${two(off)}\u00a0off the curve`;
       const made = state.exact ? "the exact denoiser" : latest && measured(latest[k].seen);
-      $(`[data-plane=${lane}] output`).textContent = latest ? made : "";
+      $(`[data-plane=${lane}] output`).textContent = course.length ? made : "";
       return view.pick >= 0 && samples ? tell("AB"[k], samples.subarray(2 * view.pick), t) : "";
     });
     if (words[0]) $(".told").textContent = words.join(" ");
     $("[data-set=frame]").value = state.frame;
     $(".time output").textContent = finished ? "finished" : `t = ${t}`;
     $("[data-do=play]").textContent = view.playing && !data.wrong ? "Pause" : "Play";
-    $(".count").textContent = `step ${view.step}`;
+    $(".count").textContent = `step ${course.at(-1)?.step ?? 0}`; // that of the measures and samples shown
     $(".needs span").textContent = data.wrong ?? "";
     $(".paused").hidden = view.step < view.stop;
   }
@@ -84,17 +84,13 @@ function render({ model, el }) {
   }
   // Both networks begin anew.
   function renew() {
-    data = pointsOf(state);
+    [data, course] = [pointsOf(state), []];
     Object.assign(view, { renew: true, playing: true, stop: SETTINGS.pause, step: 0, pick: -1 });
-    if (data.wrong) {
-      [latest, first] = [null, null];
-      root.querySelectorAll(".chart path").forEach((line) => line.removeAttribute("d"));
-    }
-    $(".told").textContent = hint; // no more of other points
-    $("[data-set=seed]").value = state.seed; // not one that was refused
+    root.querySelectorAll(".chart path").forEach((line) => line.removeAttribute("d")); // no more of other points
+    $(".told").textContent = hint;
     keep();
     wake();
-    show(); // step 0
+    show(); // step 0, and no measures of it yet
   }
   function keep() {
     if (state.drawn || !data.wrong) model.set("link", writeLink({ ...state, steps: "" })); // which can be read again
@@ -124,7 +120,7 @@ function render({ model, el }) {
       if (view.renew) continue; // these were of points that are shown no more
       const took = performance.now() - begun;
       view.step += steps;
-      if (anew) [course, first] = [[], replies[0]];
+      if (anew) first = replies[0];
       if (look) record(replies);
       if (look) [looked, pause] = [performance.now(), anew ? 0 : Math.max(250, 4 * (took - trained))];
       else [trained, chunk] = [took, clamp(Math.round((100 * steps) / took), 1, 2 * chunk)]; // 0.1 s of training
@@ -144,7 +140,7 @@ function render({ model, el }) {
     // where training is paused, one more step is looked at
     play: () => Object.assign(view, { playing: !view.playing, once: view.playing, stop: view.step + SETTINGS.pause }),
     step: () => Object.assign(view, { playing: false, once: true }),
-    restart: renew,
+    restart: () => choose("seed", state.seed),
     reverse: () => {
       clearInterval(view.fall);
       state.frame = 0;
@@ -161,10 +157,11 @@ function render({ model, el }) {
     python: () => hand(python(state, data.train, view.step)),
   };
   function choose(key, value) {
-    if (key === "seed" && !/^\d{1,4}$/.test(value)) return say("A seed is a whole number from 0 to 9999.");
-    say("");
-    state[key] = value;
-    (key === "speed" ? keep : renew)();
+    const refused = key === "seed" && !/^\d{1,4}$/.test(value);
+    say(refused ? "A seed is a whole number from 0 to 9999." : "");
+    if (!refused) state[key] = value;
+    $("[data-set=seed]").value = state.seed;
+    if (!refused) (key === "speed" ? keep : renew)();
   }
   root.addEventListener("click", ({ target }) => {
     actions[target.dataset.do]?.();
@@ -172,18 +169,20 @@ function render({ model, el }) {
     show();
   });
   root.addEventListener("input", ({ target: { dataset, value } }) => {
+    if (dataset.set === "seed") return; // until it is typed whole
     if (dataset.set === "frame") clearInterval(view.fall); // samples that fall stop where they are put
     const isView = ["frame", "exact"].includes(dataset.set); // trains nothing anew
     if (isView) state[dataset.set] = +value;
     else choose(dataset.set, value);
     show();
   });
+  $("[data-set=seed]").addEventListener("change", ({ target }) => choose("seed", target.value));
   $("[data-set=b]").innerHTML = $("[data-set=a]").innerHTML;
   for (const key of ["data", "seed", "speed", "exact"]) $(`[data-set=${key}]`).value = state[key];
   $("[data-set=frame]").max = last;
   if (wrong.length) say(`The link has wrong values, which are left out: ${wrong.join(", ").slice(0, 300)}.`);
   show();
-  train().catch((e) => $("header").append(`Nothing is trained: the page can start no web worker (${e.message}).`));
+  train().catch((e) => $(".fault span").append(e.message || e.type));
   return () => workers.forEach((worker) => worker.terminate());
 }
 

@@ -7,20 +7,19 @@ function initialize({ model }) {
   limit(model, "T", (T) => sizes[lowest(sizes.map((size) => Math.abs(size - T)))]);
 }
 
-function begin({ model, $, picture, set }) {
+function begin({ model, $, picture, set, editor }) {
   const line = { ...axes.position };
-  const density = { ...axes.logSnr, to: -21, ticks: [8, 0, -8, -16], top: 0.25, levels: [0.1, 0.2] };
+  const density = { ...axes.logSnr, to: -21, ticks: [8, 0, -8, -16], top: 0.25, levels: [0.1, 0.2], widths: [0, 0] };
   let [all, chosen] = [[], null];
   const positionOf = (s) => lowest(chosen.logSnr.map((x) => Math.abs(x - s))) / (chosen.T - 1);
   $(".grip:not(.body)").forEach((grip) => grip.remove());
-  Object.assign($(".body")[0], { ariaLabel: "position", ariaValueMin: 0, ariaValueMax: 1 });
-  $(".body")[1].ariaLabel = "log-SNR";
+  ["position", "log-SNR"].forEach((name, k) => ($(".body")[k].ariaLabel = name));
   $(".zone-text")[1].textContent = "more noise than signal";
   $("[data-set=schedule]")[0].append(...NAMES.map((name) => new Option(name)));
   $("[data-set=T]")[0].append(...sizes.map((T) => new Option(T)));
   const curves = [
-    curveEditor($(".curve")[0], line, ([at], done) => set({ position: clamp(at, 0, 1) }, done)),
-    curveEditor($(".curve")[1], density, ([s], done) => set({ position: positionOf(s) }, done)),
+    editor(0, line, ({ ends: [position] }) => set({ position })),
+    editor(1, density, ({ ends: [s] }) => set({ position: positionOf(s) })),
   ];
   return () => {
     const [name, T, position] = ["schedule", "T", "position"].map((trait) => model.get(trait));
@@ -29,7 +28,7 @@ function begin({ model, $, picture, set }) {
     const { alphaBar, logSnr } = chosen;
     const [t, noisy] = [Math.round(position * (T - 1)), alphaBar.findIndex((a) => a < 0.5)];
     const dense = logSnrDensity(uniform(chosen), chosen);
-    [line.at, density.at] = [logSnr.map((_, i) => i / (T - 1)), logSnr];
+    [line.at, density.at, density.centres] = [logSnr.map((_, i) => i / (T - 1)), logSnr, [logSnr[T - 1], logSnr[0]]];
     const even = [logSnr.map(() => 0), ...all.filter((one) => one !== chosen).map((one) => one.logSnr)];
     curves[0]({ curve: logSnr, even, ends: [position, position], height: logSnr[t] });
     curves[1]({ curve: dense, even: [], ends: [logSnr[t], logSnr[t]], height: dense[t], zones: [[0, -Infinity]] });

@@ -38,7 +38,7 @@ function withoutNearest(words, place) {
 
 function readLink(words) {
   const given = Object.fromEntries(new URLSearchParams(words.replace(/^.*#/, "")));
-  const known = (v) => Object.hasOwn(MAKE, v) || (bell(v) !== null && !limited(bell(v)).changed);
+  const known = (v) => Object.hasOwn(MAKE, v) || (bell(v) !== null && !limited(bell(v), SETTINGS.axes.logSnr).changed);
   const right = {
     data: (v) => Object.hasOwn(CURVES, v) || (v === "drawn" && right.drawn(given.drawn ?? "")),
     drawn: (v) => v && readDrawn(v).all.every((p) => p.length === 2 && p.every((x) => Math.abs(x) <= 2.5)),
