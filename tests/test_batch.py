@@ -17,7 +17,6 @@ from nbformat import v4
 from memlib import notebooks as batch
 from memlib.__main__ import main
 
-ROOT = Path(__file__).resolve().parents[1]
 PARAMETERS = 'profile = "quick"\nseed = 0\nwidth = 3.0\nsets = ["spiral"]\nout = ""'
 FIGURE = "import matplotlib.pyplot as plt\n_ = plt.plot([0, width])\nplt.show()"
 EXPLORER = """from memlib.viz.explore import live_trainer
@@ -99,8 +98,7 @@ def test_an_executed_notebook_holds_no_live_widget(write, tmp_path) -> None:
 
 def test_a_dead_kernel_is_named_with_its_cell(write, tmp_path) -> None:
     outcome = run(write("01_a", "print(1)", "import os; os._exit(3)", "print(2)"), tmp_path / "out")
-    assert outcome.error.startswith("cell 3: DeadKernelError")
-    assert names(tmp_path / "out") == {"01_a.failed.ipynb"}
+    assert outcome.error.startswith("cell 3: DeadKernelError") and names(tmp_path / "out") == {"01_a.failed.ipynb"}
     assert not [p for p in psutil.Process().children() if "ipykernel_launcher" in p.cmdline()]
 
 
@@ -132,17 +130,14 @@ def test_relative_folders_start_where_the_command_is_given(write, tmp_path, monk
     write("01_a", "import os, pathlib\npathlib.Path(out).mkdir()\nassert os.path.isabs(os.environ['MEMLIB_RUNS'])")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MEMLIB_RUNS", "runs")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    (path,) = batch.find_notebooks()
-    monkeypatch.setattr(batch, "reproduce", lambda paths, given, out: [run(path, out, out=given["out"])])
+    monkeypatch.setenv("PYTHONPATH", str(batch.ROOT))
+    monkeypatch.setattr(batch, "reproduce", lambda paths, given, out: [run(*paths, out, out=given["out"])])
     assert main(["reproduce", "--set", "out=anew", "--out", "results"]) == 0
     assert {"anew", "results"} <= names(tmp_path) and names(tmp_path / "results") == {"01_a.ipynb"}
     assert os.environ["MEMLIB_RUNS"] == str(tmp_path / "runs")
 
 
-def test_refresh_stores_outputs_folds_by_tag_and_keeps_what_was_there_if_a_cell_fails(
-    write, tmp_path, monkeypatch
-) -> None:
+def test_refresh_stores_outputs_folds_by_tag_and_keeps_them_if_a_cell_fails(write, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(batch, "ROOT", tmp_path)
     path = write("01_a", "print('profile', profile)", FIGURE, tag="solution")
     assert main(["refresh"]) == 0

@@ -89,20 +89,25 @@ def test_is_small_folded_by_its_tags_and_names_no_place_on_a_machine(nb) -> None
         assert {f"{part}_hidden" for part in batch.folded(cell)} == set(cell.metadata.get("jupyter", {}))
     for data in pictures(nb):
         data["image/png"] = ""  # chance could write a path in base64
-    found = MACHINE_PATH.search(nbformat.writes(nb))
-    assert not found, found
+    assert not (found := MACHINE_PATH.search(nbformat.writes(nb))), found
+
+
+def test_its_text_is_short(nb) -> None:
+    text = "\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
+    words = re.sub(r"\$\$.*?\$\$|\]\(.*?\)", " ", text, flags=re.S).split()  # no displayed formulas, no addresses
+    number = int(text.removeprefix("# ")[:2])
+    assert len(words) <= (1400 if number == 7 else 1500 if number < 9 else 1200), len(words)
 
 
 def test_the_readme_shows_a_figure_and_numbers_of_notebook_07() -> None:
     nb = nbformat.read(next(path for path in PATHS if path.stem == "07_dose"), as_version=4)
-    folder = Path(__file__).resolve().parents[1]
-    shown, readme = (folder / "data" / "dose.png").read_bytes(), (folder / "README.md").read_text(encoding="utf-8")
-    assert shown in [base64.b64decode(data["image/png"]) for data in pictures(nb)]
+    shown, readme = (batch.ROOT / name for name in ("data/dose.png", "README.md"))
+    assert shown.read_bytes() in [base64.b64decode(data["image/png"]) for data in pictures(nb)]
     printed = "".join(o.get("text", "") for cell in nb.cells for o in cell.get("outputs", []))
     ranks = dict(re.findall(r"(\w+): rank correlation (0\.\d+);", printed))
     assert set(ranks) == {"mixture", "heartbeats"}
     words = f"rank correlation {ranks['mixture']} on the mixture, {ranks['heartbeats']} on heartbeats"
-    assert words in " ".join(readme.split())
+    assert words in " ".join(readme.read_text(encoding="utf-8").split())
 
 
 def test_the_shipped_networks_are_those_of_quick_and_of_the_claims_and_their_samples_measure_as_recorded() -> None:
