@@ -1,6 +1,7 @@
 """The look of all figures: what each colour means, the style, captions, and the conversion of what is drawn."""
 
 import textwrap
+import warnings
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
@@ -73,6 +74,7 @@ def use_style() -> None:
     rc |= {"axes.prop_cycle": cycler(color=[look.colour for look in FALLBACK[:4]])}  # no colour of a meaning
     sns.set_theme(style="ticks", font_scale=0.82, rc=rc)
     if shell := get_ipython():
+        warnings.formatwarning = lambda message, *_, **__: f"Warning: {message}\n"  # and no path of this machine
         plt.switch_backend(plt.get_backend())  # loads the backend, which would put its own format in place later
         shell.display_formatter.formatters["image/png"].for_type(Figure, as_png)
 
