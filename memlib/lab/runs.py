@@ -1,6 +1,4 @@
-"""From an Experiment to its Result: trained, sampled and stored, alone or as one of a fleet.
-
-A run is one file, KEY.pt in `runs_folder()`. Asked for again, it is read; cut off, it goes on from its checkpoint."""
+"""From an Experiment to its Result: trained, sampled and stored as KEY.pt in `runs_folder()`, alone or in a fleet."""
 
 import hashlib
 import io
