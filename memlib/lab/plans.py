@@ -108,19 +108,18 @@ def read_plan(plan: str | Path) -> Plan:
         fields = {"question", "seeds", "experiment", "controls", "random", "splices", "predictions", "zone"}
         if unknown := made.content.keys() - fields:
             raise ValueError(f"unknown {', '.join(sorted(unknown))}; choose from {', '.join(sorted(fields))}")
-        names = sorted({*made.controls, *made.splices})
         if (least := min(own.n_train for own in made.controls.values())) < 3:
             raise ValueError(f"n_train = {least}; need at least 3 items, for the model nulls")
         if not made.content["predictions"]:
             raise ValueError("predictions is empty; need at least one")
         for prediction in made.content["predictions"]:
-            _check_prediction(made, prediction, names)
+            _check_prediction(made, prediction)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error!r}") from error
     return made
 
 
-def _check_prediction(plan: Plan, given: dict[str, Any], names: list[str]) -> None:
+def _check_prediction(plan: Plan, given: dict[str, Any]) -> None:
     def need(right: bool, what: str, choices: Iterable[Any]) -> None:
         if not right:
             raise ValueError(f"a prediction {what}; choose from {', '.join(map(str, choices))}: {given}")
@@ -130,7 +129,7 @@ def _check_prediction(plan: Plan, given: dict[str, Any], names: list[str]) -> No
         raise ValueError(f"a prediction lacks {', '.join(sorted(missing))}: {given}")
     unknown = given.keys() - must - may
     need(not unknown, f"has {', '.join(sorted(unknown))}", sorted(must | may))
-    choices = KNOWN | {"control": names, "against": names}
+    choices = KNOWN | dict.fromkeys(("control", "against"), (*plan.controls, *plan.splices))
     for name in choices.keys() & given.keys():
         need(given[name] in choices[name], f"has {name} = {given[name]!r}", choices[name])
     if not 0 <= given["margin"] < math.inf:

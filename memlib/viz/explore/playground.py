@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import anywidget
-import numpy as np
 import traitlets
-from torch import Tensor
 
 from memlib import Schedule, TimestepDistribution, gaussian_interval, uniform
+from memlib.checks import Items
 from memlib.lab import data
 from memlib.lab.spectrum import Spectrum
 from memlib.timesteps import TAILS
@@ -109,15 +108,14 @@ class SnrExplorer(Page):
     position = traitlets.Float(0.25).tag(sync=True)
 
 
-def _sent(items: Tensor | np.ndarray | None, **about: Any) -> dict[str, Any]:
+def _sent(items: Items | None, **about: Any) -> dict[str, Any]:
     shown = checked(data.load("spiral", 256).train if items is None else items)
     return {"about": {"shape": list(shown.shape), **about}, "items": shown.numpy().tobytes()}
 
 
 def interval_explorer(
-    schedule: Schedule | None = None, items: Tensor | np.ndarray | None = None,
-    spectra: Mapping[str, Spectrum] | None = None,
-) -> IntervalExplorer:  # fmt: skip
+    schedule: Schedule | None = None, items: Items | None = None, spectra: Mapping[str, Spectrum] | None = None
+) -> IntervalExplorer:
     """Drag an interval, or move its width and centre: p(t), noise levels, and items noised at its ends and centre
     (schedule: linear, items: a spiral). `.timesteps` is the distribution shown. With `spectra` of runs on this
     schedule, by the name of the data set, it shows their zones and predicts near-copies."""
@@ -143,7 +141,7 @@ def _coefficients(spectrum: Spectrum, T: int) -> dict[str, Any]:
     }
 
 
-def snr_explorer(items: Tensor | np.ndarray | None = None) -> SnrExplorer:
+def snr_explorer(items: Items | None = None) -> SnrExplorer:
     """Schedule, T and a timestep: the SNR there, where uniform sampling spends its draws, and items (a spiral, unless
     given) noised at the same place of three schedules."""
     return SnrExplorer(**_sent(items))
