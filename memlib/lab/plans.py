@@ -17,17 +17,15 @@ from memlib.lab.experiment import Experiment
 from memlib.lab.yardstick import Yardstick
 
 PLANS = data.DATA / "plans" / "dose"
+ALWAYS = "near-copies", "closer to train", "membership", "copied items", "copy entropy", "fidelity", "energy"
 AT_LAST = "L2 to nearest", *(f"PCA-{kind} to {side}" for kind in ("W", "JS") for side in ("reference", "train"))
 KNOWN: dict[str, tuple[Any, ...]] = {  # the values of a prediction's fields
     "at": ("last", "fidelity", "views", "final fidelity"),
     "share": ("eps", "x0", "v"),
     "of": ("loss", "gradient"),
     "sign": (-1, 0, 1),
-    "measure": (
-        "near-copies", "closer to train", "membership", "copied items", "copy entropy", "fidelity", "energy",
-        "residual noise", "score error", *AT_LAST,
-    ),
-}  # fmt: skip
+    "measure": (*ALWAYS, "residual noise", "score error", *AT_LAST),  # not of points; of mixtures alone; at the end
+}
 FORMS = {  # by the field that tells it: what a prediction has, and what it may have
     "r2": ({"r2", "hypothesis", "margin"}, set[str]()),
     "share": ({"share", "hypothesis", "margin", "control", "sign"}, {"of", "unequal"}),
