@@ -239,6 +239,8 @@ def test_the_command_writes_a_page_and_numbers_and_holds_a_release_back(tmp_path
     for saved, read in ((last, pictures), (pictures[:, 0], pictures[:, :1]), (rows[..., None], rows[:, None])):
         np.save(tmp_path / "one.npy", saved)
         assert torch.equal(read_items(tmp_path / "one.npy"), read)
+    np.savez(tmp_path / "named.npz", labels=np.zeros(3), items=last)
+    assert torch.equal(read_items(tmp_path / "named.npz"), pictures)
 
 
 def test_the_pages_null_is_never_the_samples_themselves(monkeypatch) -> None:
