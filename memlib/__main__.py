@@ -34,13 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words = "a folder of pictures, an .npy or an .npz file"
         judged(f"--{name}", type=Path, required=required, metavar="PATH", help=words)
     judged("--features", metavar="NAME", help="a network of timm, whose features replace pixels")
-    judged(
-        "--fail-above",
-        type=share,
-        default=1.0,
-        metavar="SHARE",
-        help="exit with 3 if more are near-copies, also if moved or mirrored",
-    )
+    words = "exit with 3 if more are near-copies, also if moved or mirrored"
+    judged("--fail-above", type=share, default=1.0, metavar="SHARE", help=words)
     judged("--out", type=Path, default=Path("audit"), metavar="DIR", help="for audit.html and audit.json")
     dial = command(_dial, "where to look and when to stop for a level of near-copies, from pilot runs")
     page = command(_page, "write the playground as one HTML file", "notebooks")
@@ -154,22 +149,20 @@ def _sweep(options: argparse.Namespace) -> int:
     for plan in map(read_plan, options.plan):
         missing, seconds = courses.estimate(plan, out, options.device)
         print(f"{plan.name}: {missing} runs, about {seconds / workers / 60:.0f} minutes on {workers} processes")
-        given = {"workers": workers, "device": options.device, "fleet": options.fleet}
-        for line in courses.record(plan, out=out, **given):
+        for line in courses.record(plan, out=out, workers=workers, device=options.device, fleet=options.fleet):
             tqdm.write(f"{line['control']}, seed {line['seed']}: {line['course'][-1]['measures']['near-copies']:.1%}")
     return 0
 
 
 def _dial(options: argparse.Namespace) -> int:
     from memlib.lab.data import kind_of
-    from memlib.lab.dial import check_asked, dial, pilot
+    from memlib.lab.dial import dial, pilot
     from memlib.lab.profiles import profile
 
     kind = {"points": "points", "signal": "signals", "image": "images"}[kind_of(options.data)]
     own = replace(getattr(profile(options.profile), kind), dataset=options.data, sampler="ddpm")
     own = replace(own, n_train=options.n or own.n_train, image_size=options.image_size or own.image_size)
-    check_asked(options.near_copies, options.fidelity)  # now, not after the pilot runs
-    courses = pilot(own, device=options.device, workers=options.workers)
+    courses = pilot(own, device=options.device, workers=options.workers)  # run when `dial` has checked what is asked
     best, even = dial(courses, options.near_copies, options.fidelity)
     print(f"best: {best}\nuniform, stopped in time: {even or 'does not reach this fidelity'}")
     return 0

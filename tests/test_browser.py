@@ -165,8 +165,7 @@ def test_pictures_follow_the_slider_and_the_training(lab: Lab) -> None:
 
     picture, words = live.locator("img").first, live.locator(".widget-html-content p").first
     before, said = picture.get_attribute("src"), words.inner_text()
-    slider = live.get_by_role("slider").first
-    slider.press("Home")
+    live.get_by_role("slider").first.press("Home")
     expect(picture).not_to_have_attribute("src", before, timeout=30_000)
     expect(words).not_to_have_text(said)
     live.get_by_role("button", name="Train").click()

@@ -84,10 +84,8 @@ def test_content_is_identity_and_equal_pictures_count_once(own):
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
-    [
-        ({"name": "cats"}, "'cats'.*spiral.*emoji"), ({"n_train": 1}, "n_train"), ({"seed": -1}, "seed"),
-        ({"n_train": 400}, "797 items, too few"), ({"image_size": 64}, "image_size = 64.*have 32 x 32 pixels"),
-    ],
+    [({"name": "cats"}, "'cats'.*spiral.*emoji"), ({"n_train": 1}, "n_train"), ({"seed": -1}, "seed"),
+     ({"n_train": 400}, "797 items, too few"), ({"image_size": 64}, "image_size = 64.*have 32 x 32 pixels")],
 )  # fmt: skip
 def test_bad_arguments_are_named(arguments, named):
     with pytest.raises(ValueError, match=named):
@@ -96,13 +94,11 @@ def test_bad_arguments_are_named(arguments, named):
 
 @pytest.mark.parametrize(
     ("arrays", "named"),
-    [
-        ({"pictures": pictures(64)}, "has not the layout"),
-        ({"images": np.array([{}])}, "allow_pickle"),
-        ({"images": pictures(64)[:, :, :48]}, "9, 64, 48, 3"),
-        ({"images": pictures(64) / 255}, "float64"),
-    ],
-)
+    [({"pictures": pictures(64)}, "has not the layout"),
+     ({"images": np.array([{}])}, "allow_pickle"),
+     ({"images": pictures(64)[:, :, :48]}, "9, 64, 48, 3"),
+     ({"images": pictures(64) / 255}, "float64")],
+)  # fmt: skip
 def test_a_readers_files_of_another_layout_and_a_missing_folder_are_named(own, monkeypatch, arrays, named):
     save(own, **arrays)
     with pytest.raises(ValueError, match=rf"emoji\.npz.*{named}"):
@@ -133,8 +129,7 @@ def test_own_pictures_may_be_jpegs_in_one_array(own):
         decoded.append(np.asarray(Image.open(stream).convert("RGB")))
     save(own, images=np.stack(decoded))
     plain = load("emoji", 4, n_fresh=4)
-    offsets = np.cumsum([0, *map(len, encoded)])
-    save(own, jpeg_bytes=np.frombuffer(b"".join(encoded), np.uint8), offsets=offsets)
+    save(own, jpeg_bytes=np.frombuffer(b"".join(encoded), np.uint8), offsets=np.cumsum([0, *map(len, encoded)]))
     assert torch.equal(load("emoji", 4, n_fresh=4).train, plain.train)
 
 

@@ -64,7 +64,7 @@ def test_a_pilot_is_a_fleet_of_courses(own_runs, capsys) -> None:
         uniform(), "mixture4", 16, network=Network(width=16), training=TrainConfig(steps=50, batch_size=16),
         n_samples=16, sampler="ddpm", sampler_steps=5,
     )  # fmt: skip
-    made = pilot(own, seeds=(0, 1, 2), workers=1)
+    made = list(pilot(own, seeds=(0, 1, 2), workers=1))
     assert "9 pilot runs, about 0 minutes" in capsys.readouterr().err
     assert len(made) == 9 and {len(x["course"]) for x in made} == {10}
     with pytest.raises(ValueError, match="nearest"):

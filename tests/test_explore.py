@@ -23,6 +23,7 @@ from memlib.training import TrainConfig
 from memlib.viz import explore
 
 matplotlib.use("agg")
+pytestmark = pytest.mark.usefixtures("fresh_style")  # which closes what is drawn
 
 
 @lru_cache
@@ -57,12 +58,10 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[plt.Figure]:
 
 @pytest.mark.parametrize(
     ("explorer", "moves"),
-    [
-        (explore.live_trainer, {"A: width": 300, "A: centre": 800, "B: width": 700, "B: centre": 100}),
-        (lambda: explore.denoising_explorer(tiny("emoji")), {"t": 1, "sample": 3}),
-        (neighbour_explorer, {"smallest": "L2 to nearest", "from rank": 4, "threshold": 0.99}),
-    ],
-)
+    [(explore.live_trainer, {"A: width": 300, "A: centre": 800, "B: width": 700, "B: centre": 100}),
+     (lambda: explore.denoising_explorer(tiny("emoji")), {"t": 1, "sample": 3}),
+     (neighbour_explorer, {"smallest": "L2 to nearest", "from rank": 4, "threshold": 0.99})],
+)  # fmt: skip
 def test_each_control_changes_the_picture(explorer, moves, drawn):
     panel = explorer()
     assert len(drawn) == 1, "no more is drawn before it shows"
@@ -85,8 +84,7 @@ def test_the_interval_explorers_timesteps_are_those_shown(T):
 
 def test_interval_reading_is_right():
     schedule = Schedule.linear()
-    figure, reading = explore.draw_interval(schedule, data.load("spiral", 16).train, width=400, centre=500)
-    plt.close(figure)
+    _, reading = explore.draw_interval(schedule, data.load("spiral", 16).train, width=400, centre=500)
     assert reading.startswith("[300, 700] holds 95% of the draws")
     noisy = schedule.alpha_bar < 0.5
     ours, even = (p.pmf[noisy].sum() for p in (gaussian_interval(1000, 300, 700), uniform()))
@@ -98,8 +96,7 @@ def test_interval_reading_is_right():
 def test_explorer_and_static_picture_take_the_same_items(shape, make):
     items = make(np.random.default_rng(0).uniform(-1, 1, shape))
     panel = explore.interval_explorer(items=items)
-    figure, reading = explore.draw_interval(Schedule.linear(), items, 500, 250)
-    plt.close(figure)
+    _, reading = explore.draw_interval(Schedule.linear(), items, 500, 250)
     assert reading.startswith("[0, 500] holds")
     assert panel.about["shape"] == list(shape if len(shape) == 2 else (min(shape[0], 4), *shape[1:]))
     sent = np.frombuffer(panel.items, np.float32).reshape(panel.about["shape"])
@@ -156,7 +153,6 @@ def test_pictures_hold_the_data_at_any_T_and_place(T):
     figure, reading = explore.draw_live(far, schedule, [uniform(T)] * 2, [exact] * 2, 1)
     assert "Fresh real points" in reading
     for picture in (figure, explore.draw_interval(schedule, far.train, T // 2, T // 4)[0]):
-        plt.close(picture)
         for ax in picture.axes[2:]:
             (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
             x, y = np.asarray(ax.collections[0].get_offsets()).T
@@ -234,8 +230,7 @@ def test_both_sides_start_alike_and_learn_what_their_interval_says():
 def test_live_reading_of_a_memorizer_is_that_of_its_samples():
     points, schedule = SPIRAL, Schedule.linear()
     exact = ExactDenoiser(points.train, schedule)
-    figure, reading = explore.draw_live(points, schedule, [uniform()], [exact], 1)
-    plt.close(figure)
+    _, reading = explore.draw_live(points, schedule, [uniform()], [exact], 1)
     samples = sample(exact, schedule, (2,), 128, seed=0, steps=25)
     copied, closer = memorized_fraction(samples, points.train), closer_to_train(samples, points.train, points.held_out)
     assert closer.low > 0.8
@@ -251,8 +246,7 @@ def test_denoising_ends_in_the_runs_samples_and_commits_once(dataset):
     for i, frame in enumerate(process.committed):
         after, before = process.nearest[frame:, i], process.nearest[:frame, i]
         assert (after == after[-1]).all() and (not len(before) or before[-1] != after[-1])
-    figure, reading = explore.draw_denoising(process, result.experiment.load_data(), 1)
-    plt.close(figure)
+    _, reading = explore.draw_denoising(process, result.experiment.load_data(), 1)
     assert f"commits to item {int(process.nearest[-1, 1])}" in reading
 
 
@@ -261,16 +255,13 @@ def test_neighbours_are_counted_sorted_and_compared_with_fresh_items():
     copies = torch.cat([dataset.fresh[:6], dataset.train[:6]])
     found = explore.find_neighbours(copies, dataset)
     assert found.nearest[6:, 0].tolist() == list(range(6)) and (found.ratio[6:] == 0).all()
-    figure, reading = explore.draw_neighbours(found, threshold=0.2)
-    plt.close(figure)
+    _, reading = explore.draw_neighbours(found, threshold=0.2)
     assert reading.startswith("threshold 0.20: memorized 50%")
     np.testing.assert_array_equal(found.fresh_ratio, neighbour_ratio(dataset.fresh, dataset.train))
-    fresh = (found.fresh_ratio < 0.2).mean()
-    assert f"fresh real items, which copy nothing, {fresh:.0%}" in reading
+    assert f"fresh real items, which copy nothing, {(found.fresh_ratio < 0.2).mean():.0%}" in reading
     assert all(order.shape == (12,) for order in found.orders.values())
     assert set(np.argsort(found.orders["L2 to nearest"], kind="stable")[:6]) == set(range(6, 12))
-    again = explore.find_neighbours(copies.numpy(), dataset)
-    np.testing.assert_array_equal(again.ratio, found.ratio)
+    np.testing.assert_array_equal(explore.find_neighbours(copies.numpy(), dataset).ratio, found.ratio)
 
 
 def test_the_playground_takes_a_link_and_asks_nothing_of_another_host(tmp_path):

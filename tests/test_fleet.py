@@ -123,13 +123,11 @@ def test_images_on_a_cpu_are_rounded_as_they_are_alone() -> None:
 
 @pytest.mark.parametrize(
     ("layer", "shape", "products"),
-    [
-        (nn.Conv1d(6, 8, 3, stride=2, padding=1), (6, 11), 1),
-        (nn.Conv1d(6, 8, 1, bias=False), (6, 11), 1),
-        (nn.Conv1d(6, 6, 3, groups=2), (6, 11), 0),
-        (nn.Conv2d(6, 8, (3, 5), stride=(1, 2), padding=(1, 2)), (6, 7, 10), 0),
-    ],
-)
+    [(nn.Conv1d(6, 8, 3, stride=2, padding=1), (6, 11), 1),
+     (nn.Conv1d(6, 8, 1, bias=False), (6, 11), 1),
+     (nn.Conv1d(6, 6, 3, groups=2), (6, 11), 0),
+     (nn.Conv2d(6, 8, (3, 5), stride=(1, 2), padding=(1, 2)), (6, 7, 10), 0)],
+)  # fmt: skip
 def test_products_are_the_convolutions(layer: nn.Module, shape: tuple[int, ...], products: int, monkeypatch) -> None:
     """As a GPU computes them in a fleet, and their gradients."""
     x = torch.randn(3, 4, *shape, generator=torch.Generator().manual_seed(0))
@@ -214,18 +212,16 @@ def test_dropout_is_trained_with_other_masks_for_each_member() -> None:
 
 @pytest.mark.parametrize(
     ("spoil", "error", "says"),
-    [
-        (lambda own: own["models"].__setitem__(1, MLP(2, 8)), ValueError, "member 1: its network"),
-        (lambda own: own["x0s"].__setitem__(1, own["x0s"][1].long()), TypeError, "member 1: x0 is"),
-        (lambda own: own["timesteps"].__setitem__(2, uniform(50)), ValueError, "member 2: the schedule has T"),
-        (lambda own: own["models"][1].first.requires_grad_(False), ValueError, "member 1: first.* is frozen"),
-        (lambda own: setattr(own["models"][1], "scale", 2.0), ValueError, "member 1: its network"),
-        (lambda own: setattr(own["models"][1], "activation", torch.relu), ValueError, "member 1: its network"),
-        (lambda own: own["models"].__setitem__(2, own["models"][0]), ValueError, "member 2: .* is shared.*`train`"),
-        (lambda o: o["models"][2].add_module("first", o["models"][0].first), ValueError, f"member 2: {SHARED}"),
-        (lambda o: o["generators"].__setitem__(2, o["generators"][0]), ValueError, "member 2: generator is shared"),
-    ],
-)
+    [(lambda own: own["models"].__setitem__(1, MLP(2, 8)), ValueError, "member 1: its network"),
+     (lambda own: own["x0s"].__setitem__(1, own["x0s"][1].long()), TypeError, "member 1: x0 is"),
+     (lambda own: own["timesteps"].__setitem__(2, uniform(50)), ValueError, "member 2: the schedule has T"),
+     (lambda own: own["models"][1].first.requires_grad_(False), ValueError, "member 1: first.* is frozen"),
+     (lambda own: setattr(own["models"][1], "scale", 2.0), ValueError, "member 1: its network"),
+     (lambda own: setattr(own["models"][1], "activation", torch.relu), ValueError, "member 1: its network"),
+     (lambda own: own["models"].__setitem__(2, own["models"][0]), ValueError, "member 2: .* is shared.*`train`"),
+     (lambda o: o["models"][2].add_module("first", o["models"][0].first), ValueError, f"member 2: {SHARED}"),
+     (lambda o: o["generators"].__setitem__(2, o["generators"][0]), ValueError, "member 2: generator is shared")],
+)  # fmt: skip
 def test_refuses_by_name(spoil: Callable[[dict], None], error: type[Exception], says: str) -> None:
     own = members("points")
     spoil(own)

@@ -6,7 +6,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -65,22 +65,18 @@ def resealed(text: str, **changes: object) -> str:
 
 @pytest.mark.parametrize(
     ("spoil", "says"),
-    [
-        (lambda one: one.replace('"seed": ', '"seed": 1'), "line 2 is damaged"),
-        (lambda one: one[:-9], "line 2 is damaged"),
-        (lambda one: resealed(one, version=99), "line 2 is of VERSION 99"),
-        (lambda one: resealed(one, plan_sha256="0" * 16), "line 2 is of another plan mini"),
-        (lambda one: resealed(one, control="notch"), "line 2 is no run of the plan mini"),
-        (lambda one: resealed(one, seed=302), "line 2 is no run"),
-        (lambda one: resealed(one, config=json.loads(one)["record"]["config"] | {"course": [1]}), "line 2 is no run"),
-        (lambda one: resealed(one, content="0" * 64), "line 2 is of other data than mixture4"),
-        (lambda one: resealed(one, key="0" * 16), "line 2 is of other data"),
-        (lambda one: f"{one}\n{one}", r"line 3 holds run \w{16} again"),
-    ],
-)
-def test_a_merge_refuses_the_whole_file_for_a_line_that_is_not_sound(
-    made: Path, tmp_path: Path, spoil: Callable[[str], str], says: str
-) -> None:
+    [(lambda one: one.replace('"seed": ', '"seed": 1'), "line 2 is damaged"),
+     (lambda one: one[:-9], "line 2 is damaged"),
+     (lambda one: resealed(one, version=99), "line 2 is of VERSION 99"),
+     (lambda one: resealed(one, plan_sha256="0" * 16), "line 2 is of another plan mini"),
+     (lambda one: resealed(one, control="notch"), "line 2 is no run of the plan mini"),
+     (lambda one: resealed(one, seed=302), "line 2 is no run"),
+     (lambda one: resealed(one, config=json.loads(one)["record"]["config"] | {"course": [1]}), "line 2 is no run"),
+     (lambda one: resealed(one, content="0" * 64), "line 2 is of other data than mixture4"),
+     (lambda one: resealed(one, key="0" * 16), "line 2 is of other data"),
+     (lambda one: f"{one}\n{one}", r"line 3 holds run \w{16} again")],
+)  # fmt: skip
+def test_a_merge_refuses_the_whole_file_for_a_line_that_is_not_sound(made, tmp_path, spoil, says: str) -> None:
     lines = (made / "records.jsonl").read_text(encoding="utf-8").splitlines()
     (tmp_path / "records.jsonl").write_text("\n".join([lines[0], spoil(lines[1]), *lines[2:]]) + "\n", encoding="utf-8")
     with pytest.raises(ValueError, match=rf"records\.jsonl, {says}"):
@@ -110,9 +106,7 @@ def test_the_page_of_a_gpu_comes_along(tmp_path: Path) -> None:
     assert page.read_text() == text
 
 
-def test_fleets_are_full_and_in_order_with_splices_last_and_go_on_after_one_that_failed(
-    plan, tmp_path, monkeypatch
-) -> None:
+def test_fleets_are_full_and_in_order_with_splices_last_and_go_on_after_a_failure(plan, tmp_path, monkeypatch) -> None:
     (path := tmp_path / "more.toml").write_text(PLAN.replace("[300, 301]", "[300, 305]"))
     asked, have = [], dict(zip(("key", "content"), plan.identity("weighted", 300), strict=True))
 

@@ -151,8 +151,7 @@ def design(truth: list[float], noise: float, tell: float = 1.0) -> list[courses.
 
 
 def test_the_spectrum_finds_the_band_and_predicts_controls_that_were_left_out() -> None:
-    truth = [0.0, 0.6, 0.1]
-    recorded = design(truth, 0.02)
+    recorded = design([0.0, 0.6, 0.1], 0.02)
     controls, seeds = explained(recorded)
     assert controls.low > 0.8 and seeds.low > 0.8
     own = memorization_spectrum(recorded)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -129,8 +128,7 @@ def test_views_of_one_explorer_move_together_and_one_that_is_gone_is_silent(open
 
 def test_the_snr_explorer_follows_the_hand_and_says_what_memlib_says(opened) -> None:
     page = opened(explore.snr_explorer())
-    figure, reading = explore.draw_snr()
-    plt.close(figure)
+    _, reading = explore.draw_snr()
     assert told(page) == reading.replace("sigma", "\u03c3").replace("74%", "74 %")
     page.locator("[data-set=schedule]").select_option("cosine")
     page.locator("[data-set=T]").select_option("100")

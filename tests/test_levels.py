@@ -121,8 +121,7 @@ def test_no_rounding_of_a_stratified_draw_leaves_the_distribution(monkeypatch) -
 @pytest.mark.parametrize("schedule", [Schedule.linear(64), ZERO], ids=["linear", "zero terminal SNR"])
 def test_continuous_levels_lie_about_the_timesteps_that_p_draws(schedule: Schedule, stratified: bool) -> None:
     p = from_weights(torch.linspace(2, 0, schedule.T))
-    levels = Levels(p, schedule, g(7), stratified)
-    sigma = levels.sigma((100, 200))
+    sigma = Levels(p, schedule, g(7), stratified).sigma((100, 200))
     assert sigma.shape == (100, 200) and sigma.dtype == torch.float32
     t = schedule.t_at_sigma(sigma).flatten()
     counts = np.bincount(t.round().long(), minlength=p.T)[:-1]  # the last has probability zero

@@ -60,8 +60,7 @@ def test_no_null_copies_and_a_mix_lies_halfway_between_two_items() -> None:
 
 
 def test_fidelity_is_one_for_real_data_and_sees_what_is_off_the_curve() -> None:
-    angle = normal(3, 2000, seed=5)
-    reference, fresh, samples = (torch.stack([a.cos(), a.sin()], 1) for a in angle * 3)
+    reference, fresh, samples = (torch.stack([a.cos(), a.sin()], 1) for a in 3 * normal(3, 2000, seed=5))
     fresh, real = fresh[:500] * 1.01, samples[:500] * 1.01  # one hundredth off a circle
     assert fidelity(real, fresh, reference).value == pytest.approx(1, abs=0.05)
     assert fidelity(samples[:500] * 1.1, fresh, reference).value == pytest.approx(10, rel=0.05)

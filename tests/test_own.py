@@ -155,14 +155,15 @@ def test_items_that_are_not_understood_are_named(given, error, says: str) -> Non
 
 def test_arrays_in_files_and_sizes_that_do_not_fit_are_named(tmp_path) -> None:
     np.savez(tmp_path / "two.npz", a=WAVES, b=WAVES)
+    np.savez(tmp_path / "none.npz")
     np.save(tmp_path / "wide.npy", RNG.normal(size=(9, 3, 8, 8)))
     np.save(tmp_path / "deep.npy", np.full((9, 8, 8), 60_000, np.uint16))
-    shots = folder(tmp_path / "shots")
     for read, path, size, says in (
         (data.from_file, tmp_path / "two.npz", 32, "arrays a, b; need one, or one called items"),
+        (data.from_file, tmp_path / "none.npz", 32, "need one, or one called items"),
         (data.from_file, tmp_path / "wide.npy", 4, "say image_size = 8"),
         (data.from_file, tmp_path / "deep.npy", 8, "need 8 bits"),
-        (data.from_folder, shots, 24, "20 x 20; need at least image_size = 24"),
+        (data.from_folder, folder(tmp_path / "shots"), 24, "20 x 20; need at least image_size = 24"),
     ):
         with pytest.raises(ValueError, match=says):
             read(path, image_size=size)

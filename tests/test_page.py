@@ -73,8 +73,7 @@ def test_each_p_t_is_that_of_memlib(compute) -> None:
 
 def test_curves_denoiser_sampler_and_measures_are_those_of_memlib(compute) -> None:
     for name in ("spiral", "moons", "rings"):
-        u = (torch.arange(1024, dtype=torch.float64) + 0.5) / 1024
-        curve = made.CURVES[name](u)
+        curve = made.CURVES[name]((torch.arange(1024, dtype=torch.float64) + 0.5) / 1024)
         curve = (curve - curve.mean(0)) / (curve - curve.mean(0)).square().mean().sqrt()
         close(compute("return makePoints(f, 0, 16, 0).curve", name), curve, 1e-9)
         made_here = compute(f"return [...makePoints('{name}', 3, 16, 0.05).train]")

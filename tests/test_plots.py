@@ -169,8 +169,7 @@ def test_compare_shows_values_intervals_and_the_null() -> None:
     assert [label.get_text() for label in first.get_yticklabels()] == list(ROWS)
     dots = [container[0] for container in first.containers]
     assert [(dot.get_xdata()[0], dot.get_ydata()[0]) for dot in dots] == [(0.82, 0), (0.86, 1), (0.57, 2), (1.0, 3)]
-    segment = first.containers[0][2][0].get_segments()[0]
-    np.testing.assert_allclose(segment[:, 0], [0.74, 0.88])
+    np.testing.assert_allclose(first.containers[0][2][0].get_segments()[0][:, 0], [0.74, 0.88])
     assert [bool(container[2]) for container in second.containers] == [False] * 3, "a number has no interval"
     band = first.patches[0]
     assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((0.5, 0.64))

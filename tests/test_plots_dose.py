@@ -56,8 +56,7 @@ def test_the_frontier_follows_each_control_along_its_training(frame) -> None:
 
 
 def test_predictions_show_their_interval_and_the_colour_of_their_verdict() -> None:
-    effect = Estimate(0.1, 0.05, 0.15)
-    found = Finding("H1", "d", "more", effect, 0.01, 12, 0, "supported")
+    found = Finding("H1", "d", "more", Estimate(0.1, 0.05, 0.15), 0.01, 12, 0, "supported")
     (ax,) = viz.predictions([found, Finding("H1", "d", "x", None, None, 0, 0, "not run")]).axes
     interval, mark = ax.get_lines()[:2]
     assert [*interval.get_xdata(), *mark.get_xdata()] == [0.05, 0.15, 0.1]

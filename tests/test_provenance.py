@@ -138,7 +138,6 @@ def link(names: Iterable[str], folder: Path) -> None:
     """Make the packages of these distributions, and no others, importable from `folder`."""
     folder.mkdir(exist_ok=True)
     for name in names:
-        files_ = distribution(name).files or []
-        for top in {file.parts[0] for file in files_} - {"..", "__pycache__"}:
+        for top in {file.parts[0] for file in distribution(name).files or []} - {"..", "__pycache__"}:
             if not (folder / top).exists():
                 (folder / top).symlink_to(Path(str(distribution(name).locate_file(top))))

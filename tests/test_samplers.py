@@ -246,9 +246,7 @@ def test_steps_may_end_before_clean_data(sampler, ending: int) -> None:
 
 
 @every_sampler
-def test_at_zero_snr_the_noise_is_kept_if_the_model_knows_x0_and_a_model_of_noise_is_refused(
-    sampler, monkeypatch
-) -> None:
+def test_at_zero_snr_the_noise_is_kept_if_x0_is_known_and_a_model_of_noise_is_refused(sampler, monkeypatch) -> None:
     monkeypatch.setitem(globals(), "SCHEDULE", ZERO)
     for model in (GaussianDenoiser(ZERO), Denoiser(Wavy(), ZERO), Denoiser(Wavy(), ZERO, "x0", "sigma")):
         with pytest.raises(ValueError, match=r"zero terminal SNR.*Denoiser"):

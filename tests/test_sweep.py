@@ -181,10 +181,8 @@ def test_what_would_fail_in_each_run_fails_at_once_and_once(tmp_path, monkeypatc
 
 @pytest.mark.parametrize(
     ("runs", "device", "fleet", "workers", "sizes"),
-    [
-        (5, "cpu", None, 2, [3, 2]), (20, "cpu", None, 2, [5, 5, 5, 5]), (20, "cpu", 3, 1, [3, 3, 3, 3, 3, 3, 2]),
-        (20, "cuda", None, 1, [10, 10]), (3, "cpu", 1, 2, [1, 1, 1]), (0, "cpu", None, 1, []),
-    ],
+    [(5, "cpu", None, 2, [3, 2]), (20, "cpu", None, 2, [5, 5, 5, 5]), (20, "cpu", 3, 1, [3, 3, 3, 3, 3, 3, 2]),
+     (20, "cuda", None, 1, [10, 10]), (3, "cpu", 1, 2, [1, 1, 1]), (0, "cpu", None, 1, [])],
 )  # fmt: skip
 def test_fleets_are_of_equal_size_and_keep_all_workers_busy(runs, device, fleet, workers, sizes):
     groups = _groups([SMALL] * runs, device, fleet, workers)

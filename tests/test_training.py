@@ -107,12 +107,10 @@ def test_ema_follows_its_formula() -> None:
 
 @pytest.mark.parametrize(
     ("warmup", "cooldown", "expected"),
-    [
-        (2, 3, [1 / 3, 2 / 3, 1, 1, 1, 3 / 4, 2 / 4, 1 / 4]),
-        (3, 7, [1 / 4, 2 / 4, 3 / 4, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]),  # they meet: the lower of the two
-        (0, 99, [8 / 100, 7 / 100, 6 / 100, 5 / 100, 4 / 100, 3 / 100, 2 / 100, 1 / 100]),  # longer than the run
-    ],
-)
+    [(2, 3, [1 / 3, 2 / 3, 1, 1, 1, 3 / 4, 2 / 4, 1 / 4]),
+     (3, 7, [1 / 4, 2 / 4, 3 / 4, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]),  # they meet: the lower of the two
+     (0, 99, [8 / 100, 7 / 100, 6 / 100, 5 / 100, 4 / 100, 3 / 100, 2 / 100, 1 / 100])],  # longer than the run
+)  # fmt: skip
 def test_the_learning_rate_rises_and_falls_linearly(warmup: int, cooldown: int, expected: list[float]) -> None:
     steps = run(warmup=warmup, cooldown=cooldown, learning_rate=1e-2, steps=8)
     rates = [step.optimizer.param_groups[0]["lr"] for step in steps]

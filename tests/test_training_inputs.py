@@ -107,9 +107,7 @@ def test_a_model_that_answers_in_another_form_is_named(form, error, says: str) -
     ("scale", "offset", "warned"),
     [(73, 127, True), (1, -100, True), (1e-3, 0, True), (1, 0, False), (0.3, 0.5, False), (0, 0, False)],
 )
-def test_warns_once_if_data_are_far_from_unit_scale_with_a_cure_that_works(
-    scale, offset, warned: bool, recwarn
-) -> None:
+def test_warns_once_if_data_are_far_from_unit_scale_with_a_cure_that_works(scale, offset, warned, recwarn) -> None:
     x0 = scale * POINTS + offset
     list(run(x0=x0, steps=2))
     assert len(recwarn) == warned

@@ -6,22 +6,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from memlib import (
-    Denoiser,
-    Levels,
-    Schedule,
-    Step,
-    TimestepDistribution,
-    TrainConfig,
-    UNet,
-    ddim,
-    from_log_snr,
-    gaussian_interval,
-    initial_noise,
-    loss_at,
-    sample,
-    sample_generators,
-    train,
+from memlib import (  # isort: skip
+    Denoiser, Levels, Schedule, Step, TimestepDistribution, TrainConfig, UNet, ddim, from_log_snr,
+    gaussian_interval, initial_noise, loss_at, sample, sample_generators, train,
 )  # fmt: skip
 from memlib.lab import Experiment, Network, data, run
 from memlib.metrics import evaluate, memorized_fraction

@@ -23,9 +23,8 @@ def claim_verdicts(findings: Iterable[Finding]) -> dict[str, dict[str, dict[str,
     """Each claim of the paper -> data set -> how it was judged ("" or ", at equal fidelity", ...) -> its verdict."""
     groups: dict[tuple[str, str, str], list[str]] = {}
     for f in findings:
-        for claim in CLAIMS:
-            if f.hypothesis.startswith(claim):
-                groups.setdefault((claim, f.dataset, f.hypothesis.removeprefix(claim)), []).append(f.verdict)
+        for claim in filter(f.hypothesis.startswith, CLAIMS):
+            groups.setdefault((claim, f.dataset, f.hypothesis.removeprefix(claim)), []).append(f.verdict)
     found: dict[str, dict[str, dict[str, str]]] = {claim: {} for claim in CLAIMS}
     for (claim, dataset, how), verdicts in groups.items():
         found[claim].setdefault(dataset, {})[how] = _together(verdicts)

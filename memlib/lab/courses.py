@@ -142,8 +142,7 @@ def measured(*parts: runs.Result, at: int = 0) -> Line:
             denoiser = Spliced(denoiser, below[0], at)
         # on the way half the samples and half the calls give the same near-copies (tests/test_courses.py)
         less = own if last else replace(own, n_samples=own.n_samples // 2, sampler_steps=max(1, own.sampler_steps // 2))
-        kept = last and len(parts) == 1
-        samples: Tensor = parts[0].samples if kept else runs.draw(denoiser, less, yardstick.dataset)
+        samples: Tensor = parts[0].samples if last and not below else runs.draw(denoiser, less, yardstick.dataset)
         network, losses = yardstick.of_network(denoiser)
         reading = {"step": step, "measures": yardstick.of_samples(samples, full=last) | network, "loss": losses}
         course.append(reading if below else reading | {"gradient": yardstick.gradient_norms(denoiser)})

@@ -1,8 +1,7 @@
 """The data sets by name: points made on the spot, emoji shipped with memlib, the others downloaded and checked, any
 set of the UCR archive as "ucr/NAME"; and a reader's own, by the path of a folder or a file.
 
-`load` draws three disjoint parts for a seed: `train`, `held_out`, and `fresh`, real items that are in neither and give
-every memorization measure its null. Origins, licences and hashes: data/README.md."""
+Origins, licences and hashes: data/README.md."""
 
 import hashlib
 import io
@@ -37,6 +36,7 @@ REFERENCE = 2000  # real items at most in the large reference
 class Dataset:
     """Three disjoint parts of one data set, float32 (N, *D): (N, dim) points, (N, 1, L) signals, (N, 3, S, S) images.
 
+    fresh: real items that give every memorization measure its null.
     reference: many real items, none of train or fresh, to measure quality against: of curves the curve itself at 4,096
     points, of mixtures 2,000 new draws, else held_out and what is left, up to 2,000.
     value_range: (-1, 1) for images, else the smallest and largest value of the full set. kind: "points", "signal" or
@@ -56,9 +56,8 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        sizes = ", ".join(
-            f"{part}={(*getattr(self, part).shape,)}" for part in ("train", "held_out", "fresh", "reference")
-        )
+        parts = ("train", "held_out", "fresh", "reference")
+        sizes = ", ".join(f"{part}={(*getattr(self, part).shape,)}" for part in parts)
         return f"Dataset({self.name!r}, {sizes}, kind={self.kind!r})"
 
     @property

@@ -3,7 +3,7 @@
 import math
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,7 +40,7 @@ class Setting:
 
 def pilot(
     experiment: Experiment, seeds: Sequence[int] = (0, 1, 2, 3), *, device: str = "cpu", workers: int | None = None
-) -> list[Line]:
+) -> Iterator[Line]:
     """Courses of uniform sampling and of two wide intervals, drawn, over these seeds, at the experiment's budget: ten
     log-spaced readings each. A guess of the minutes is said first."""
     T, last = experiment.timesteps.T, experiment.training.steps
@@ -53,8 +53,8 @@ def pilot(
         Yardstick.of(x)  # too few items, or pictures of another size, show now
     minutes = seconds_of(runs, device) / (workers or os.cpu_count() or 1) / 60
     tqdm.write(f"{len(runs)} pilot runs, about {minutes:.0f} minutes", file=sys.stderr)
-    results = tqdm(sweep(runs, device=device, workers=workers), "readings", len(runs), unit="run")
-    return [{"control": x.experiment.label, "seed": x.experiment.seed, **measured(x)} for x in results]
+    for x in tqdm(sweep(runs, device=device, workers=workers), "readings", len(runs), unit="run"):
+        yield {"control": x.experiment.label, "seed": x.experiment.seed, **measured(x)}
 
 
 def dial(courses: Iterable[Line], near_copies: float, fidelity: float = 1.2) -> tuple[Setting, Setting | None]:
@@ -63,7 +63,8 @@ def dial(courses: Iterable[Line], near_copies: float, fidelity: float = 1.2) -> 
     recorded; near-copies is a share, fidelity 1 for real data.
 
     Raises ValueError if no setting reaches both; it names the nearest that can, and its price."""
-    check_asked(near_copies, fidelity)
+    if not (0 < near_copies < 1 and fidelity > 1):
+        raise ValueError(f"near_copies = {near_copies}, fidelity = {fidelity}; need a share in 0..1, a ratio above 1")
     by: dict[str, list[Line]] = {}
     for line in courses:
         by.setdefault(line["control"], []).append(line)
@@ -77,12 +78,6 @@ def dial(courses: Iterable[Line], near_copies: float, fidelity: float = 1.2) -> 
         nearest = min(found, key=lambda x: x.fidelity.value)
         raise ValueError(f"near_copies = {near_copies} is not reached at fidelity {fidelity}; the nearest is {nearest}")
     return good[0], next((x for x in good if x.control == "uniform"), None)
-
-
-def check_asked(near_copies: float, fidelity: float) -> None:
-    """Raise ValueError unless one is a share and the other a ratio above 1."""
-    if not (0 < near_copies < 1 and fidelity > 1):
-        raise ValueError(f"near_copies = {near_copies}, fidelity = {fidelity}; need a share in 0..1, a ratio above 1")
 
 
 def _stopped(control: str, lines: list[Line], near_copies: float) -> Setting:

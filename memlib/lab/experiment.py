@@ -51,30 +51,21 @@ class Network:
 class Experiment:
     """All that decides a run's numbers. Values that make no run are refused at once."""
 
-    timesteps: TimestepDistribution
-    """From which training draws t."""
-    dataset: str | data.Dataset
-    """A name, or the path of the reader's own; of a `Dataset` its name is kept, and the size of its pictures."""
+    timesteps: TimestepDistribution  #: from which training draws t
+    dataset: str | data.Dataset  #: a name or a path; of a `Dataset` its name and the size of its pictures are kept
     n_train: int = 64
     image_size: int = 32
-    seed: int = 0
-    """Of the split, the first weights, the training noise and the samples: equal seeds make paired runs."""
+    seed: int = 0  #: of the split, the first weights, the training noise and the samples: equal seeds make paired runs
     schedule: str = "linear"
     network: Network = field(default_factory=Network)
     training: TrainConfig = field(default_factory=TrainConfig)
-    loss_weight: TimestepDistribution | None = None
-    """The loss at t is multiplied by T q(t), the effective weight of this distribution q."""
-    ambient: int | None = None
-    """Above this timestep training sees of each item one noisy version only (`memlib.lab.fleet.kept_noise`)."""
+    loss_weight: TimestepDistribution | None = None  #: q; the loss at t is multiplied by its effective weight T q(t)
+    ambient: int | None = None  #: above it training sees one noisy version of each item (`memlib.lab.fleet.kept_noise`)
     n_samples: int = 256
-    sampler_steps: int = 50
-    """Of the sampler; for images each predicted x0 is clipped to the value range, as is usual."""
-    sampler: str = "ddim"
-    """Deterministic "ddim", or "ddpm", which is ancestral."""
-    course: tuple[int, ...] = ()
-    """Training steps after which the averaged weights are kept as well, so that one run shows its whole course."""
-    label: str = field(default="", compare=False)
-    """What plots and tables call it; not part of the identity."""
+    sampler_steps: int = 50  #: for images each predicted x0 is clipped to the value range, as is usual
+    sampler: str = "ddim"  #: deterministic "ddim", or "ddpm", which is ancestral
+    course: tuple[int, ...] = ()  #: training steps after which the averaged weights are kept, to show the whole course
+    label: str = field(default="", compare=False)  #: what plots and tables call it; not part of the identity
 
     def __post_init__(self) -> None:
         if not isinstance(self.timesteps, TimestepDistribution):

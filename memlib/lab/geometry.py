@@ -1,9 +1,8 @@
 """Where copies should be decided, from the geometry of the data alone: nothing is trained (hypothesis H8).
 
-Two things must meet at a noise level. Memorizing must pay: the exact denoiser of the training items must have a lower
-loss than a smooth one. And it must be felt elsewhere: noisy versions of *other* items must lie where training samples
-lie, in the shells about the training items (Dodson et al., arXiv 2602.17846). The product has one peak; what lies above
-half of it is the predicted zone."""
+Two things must meet at a noise level: memorizing must pay, and noisy versions of *other* items must lie in the shells
+about the training items, where training samples lie (Dodson et al., arXiv 2602.17846). `pull` is their product; it has
+one peak, and what lies above half of it is the predicted zone."""
 
 import math
 from collections.abc import Iterable

@@ -38,12 +38,12 @@ from memlib.lab.sweep import FLEET, sweep
 # of data/plans/dose, by what a line is worth
 PLANS = ("heartbeats_500", "pokemon_256", "flowers_1020", "emoji_256", "emoji_claims", "pokemon_zone", "emoji_zone")
 NOTEBOOKS = ("04_train_signals", "05_train_images")
-PARTS = {  # minutes of each twelve, what is done, the packages without which it is left out
-    "tests": (2.0, "the tests of a GPU, by name", ("pytest",)),
-    "fleets": (3.0, "fleets of 1 to 64 networks beside loops and torch.func's ensemble", ()),
-    "sampling": (1.0, "50 steps of DDIM, beside diffusers if it is there", ()),
-    "notebooks": (2.5, " and ".join(NOTEBOOKS), ("papermill", "ipykernel", "ipywidgets", "seaborn")),
-    "records": (3.5, f"what is not yet recorded of {', '.join(PLANS)}", ()),
+PARTS = {  # seconds of each minute, what is done, the packages without which it is left out
+    "tests": (10.0, "the tests of a GPU, by name", ("pytest",)),
+    "fleets": (15.0, "fleets of 1 to 64 networks beside loops and torch.func's ensemble", ()),
+    "sampling": (5.0, "50 steps of DDIM, beside diffusers if it is there", ()),
+    "notebooks": (12.5, " and ".join(NOTEBOOKS), ("papermill", "ipykernel", "ipywidgets", "seaborn")),
+    "records": (17.5, f"what is not yet recorded of {', '.join(PLANS)}", ()),
 }
 PAGE = ROOT / "tests" / "benchmarks" / "RESULTS-cuda.md"
 GUARD = """import os, signal, subprocess, sys, threading
@@ -79,12 +79,11 @@ def run(minutes: float, out: Path, device: str) -> int:
             os.fsync(log.fileno())
 
         say(f"{time.strftime('%F %T')}, {', '.join(provenance().values())}; {device}, {minutes:g} minutes:")
-        seconds = {part: 60 * minutes * share / 12 for part, (share, _, _) in PARTS.items()}
-        for part, (_, words, _) in PARTS.items():
-            say(f"  {part:9} at most {seconds[part]:4.0f} s, and what is left of those before: {words}")
+        for part, (seconds, words, _) in PARTS.items():
+            say(f"  {part:9} at most {minutes * seconds:4.0f} s, and what is left of those before: {words}")
         outcomes, end = {}, start
-        for part, (_, _, needed) in PARTS.items():
-            end += seconds[part]
+        for part, (seconds, _, needed) in PARTS.items():
+            end += minutes * seconds
             say(f"\n== {part}")
             lacking = ", ".join(name for name in needed if not find_spec(name))
             outcomes[part] = f"left out: no {lacking} here" if lacking else _attend(commands[part], end, say)

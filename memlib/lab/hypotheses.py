@@ -53,12 +53,11 @@ def decide(lines: Iterable[Line], plans: Sequence[Plan] | None = None, degenerat
         own, dataset = lines_of(plan, lines), plan.content["experiment"]["dataset"]
         changed = any(x["plan_sha256"] != plan.sha256 for x in own if x["plan"] == plan.name)
         for prediction in plan.content["predictions"]:
-            blank = Finding(prediction["hypothesis"], dataset, margin=prediction["margin"], changed=changed)
-            names = {prediction.get(name) for name in ("control", "against")}
-            others = {x["plan"] for x in own if x["control"] in names} - {plan.name}
-            blank = replace(blank, others=tuple(sorted(others)))
+            hypothesis, names = prediction["hypothesis"], {prediction.get(name) for name in ("control", "against")}
+            others = tuple(sorted({x["plan"] for x in own if x["control"] in names} - {plan.name}))
+            blank = Finding(hypothesis, dataset, margin=prediction["margin"], changed=changed, others=others)
             asked = (*_ask(blank, plan, prediction, own, degenerate), prediction)
-            families.setdefault((blank.hypothesis, dataset), []).append(asked)
+            families.setdefault((hypothesis, dataset), []).append(asked)
     for _, family in sorted(families.items()):
         p = [_p_value(values, prediction) for _, values, prediction in family if len(values) > 1]
         adjusted = zip(holm(p), ALPHA / (len(p) + 1 - stats.rankdata(p, "ordinal")), strict=True)
@@ -105,7 +104,7 @@ def _ask(blank: Finding, plan: Plan, prediction: Any, lines: list[Line], degener
     measure, at = prediction.get("measure", "near-copies"), prediction.get("at", "last")
     runs = {(x["control"], x["seed"]): x["course"] for x in lines}
     if at == "views":
-        runs = {key: _with_views(plan, *key, course) for key, course in runs.items()}
+        runs = {(name, seed): _with_views(plan, name, course) for (name, seed), course in runs.items()}
     one, two = prediction["control"], prediction["against"]
     both = [(runs[one, k], runs[two, k]) for k in plan.seeds if (one, k) in runs and (two, k) in runs]
     kept = [pair for pair in both if degenerate or not any(is_degenerate(course[-1]["measures"]) for course in pair)]
@@ -152,10 +151,9 @@ def _effect(control: list[Any], against: list[Any], measure: str, at: str) -> fl
     return float(np.mean(found)) if found else None
 
 
-def _with_views(plan: Plan, control: str, seed: int, course: list[Any]) -> list[Any]:
+def _with_views(plan: Plan, control: str, course: list[Any]) -> list[Any]:
     """A course with views of an item in the plan's `zone`, drawn or weighted: steps x batch size / n x share."""
-    own = replace(plan.controls[control], seed=seed)
-    low, high = plan.content["zone"]
+    own, (low, high) = plan.controls[control], plan.content["zone"]
     p = own.timesteps if own.loss_weight is None else own.loss_weight
     each = float(p.pmf[low:high].sum()) * own.training.batch_size / own.n_train
     return [{**x, "measures": {**x["measures"], "views": x["step"] * each}} for x in course]

@@ -56,21 +56,22 @@ def _read(path: Path, image_size: int | None, seen: tuple[tuple[Path, int, int],
         held = arrays(path)
         if "memlib_kind" in held:  # as `keep` wrote it
             return Own(held["items"], str(held["memlib_kind"]), tuple(map(str, held["notes"])))
-        if len(held) > 1 and "items" not in held:
-            raise ValueError(f"{path} holds the arrays {', '.join(held)}; need one, or one called items")
-        array = held.get("items", next(iter(held.values())))
+        array = held["items"]
     if array is None:
         raise ValueError(f"dataset = {str(path)!r}; {NEED}")
     return understand(array, str(path), image_size, notes)
 
 
 def arrays(path: Path) -> dict[str, np.ndarray]:
-    """What an .npz file holds, by name; the one array of an .npy file as "items"."""
+    """What an .npz file holds, by name; its only array, or that of an .npy file, as "items"."""
     try:
         loaded: Any = np.load(path, allow_pickle=False)
-        return {"items": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+        held = {"items": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(f"{path} cannot be read ({error}); need an array as np.save writes it") from error
+    if len(held) != 1 and "items" not in held:
+        raise ValueError(f"{path} holds the arrays {', '.join(held)}; need one, or one called items")
+    return held if "items" in held else {"items": next(iter(held.values()))}
 
 
 def read_items(path: Path) -> Tensor:
@@ -84,9 +85,7 @@ def read_items(path: Path) -> Tensor:
         return torch.from_numpy(found.repeat(3 // found.shape[3], 3)).permute(0, 3, 1, 2).contiguous()
     if not path.is_file() or path.suffix.lower() not in ARRAYS:
         raise FileNotFoundError(f"{path} is none of a folder of pictures, an .npy or an .npz file; need one of these")
-    if len(held := arrays(path)) != 1:
-        raise ValueError(f"{path} holds the arrays {', '.join(held)}; need exactly one")
-    items = torch.from_numpy(np.ascontiguousarray(*held.values()))
+    items = torch.from_numpy(np.ascontiguousarray(arrays(path)["items"]))
     if channels_last(items.shape):
         return items.movedim(-1, 1).contiguous()
     grey = items.ndim == 3 and items.shape[1] == items.shape[2]

@@ -17,21 +17,19 @@ from memlib.lab.experiment import Experiment
 from memlib.lab.yardstick import Yardstick
 
 PLANS = data.DATA / "plans" / "dose"
+ALWAYS = "near-copies", "closer to train", "membership", "copied items", "copy entropy", "fidelity", "energy"
 AT_LAST = "L2 to nearest", *(f"PCA-{kind} to {side}" for kind in ("W", "JS") for side in ("reference", "train"))
 KNOWN: dict[str, tuple[Any, ...]] = {  # the values of a prediction's fields
     "at": ("last", "fidelity", "views", "final fidelity"),
     "share": ("eps", "x0", "v"),
     "of": ("loss", "gradient"),
     "sign": (-1, 0, 1),
-    "measure": (
-        "near-copies", "closer to train", "membership", "copied items", "copy entropy", "fidelity", "energy",
-        "residual noise", "score error", *AT_LAST,
-    ),
-}  # fmt: skip
-FORMS = {  # by the field that tells it: what a prediction has beside hypothesis and margin, and what it may have
-    "r2": ({"r2"}, set[str]()),
-    "share": ({"share", "control", "sign"}, {"of", "unequal"}),
-    "against": ({"against", "control", "sign"}, {"measure", "at", "step"}),
+    "measure": (*ALWAYS, "residual noise", "score error", *AT_LAST),  # not of points; of mixtures alone; at the end
+}
+FORMS = {  # by the field that tells it: what a prediction has, and what it may have
+    "r2": ({"r2", "hypothesis", "margin"}, set[str]()),
+    "share": ({"share", "hypothesis", "margin", "control", "sign"}, {"of", "unequal"}),
+    "against": ({"against", "hypothesis", "margin", "control", "sign"}, {"measure", "at", "step"}),
 }
 
 
@@ -108,33 +106,30 @@ def read_plan(plan: str | Path) -> Plan:
         fields = {"question", "seeds", "experiment", "controls", "random", "splices", "predictions", "zone"}
         if unknown := made.content.keys() - fields:
             raise ValueError(f"unknown {', '.join(sorted(unknown))}; choose from {', '.join(sorted(fields))}")
-        names = {*made.controls, *made.splices}
         if (least := min(own.n_train for own in made.controls.values())) < 3:
             raise ValueError(f"n_train = {least}; need at least 3 items, for the model nulls")
         if not made.content["predictions"]:
             raise ValueError("predictions is empty; need at least one")
         for prediction in made.content["predictions"]:
-            _check_prediction(made, prediction, names)
+            _check_prediction(made, prediction)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error!r}") from error
     return made
 
 
-def _check_prediction(plan: Plan, given: dict[str, Any], names: set[str]) -> None:
+def _check_prediction(plan: Plan, given: dict[str, Any]) -> None:
     def need(right: bool, what: str, choices: Iterable[Any]) -> None:
         if not right:
             raise ValueError(f"a prediction {what}; choose from {', '.join(map(str, choices))}: {given}")
 
     must, may = FORMS[next((form for form in FORMS if form in given), "against")]
-    must = must | {"hypothesis", "margin"}
     if missing := must - given.keys():
         raise ValueError(f"a prediction lacks {', '.join(sorted(missing))}: {given}")
     unknown = given.keys() - must - may
     need(not unknown, f"has {', '.join(sorted(unknown))}", sorted(must | may))
-    for name in KNOWN.keys() & given.keys():
-        need(given[name] in KNOWN[name], f"has {name} = {given[name]!r}", KNOWN[name])
-    strange = {given[k] for k in ("control", "against") if k in given} - names
-    need(not strange, f"names {', '.join(strange)}", sorted(names))
+    choices = KNOWN | dict.fromkeys(("control", "against"), (*plan.controls, *plan.splices))
+    for name in choices.keys() & given.keys():
+        need(given[name] in choices[name], f"has {name} = {given[name]!r}", choices[name])
     if not 0 <= given["margin"] < math.inf:
         raise ValueError(f"margin = {given['margin']} in a prediction; need a number of at least 0")
     at, step = given.get("at", "last"), given.get("step")

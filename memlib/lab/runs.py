@@ -1,6 +1,4 @@
-"""From an Experiment to its Result: trained, sampled and stored, alone or as one of a fleet.
-
-A run is one file, KEY.pt in `runs_folder()`. Asked for again, it is read; cut off, it goes on from its checkpoint."""
+"""From an Experiment to its Result: trained, sampled and stored as KEY.pt in `runs_folder()`, alone or in a fleet."""
 
 import hashlib
 import io
@@ -32,6 +30,8 @@ BANDS = 10  # equal bands of t in which the history holds the loss, low noise fi
 READINGS = 50  # of the loss over a run
 
 _alone = threading.RLock()  # networks are initialised from torch's global generator: one thread at a time
+Device = str | torch.device
+OnStep = Callable[[int], None]
 Members = dict[Path, tuple[Experiment, data.Dataset]]  # by the file of the run
 
 
@@ -57,7 +57,7 @@ class Result:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} holds no run ({error!r})") from error
 
-    def denoiser(self, device: str | torch.device = "cpu", step: int | None = None) -> nn.Module:
+    def denoiser(self, device: Device = "cpu", step: int | None = None) -> nn.Module:
         """The network with the averaged weights that it had after `step`, one of `steps` (by default the last)."""
         if step is not None and step not in self.steps:
             raise ValueError(f"step = {step} is not stored; choose one of {self.steps}, or name it in `course`")
@@ -65,7 +65,7 @@ class Result:
         network.load_state_dict(_read(self.path)["weights"][self.steps[-1] if step is None else step])
         return network.eval().requires_grad_(False).to(device)
 
-    def samples_at(self, step: int, n: int | None = None, device: str | torch.device = "cpu") -> Tensor:
+    def samples_at(self, step: int, n: int | None = None, device: Device = "cpu") -> Tensor:
         """(n, *D) samples of the network as it was after `step`, from the same noise as `samples`."""
         own = replace(self.experiment, n_samples=n or self.experiment.n_samples)
         return draw(self.denoiser(device, step), own, own.load_data(), device)
@@ -76,9 +76,7 @@ def runs_folder() -> Path:
     return folder_from("MEMLIB_RUNS") or home() / "runs"
 
 
-def draw(
-    denoiser: nn.Module, experiment: Experiment, dataset: data.Dataset, device: str | torch.device | None = None
-) -> Tensor:
+def draw(denoiser: nn.Module, experiment: Experiment, dataset: data.Dataset, device: Device | None = None) -> Tensor:
     """(n_samples, *D): the samples that this experiment takes from a denoiser, its own or another."""
     return samplers.sample(
         denoiser, experiment.build_schedule(), dataset.train.shape[1:], experiment.n_samples,
@@ -103,18 +101,15 @@ def ship(folder: Path) -> None:
         _write(target, kept | {"samples": Result.load(target).samples_at(max(kept["weights"])).half()})
 
 
-def run(
-    experiment: Experiment, *, device: str | torch.device = "cpu", on_step: Callable[[int], None] = lambda step: None
-) -> Result:
+def run(experiment: Experiment, *, device: Device = "cpu", on_step: OnStep = lambda step: None) -> Result:
     """Train, sample and store; or read what was stored, or go on where a run was cut off. `on_step` is told the number
     of steps done. Of several processes that ask for one run, one works, the others wait."""
     return run_fleet([experiment], device=device, on_step=on_step)[0]
 
 
 def run_fleet(
-    experiments: Sequence[Experiment], *, device: str | torch.device = "cpu",
-    on_step: Callable[[int], None] = lambda step: None,
-) -> list[Result]:  # fmt: skip
+    experiments: Sequence[Experiment], *, device: Device = "cpu", on_step: OnStep = lambda step: None
+) -> list[Result]:
     """`run` for several that are `alike`: those not yet stored are trained together, as one fleet (see `train_fleet`).
 
     Each is stored under the name that it has alone, and its numbers are those up to rounding, which is coarse in
@@ -191,7 +186,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 
 def _train(
-    members: Members, checkpoint: Path, saved: Any, device: torch.device, on_step: Callable[[int], None]
+    members: Members, checkpoint: Path, saved: Any, device: torch.device, on_step: OnStep
 ) -> dict[Path, dict[str, Any]]:
     """The content of each member's file; on a CPU a single one is trained by `train`."""
     experiments, datasets = zip(*members.values(), strict=True)

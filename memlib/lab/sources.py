@@ -128,8 +128,7 @@ def check_ecg5000(content: bytes, name: str, where: Path | str) -> bytes:
 def build_pokemon(scratch: Path) -> dict[str, bytes]:
     """The pictures of the hub's data set, loose or in zip files; one for each name, in the order of their numbers."""
     hub = SOURCES["pokemon"]
-    listing = hub.replace("/datasets/", "/api/datasets/", 1) + "?blobs=true"
-    listed = json.loads(fetch(listing, scratch / "list"))
+    listed = json.loads(fetch(hub.replace("/datasets/", "/api/datasets/", 1) + "?blobs=true", scratch / "list"))
     hashes = {file["rfilename"]: file.get("lfs", {}).get("sha256") for file in listed["siblings"]}
     wanted = (name for name in sorted(hashes, reverse=True) if name.lower().endswith((*PICTURES, ".zip")))
     chosen = {PurePosixPath(name).stem: name for name in wanted}  # some editions hold each picture twice

@@ -49,8 +49,7 @@ class Spectrum:
     def predict(self, p: TimestepDistribution, steps: float) -> Estimate:
         """Near-copies of p (of T steps) after so many steps of a run like those recorded, with a 95 % interval: the
         fit's, and the spread of controls about it. Other sizes of the set or of the batch copy differently, also at
-        equal views (hypothesis H5). Raises ValueError for another T, or steps before the first reading or after the
-        last."""
+        equal views (hypothesis H5). Raises ValueError for another T, or steps outside those of the readings."""
         if p.T != self.T or not self.steps[0] <= steps <= self.steps[-1]:
             known = f"T = {self.T} and {self.steps[0]:g} to {self.steps[-1]:g} steps"
             raise ValueError(f"p has T = {p.T}, steps = {steps:g}; the runs had {known}")

@@ -11,7 +11,7 @@ from torch import Tensor
 from memlib.lab import data, made, own
 from memlib.lab.experiment import Experiment
 from memlib.metrics import PCA, copied_items, finest_scale, membership, memorized_fraction, model_nulls
-from memlib.metrics.alignment import jensen_shannon, wasserstein_rows
+from memlib.metrics.alignment import energy_distance, fidelity, jensen_shannon, wasserstein_rows
 from memlib.metrics.neighbours import nearest_neighbours
 from memlib.models import ExactDenoiser
 from memlib.schedules import Schedule
@@ -43,8 +43,7 @@ class Yardstick:
     def references(self) -> dict[str, dict[str, float]]:
         """The measures of fresh real items, of the training set itself and of the model nulls."""
         train = self.dataset.train
-        copies = train.repeat(-(-self.n // len(train)), *[1] * (train.ndim - 1))
-        sets = {"fresh": self.dataset.fresh, "copies": copies}
+        sets = {"fresh": self.dataset.fresh, "copies": train[torch.arange(self.n) % len(train)]}
         sets |= model_nulls(train, self.n, torch.Generator().manual_seed(self.seed))
         return {name: self.of_samples(items[: self.n], full=True) for name, items in sets.items()}
 
@@ -53,18 +52,18 @@ class Yardstick:
         own = self.dataset
         copies = copied_items(samples, own.train)
         share = copies[copies > 0] / max(1, int(copies.sum()))
-        others = own.train, own.held_out, own.reference
-        to_train, to_held_out, off = (nearest_neighbours(samples, x, 1)[0] for x in others)
+        to_train, to_held_out = (nearest_neighbours(samples, x, 1)[0] for x in (own.train, own.held_out))
         found = {
             "near-copies": memorized_fraction(samples, own.train).value,
             "closer to train": float((to_train < to_held_out).double().mean()),
-            "fidelity": float(off.mean()) / self._fresh_level,
-            "energy": self._energy(samples),
+            "fidelity": fidelity(samples, own.fresh, own.reference).value,
+            "energy": energy_distance(samples, own.reference),  # it grows as samples get fewer: compare equally many
             "copied items": float((copies > 0).sum()),
             "copy entropy": float(-(share * share.log()).sum()) / math.log(len(own.train)),
         }
         if samples.ndim > 2:
-            found["residual noise"] = float(finest_scale(samples).square().mean()) / self._fine_level
+            noise, level = (float(finest_scale(x).square().mean()) for x in (samples, own.reference))
+            found["residual noise"] = noise / level
         if full:
             found["L2 to nearest"] = float(to_train.mean())
             projected, rows = self.pca.transform(samples), torch.arange(len(samples))
@@ -102,24 +101,6 @@ class Yardstick:
             with torch.no_grad():
                 errors.append(float((denoiser(x_t, t) - exact(x_t, t)).square().mean()))
         return sum(errors) / len(errors)
-
-    def _energy(self, samples: Tensor) -> float:
-        """The energy distance to the reference. It grows as samples get fewer: compare readings of equally many."""
-        x, y = samples.double().flatten(1), self.dataset.reference.double().flatten(1)
-        return float(2 * torch.cdist(x, y).mean() - torch.cdist(x, x).mean()) - self._own_energy
-
-    @cached_property
-    def _own_energy(self) -> float:
-        y = self.dataset.reference.double().flatten(1)
-        return float(torch.cdist(y, y).mean())
-
-    @cached_property
-    def _fresh_level(self) -> float:
-        return float(nearest_neighbours(self.dataset.fresh, self.dataset.reference, 1)[0].mean())
-
-    @cached_property
-    def _fine_level(self) -> float:
-        return float(finest_scale(self.dataset.reference).square().mean())
 
 
 @lru_cache(maxsize=32)

@@ -39,10 +39,8 @@ def denoising_strip(
     say t, and sigma if a `schedule` is given."""
     every = given("frames", list(frames))
     picked = [every[i] for i in np.unique(np.linspace(0, len(every) - 1, 8).round().astype(int))]
-    x, x0 = (
-        np.stack([_items("frames", getattr(frame, part))[list(given("samples", samples))] for frame in picked])
-        for part in ("x", "x0")
-    )
+    which = list(given("samples", samples))
+    x, x0 = (np.stack([_items("frames", getattr(f, part))[which] for f in picked]) for part in ("x", "x0"))
     rows, size = 2 * len(samples), (1.3 * len(picked), 2.4 * len(samples) + 0.4)
     figure, axes = plt.subplots(rows, len(picked), figsize=size, layout="constrained", squeeze=False)
     for (row, column), ax in np.ndenumerate(axes):
@@ -75,8 +73,7 @@ def grid(items: Array, *, label: str = "samples", columns: int = 8, ax: Ax = Non
         _place(ax, item, i % columns, -1 - i // columns, scale, color=look.colour, linewidth=1)
     _bare(ax, shown, columns, rows)
     if shown.ndim == 3:
-        words = f"each: {shown.shape[2]} samples across, {number(scale[0])} to {number(scale[1])} up"
-        ax.set_xlabel(words, size=8)
+        ax.set_xlabel(f"each: {shown.shape[2]} samples across, {number(scale[0])} to {number(scale[1])} up", size=8)
     return ax
 
 

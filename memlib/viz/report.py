@@ -38,9 +38,8 @@ def audit_files(
     made = audit(*sets, generator=torch.Generator().manual_seed(0), features=extract, match=match)
     if sets[0].ndim == 3 and match is None:
         made.notes.append("signals were not compared over time warps, for which pip install dtaidistance")
-    for path in (samples, train, held_out):
-        files = path.rglob("*") if path and path.is_dir() else []
-        if others := sum(file.is_file() and file.suffix.lower() not in PICTURES for file in files):
+    for path in filter(None, (samples, train, held_out)):
+        if others := sum(file.is_file() and file.suffix.lower() not in PICTURES for file in path.rglob("*")):
             made.notes.append(f"{others} other files in {path} were left out")
     use_style()
     write_atomically(out / "audit.json", json.dumps(made.to_json(), indent=1))

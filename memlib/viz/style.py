@@ -105,8 +105,7 @@ def moving(figure: Figure, draw: Callable[[int], object], frames: int, alt: str,
         first.save(file, "webp", loop=0, quality=40, method=4, **options)
         texts.append(f"data:image/webp;base64,{b64encode(file.getvalue()).decode()}")
     still = f'<source media="print, (prefers-reduced-motion: reduce)" srcset="{texts[1]}">'
-    picture = f'<img src="{texts[0]}" alt="{escape(alt)}" width="{WIDTH}">'
-    return HTML(f"<picture>{still}{picture}</picture>")
+    return HTML(f'<picture>{still}<img src="{texts[0]}" alt="{escape(alt)}" width="{WIDTH}"></picture>')
 
 
 def meaning(label: str) -> Look | None:

@@ -1,9 +1,8 @@
 """Sliders: the only package that imports ipywidgets. The `draw_...` of each explorer gives its static picture."""
 
-from memlib.viz.explore.interval import interval_explorer, snr_explorer
 from memlib.viz.explore.live import draw_live, live_trainer, train_points
 from memlib.viz.explore.noise import draw_interval, draw_snr
-from memlib.viz.explore.playground import playground
+from memlib.viz.explore.playground import interval_explorer, playground, snr_explorer
 from memlib.viz.explore.samples import denoising_explorer, draw_denoising, follow
 
 # isort: split

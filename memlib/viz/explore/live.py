@@ -19,12 +19,10 @@ SLICE, REDRAW = 0.03, 1.0  # seconds of training between two looks at the button
 ARROWS = 0.65  # the log-SNR at which arrows show where the denoiser points: t = 200 of the linear schedule
 
 
-def live_trainer(
-    dataset: data.Dataset | None = None, schedule: Schedule | None = None, *, steps: int = 600, seed: int = 0
-) -> widgets.Widget:
+def live_trainer(dataset: data.Dataset | None = None, *, steps: int = 600, seed: int = 0) -> widgets.Widget:
     """2-D points (a spiral, unless given) and two intervals, A and B: press Train, and watch both being learnt. Stop
     ends training at once; with "live" on, each move of a slider trains anew."""
-    points, noise = dataset or data.load("spiral", 16, seed=seed), schedule or Schedule.linear()
+    points, noise = dataset or data.load("spiral", 16, seed=seed), Schedule.linear()
     T, controls = noise.T, {}
     for what, starts, low, high in (("width", (2 * T, T // 2), T // 10, 2 * T), ("centre", (T // 2, 3 * T // 4), 0, T)):
         for side, start in zip("AB", starts, strict=True):  # A's on the left, above its picture

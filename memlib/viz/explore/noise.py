@@ -31,6 +31,13 @@ LINE = f'{{content: "{STILL}"; visibility: visible; font-size: 13px}}'
 STYLE = f"<style>{DEAD} {{visibility: hidden; font-size: 0}} {DEAD}::after {LINE}</style>"
 
 
+def display_widget(widget: widgets.Widget) -> None:
+    """Show a widget, with a line of text where it cannot be shown: without a kernel, or in a notebook opened again."""
+    display({"text/html": STYLE, "text/plain": ""}, raw=True)
+    view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
+    display({VIEW: view, "text/html": f'<p class="explorer">{STILL}</p>', "text/plain": STILL}, raw=True)
+
+
 class Panel(widgets.VBox):
     """Controls, a reading and a picture; at each move `draw` makes (figure, reading) from the controls' values."""
 
@@ -68,15 +75,7 @@ class Panel(widgets.VBox):
         self.picture.layout.width = f"{96 * figure.get_figwidth():.0f}px"
         self.picture.value, self.reading.value = file.getvalue(), f"<p>{html.escape(text)}</p>"
 
-    def _ipython_display_(self) -> None:
-        display_widget(self)
-
-
-def display_widget(widget: widgets.Widget) -> None:
-    """Show a widget, with a line of text where it cannot be shown: without a kernel, or in a notebook opened again."""
-    display({"text/html": STYLE, "text/plain": ""}, raw=True)
-    view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
-    display({VIEW: view, "text/html": f'<p class="explorer">{STILL}</p>', "text/plain": STILL}, raw=True)
+    _ipython_display_ = display_widget
 
 
 def draw_snr(schedule: str = "linear", T: int = 1000, position: float = 0.25) -> Drawn:
@@ -99,13 +98,11 @@ def draw_snr(schedule: str = "linear", T: int = 1000, position: float = 0.25) ->
     )
 
 
-def draw_interval(
-    schedule: Schedule, items: Tensor | np.ndarray, width: float, centre: float, tails: str = "proportional"
-) -> Drawn:
+def draw_interval(schedule: Schedule, items: Tensor | np.ndarray, width: float, centre: float) -> Drawn:
     """Above: p(t) and its density over log-SNR, against uniform. Below: items (N, *D) noised at the interval's ends,
     cut to 0..T-1, and at its centre."""
     low, high, even, shown = centre - width / 2, centre + width / 2, uniform(schedule.T), checked(items)
-    p = gaussian_interval(schedule.T, low, high, tails=tails)
+    p = gaussian_interval(schedule.T, low, high)
     figure = plt.figure(figsize=(9.6, 5.0), layout="constrained")
     weight, density, *below = figure.subplot_mosaic("aaabbb;ccddee").values()
     weigh(weight, p)
@@ -120,7 +117,7 @@ def draw_interval(
     return figure, (
         f"[{low:g}, {high:g}] holds {p.pmf[ends[0] : ends[2] + 1].sum():.0%} of the draws; "
         f"sigma at its low end, centre and high end: {sigmas}. Draws with more noise than signal: "
-        f"{p.pmf[noisy].sum():.0%}, under uniform {even.pmf[noisy].sum():.0%}. Tails: {tails}."
+        f"{p.pmf[noisy].sum():.0%}, under uniform {even.pmf[noisy].sum():.0%}. Tails: proportional."
     )
 
 
