@@ -42,7 +42,7 @@ def pilot(
     experiment: Experiment, seeds: Sequence[int] = (0, 1, 2, 3), *, device: str = "cpu", workers: int | None = None
 ) -> Iterator[Line]:
     """Courses of uniform sampling and of two wide intervals, drawn, over these seeds, at the experiment's budget: ten
-    log-spaced readings each. A guess of the minutes is said first."""
+    log-spaced readings each, for `dial` (for several calls keep a `list`). A guess of the minutes is said first."""
     T, last = experiment.timesteps.T, experiment.training.steps
     looks = {"uniform": uniform(T)}
     for a, b in INTERVALS:
