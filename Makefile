@@ -128,17 +128,18 @@ mutants: $(STAMP)
 notebooks: $(STAMP)
 	$(PY) -m memlib refresh $(ONLY)
 
-# data/networks: what notebooks 04 to 06 open with and the first seed of each control of the claims' plans, trained anew and stored
-# in half precision
+# data/networks: what notebooks 04 to 06 open with and the first seed of each control of some plans, trained anew and stored in half
+# precision. Two seeds are trained, for alone a network rounds otherwise than in a fleet; the second is dropped.
 networks: $(STAMP)
 	rm -rf build/networks data/networks
 	mkdir -p data/networks
 	MEMLIB_RUNS=build/networks $(PY) -m memlib reproduce --out build/networks \
 	  --notebook 04_train_signals --notebook 05_train_images --set train=True
-	for plan in mixture heartbeats emoji; do MEMLIB_RUNS=build/networks $(PY) -c "import sys; from dataclasses import replace; \
-	  from memlib.lab.plans import read_plan; from memlib.lab.sweep import sweep; \
-	  list(sweep([replace(own, course=()) for own in read_plan(sys.argv[1]).controls.values()], workers=1))" \
-	  $${plan}_claims || exit 1; done
+	for plan in mixture_claims heartbeats_claims emoji_claims mixture_stopped mixture_late heartbeats_stopped heartbeats_weights; do \
+	  MEMLIB_RUNS=build/networks $(PY) -c "import sys; from dataclasses import replace; \
+	  from memlib.lab.plans import read_plan; from memlib.lab.sweep import sweep; plan = read_plan(sys.argv[1]); \
+	  asked = [replace(own, course=(), seed=seed) for own in plan.controls.values() for seed in plan.seeds[:2]]; \
+	  [run.path.unlink() for run in sweep(asked, workers=1) if run.experiment.seed != plan.seeds[0]]" $$plan || exit 1; done
 	$(PY) -c "from pathlib import Path; from memlib.lab import runs; runs.ship(Path('build/networks'))"
 
 build/uv:

@@ -110,11 +110,15 @@ def test_the_readme_shows_a_figure_and_numbers_of_notebook_07() -> None:
     assert words in " ".join(readme.read_text(encoding="utf-8").split())
 
 
-def test_the_shipped_networks_are_those_of_quick_and_of_the_claims_and_their_samples_measure_as_recorded() -> None:
+CLAIMS = ("mixture_claims", "heartbeats_claims", "emoji_claims")
+LATER = ("mixture_stopped", "mixture_late", "heartbeats_stopped", "heartbeats_weights")
+
+
+def test_the_shipped_networks_are_those_of_quick_and_of_plans_and_their_samples_measure_as_recorded() -> None:
     found = {path.stem: Result.load(path) for path in sorted(SHIPPED.glob("*.pt"))}
     assert sum(result.path.stat().st_size for result in found.values()) < 25e6
     recorded = {(x["plan"], x["control"], x["seed"]): x["course"][-1]["measures"] for x in courses.read()}
-    for plan in map(read_plan, ("mixture_claims", "heartbeats_claims", "emoji_claims")):
+    for plan in map(read_plan, (*CLAIMS, *LATER)):
         for name, own in plan.controls.items():
             then = recorded[plan.name, name, own.seed]
             shipped = found.pop(replace(own, course=()).key(own.load_data().sha256))
