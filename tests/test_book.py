@@ -138,5 +138,5 @@ def test_reads_from_files_in_a_browser(visit, site, width) -> None:
         page.locator(".playground input[type=range]").last.press("End")
         assert page.locator(".told").inner_text() != told, "an explorer computes in the page"
     assert "heartbeats 0 % [0 %, 8 %] at 3500 views" in page.locator(".copies").inner_text()
-    page.goto((site / "search.html").as_uri() + "?q=copycat")
+    page.goto((site / "search.html").as_uri() + "?q=memorizer")
     page.locator("#search-results li a", has_text="The exact memorizer").first.wait_for(timeout=20_000)

@@ -116,7 +116,7 @@ LATER = ("mixture_stopped", "mixture_late", "heartbeats_stopped", "heartbeats_we
 
 def test_the_shipped_networks_are_those_of_quick_and_of_plans_and_their_samples_measure_as_recorded() -> None:
     found = {path.stem: Result.load(path) for path in sorted(SHIPPED.glob("*.pt"))}
-    assert sum(result.path.stat().st_size for result in found.values()) < 25e6
+    assert sum(result.path.stat().st_size for result in found.values()) < 26e6
     recorded = {(x["plan"], x["control"], x["seed"]): x["course"][-1]["measures"] for x in courses.read()}
     for plan in map(read_plan, (*CLAIMS, *LATER)):
         for name, own in plan.controls.items():
