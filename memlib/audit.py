@@ -11,7 +11,7 @@ from torch import Tensor
 
 from memlib.checks import Items, as_tensor, channels_last, evaluating, placement
 from memlib.metrics.alignment import energy_rows, finest_scale
-from memlib.metrics.copying import NEAR, count_distinct, ratio_of, share_below, share_closer
+from memlib.metrics.copying import NEAR, count_distinct, ratio_of, share_below, share_closer, two_nearest
 from memlib.metrics.estimates import Estimate, bootstrap, wilson
 from memlib.metrics.evaluation import leaked, other_scale, problems_of
 from memlib.metrics.generalisation import generalisation_gap, kid
@@ -92,8 +92,9 @@ def audit(
     for name, made in models.items():
         ratios[name] = ratio_of(nearest(made, known, 2, search)[0])
     table = {name: {"near-copies": share_below(ratio)} for name, ratio in ratios.items()}
-    own = count_distinct(rows["samples"], rows["train"]) * len(distances) // len(rows["samples"])
-    table["samples"] = {"near-copies": share_below(ratios["samples"], distinct=own)}
+    few_once = count_distinct(rows["samples"], rows["train"])  # of those that enter all measures
+    once = min(len(distinct(sets["samples"])), few_once * len(distances) // len(rows["samples"]))
+    table["samples"] = {"near-copies": share_below(ratios["samples"], distinct=once)}
     table["memorizing baseline"] = {"near-copies": wilson(len(distances), len(distances))}
     if match is not None:
         for name, part in {"samples": few["samples"], fresh: few.get("held_out")}.items():
@@ -106,7 +107,7 @@ def audit(
         equal = [x if len(x) == n else x[torch.randperm(len(x), generator=generator)[:n]] for x in both]
         for name, x in {"samples": flat["samples"], **models}.items():
             to_train, to_held = (nearest(x, own, 1, search)[0] for own in equal)
-            table[name]["closer to train"] = share_closer(to_train, to_held, own if name == "samples" else None)
+            table[name]["closer to train"] = share_closer(to_train, to_held, once if name == "samples" else None)
         scale, centre = (rows["train"].std(), rows["train"].mean()) if features is None else (1.0, 0.0)  # KID's unit
         for name, x in {"samples": rows["samples"], "memorizing baseline": rows["train"], **models}.items():
             table[name]["energy to held-out"] = _energy(x, rows["held_out"])
@@ -231,4 +232,5 @@ def _notes(repeats: int, twins: list[Twin], samples: Tensor, train: Tensor, real
         "pairs of training items are mirror images of each other": mirrored,
     }
     words = [f"{count} {text}" for text, count in said.items() if count]
-    return words + problems_of(samples, train, real, residual)
+    between = two_nearest(samples.flatten(1), train.flatten(1))[1]
+    return words + problems_of(samples, between, train, real, residual)

@@ -13,7 +13,7 @@ from scipy.optimize import isotonic_regression
 from torch import Tensor
 
 from memlib.checks import Items, Predictor, as_tensor, call_model, check_count, checked, evaluating, placement
-from memlib.metrics.copying import count_distinct, excess, memorized_fraction
+from memlib.metrics.copying import count_distinct, excess, memorized_fraction, ratio_of, two_nearest
 from memlib.metrics.estimates import Estimate, wilson
 from memlib.metrics.evaluation import leaked, other_scale, problems_of
 from memlib.metrics.generalisation import membership
@@ -157,10 +157,10 @@ class Monitor:
             model, self.schedule, self.train.shape[1:], self.samples, seed=self.seed + 1 + len(self.readings),
             steps=self._path, sampler=dpm_solver, clip=self.clip,
         )  # fmt: skip
-        if not drawn.isfinite().all():
-            raise FloatingPointError(f"the samples of model, a {type(model).__name__}, are not finite: it has diverged")
-        self.near.append(round(memorized_fraction(drawn, self.train).value * self.samples))
-        self.distinct.append(count_distinct(drawn.flatten(1).double(), self.train.flatten(1).double()))
+        flat = [x.flatten(1) for x in checked(**{f"samples of the {type(model).__name__}": drawn}, train=self.train)]
+        distances, between = two_nearest(*flat)
+        self.near.append(int((ratio_of(distances) < 1 / 3).sum()))
+        self.distinct.append(count_distinct(*flat))
         losses = self._losses(model)
         self._spent += self._price
         self._count()
@@ -171,11 +171,10 @@ class Monitor:
         sure = abs(float(change.mean())) > 1.96 * float(change.std()) / math.sqrt(len(change))
         quality = ("worsens" if float(change.mean()) > 0 else "improves") if sure else "level"
         running, dose, copies = self._sums[0] / self._sums[1], self.seen.mean(0), self._pooled(len(at) - 1)
-        words = quality, at[least], problems_of(drawn, self.train, self.train, None)
-        reading = Reading(self.steps, losses, running, dose, copies, self.null, self.begin(at), *words)
-        self.readings.append(reading)
+        words = quality, at[least], problems_of(drawn, between, self.train, self.train, None)
+        self.readings.append(Reading(self.steps, losses, running, dose, copies, self.null, self.begin(at), *words))
         self._sums.zero_()
-        return reading
+        return self.readings[-1]
 
     def _losses(self, model: Predictor) -> Tensor:
         """(2, bands, items): losses at the middle of each band, under one noise, so that differences are sharp."""

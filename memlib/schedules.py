@@ -69,10 +69,9 @@ class Schedule:
         if "sigma_data" in config and hasattr(fresh, "sigmas"):
             return cls.from_sigmas(fresh.sigmas[fresh.sigmas > 0].double().unique())
         if hasattr(fresh, "alphas_cumprod") and not config.get("use_flow_sigmas"):
-            last = (
-                0 if config.get("rescale_betas_zero_snr") else 1
-            )  # some keep a tiny rest there, above the value before
-            return cls(torch.cat([fresh.alphas_cumprod[:-1], last * fresh.alphas_cumprod[-1:]]))
+            if config.get("rescale_betas_zero_snr"):
+                fresh.alphas_cumprod[-1] = 0  # where some schedulers keep a tiny rest, above the value before
+            return cls(fresh.alphas_cumprod)
         cure = "for any other pass its noise-to-signal ratios to Schedule.from_sigmas"
         raise TypeError(f"scheduler is a {name}; need one of the DDPM, EDM or flow-matching kind of diffusers; {cure}")
 

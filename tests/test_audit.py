@@ -14,7 +14,7 @@ from torch import Tensor
 from memlib.__main__ import main
 from memlib.audit import audit, shifted
 from memlib.lab.own import read_items
-from memlib.metrics import closer_to_train, nearest_neighbours
+from memlib.metrics import closer_to_train, nearest_neighbours, wilson
 from memlib.metrics.generalisation import generalisation_gap, kid
 from memlib.metrics.neighbours import nearest, scan_wide
 from memlib.viz import report
@@ -162,6 +162,8 @@ def test_samples_that_nearly_repeat_each_other_widen_intervals_and_volumes_and_l
         train, held_out = (items(60, shape, seed) for seed in (1, 2))
         found = judge(train[:1] + 1e-5 * items(40, shape, 3), train, held_out).table["samples"]
         assert all(found[name].value == 1 and found[name].low < 0.3 for name in ("near-copies", "closer to train"))
+    points = items(400, (2,), 4)  # each ten times: more than enter all measures
+    assert judge(points.repeat(10, 1), points).table["samples"]["near-copies"] == wilson(4000, 4000, distinct=400)
 
 
 def test_one_picture_is_judged_in_any_precision_and_few_are_not_refused_for_their_scale() -> None:

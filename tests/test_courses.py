@@ -177,7 +177,7 @@ def test_a_line_cut_short_is_dropped_and_a_damaged_one_is_named(plan, tmp_path) 
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [("sign = -1", "", "sign"), ("sign = -1", 'sign = -1\nat = "noon"', "at = 'noon'; choose from last, fidelity"),
-     ("margin = 0.03", "", "margin"),
+     ("margin = 0.03", "", "margin"), ("n_train = 16", "n_train = 2", "n_train = 2; need at least 3"),
      ('control = "weighted"', 'control = "notch"', "notch"), ("[controls]", "[controles]", "controles"),
      ("sign = -1", 'sign = -1\nat = "final fidelity"\nstep = 30', "step = 30; choose from 20, 40"),
      ("sign = -1", "sign = -1\nstep = 20", "choose from final fidelity"), ("sign = -1", "sign = 2", "sign = 2"),
@@ -187,7 +187,6 @@ def test_a_line_cut_short_is_dropped_and_a_damaged_one_is_named(plan, tmp_path) 
      ("sign = -1", 'sign = -1\nmeasure = "PCA-W to train"\nat = "fidelity"', "not read; choose from last"),
      ("[[predictions]]", "[predictions]\n[zone]", "predictions is empty"), ("[300, 301]", "[300]", "first and"),
      ("seeds = [300, 301]", "seeds = [301, 300]", "seeds.*need the first and the last"),
-     ("n_train = 16", "n_train = 2", "n_train = 2; need at least 3"),
      ("seeds = [300, 301]", "", "seeds"), ("course = [20, 40]", "course = [20, 90]", "course"),
      ("question", "quest", "quest")],
 )  # fmt: skip

@@ -149,8 +149,7 @@ def test_quality_follows_the_held_out_loss() -> None:
 
 def test_a_reading_says_what_hides_copies_and_one_sample_again_and_again_is_one() -> None:
     x = spiral(16)
-    model = ExactDenoiser(x.train, SCHEDULE)
-    monitor = Monitor(x.train, x.held_out, SCHEDULE)
+    model, monitor = ExactDenoiser(x.train, SCHEDULE), Monitor(x.train, x.held_out, SCHEDULE)
     monitor.read(lambda noisy, t: torch.zeros_like(noisy))  # before training, at step 0
     monitor.steps = 100
     assert (reading := monitor.read(model)).begin is not None and 1 <= reading.begin.value <= 100

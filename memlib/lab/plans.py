@@ -128,7 +128,7 @@ def _check_prediction(plan: Plan, given: dict[str, Any]) -> None:
     unknown = given.keys() - must - may
     need(not unknown, f"has {', '.join(sorted(unknown))}", sorted(must | may))
     choices = KNOWN | dict.fromkeys(("control", "against"), (*plan.controls, *plan.splices))
-    for name in choices.keys() & given.keys():
+    for name in filter(given.__contains__, choices):
         need(given[name] in choices[name], f"has {name} = {given[name]!r}", choices[name])
     if not 0 <= given["margin"] < math.inf:
         raise ValueError(f"margin = {given['margin']} in a prediction; need a number of at least 0")

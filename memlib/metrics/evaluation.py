@@ -54,8 +54,8 @@ def evaluate(
             raise ValueError("train and held_out have no energy at the finest scale, so no ratio to it; check the data")
         estimates |= bootstrapped("residual noise", lambda rows: float(noise[rows].mean() / level))
         estimates |= _copying("smoothed ", *(x - part for x, part in zip(sets, fine, strict=True)))
-    said = leaked(nearest_neighbours(held_out, train, 1)[0])
-    if problems := problems_of(samples, train, real, estimates.get("residual noise")) + said:
+    said, between = leaked(nearest_neighbours(held_out, train, 1)[0]), two_nearest(*(x.flatten(1) for x in sets[:2]))[1]
+    if problems := problems_of(samples, between, train, real, estimates.get("residual noise")) + said:
         warnings.warn("; ".join(problems), stacklevel=2)
     return estimates
 
@@ -90,15 +90,15 @@ def leaked(distances: Tensor) -> list[str]:
     return [said.format(count)] if (count := int((distances == 0).sum())) else []
 
 
-def problems_of(samples: Tensor, train: Tensor, real: Tensor, residual: Estimate | None) -> list[str]:
-    """What no value shows: another scale, blur, noise, nearly equal training items."""
+def problems_of(samples: Tensor, between: Tensor, train: Tensor, real: Tensor, residual: Estimate | None) -> list[str]:
+    """What no value shows: another scale, blur, noise, nearly equal training items (`between`: see `two_nearest`)."""
     problems = [said] if (said := other_scale(samples, real, residual)) else []
     if residual is not None and not SMOOTH <= residual.value <= NOISY:
         blurred = "only {:.2g}: the samples are blurred or at a smaller scale", "{:.2g}: it hides copies from distances"
         problems.append(f"residual noise is {blurred[residual.value > NOISY].format(residual.value)}")
-    samples, train, real = (x.flatten(1) for x in (samples, train, real))
+    train, real = train.flatten(1), real.flatten(1)
     near = NEAR * float((real - real.mean(0)).square().sum(1).mean()) ** 0.5
-    share = float((two_nearest(samples, train)[1] < near).double().mean())
+    share = float((between < near).double().mean())
     if share > CHANCE and count_distinct(train := train.unique(dim=0), train) < len(train):
         hidden = f"{share:.0%} of samples lie nearest to two nearly equal items of train, so that no copy is seen"
         problems.append(f"{hidden}: drop one of each pair (find_duplicates)")
