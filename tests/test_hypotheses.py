@@ -76,6 +76,15 @@ def test_support_and_contradiction_follow_one_rule(tmp_path, sign, effect, noise
     assert found.needed is None or found.needed > 12
 
 
+def test_the_seeds_that_would_decide_depend_on_the_side_that_the_effect_is_on(tmp_path) -> None:
+    own = plan(tmp_path, prediction(1))
+    for effect, gap in ((0.1, 0.1), (0.0, 0.03), (-0.1, 0.13)):  # only p is missing; an effect of the margin stays open
+        found = only(decide(lines(own, effect, 0.7), [own]))
+        assert found.effect and found.verdict == "undecided"
+        half = found.effect.high - found.effect.value
+        assert found.needed == math.ceil(12 * (half / gap) ** 2)
+
+
 def test_a_family_is_corrected_by_holm(tmp_path) -> None:
     one, two = plan(tmp_path, prediction(1)), plan(tmp_path, prediction(1), prediction(1, "third"))
     alone = only(decide(lines(one, 0.06, 0.08), [one]))
@@ -193,6 +202,22 @@ def test_a_control_is_compared_where_it_had_the_fidelity_with_which_uniform_ends
             made.append(line(own, control, seed, [{"near-copies": x, "fidelity": f} for x, f in [*pairs, *last]]))
     found = only(decide(made, [own]))
     assert found.verdict == "supported" and found.effect and found.effect.value == pytest.approx(0.101 - 0.2)
+
+
+def test_at_equal_best_fidelity_both_courses_are_taken_where_they_first_had_it(tmp_path) -> None:
+    """Uniform has its best fidelity up to step 20 at step 10, with .2; compared with itself it differs by nothing."""
+    predicted = (prediction(-1, name, at="best fidelity", step=20) for name in ("other", "third"))
+    own, made = plan(tmp_path, *predicted), []
+    even, less = ((0.2, 1.1), (0.3, 1.3)), ((0.05, 1.21), (0.15, 1.0))
+    for seed in range(12):
+        off = 0.001 * (seed % 3)
+        for control, pairs in (("uniform", even), ("other", even), ("third", less)):
+            readings = [(x + off * (control == "third"), f) for x, f in (*pairs, (0.9, 0.8))]
+            made.append(line(own, control, seed, [{"near-copies": x, "fidelity": f} for x, f in readings]))
+    same, fewer = decide(made, [own])
+    assert same.effect and same.effect.value == 0 and same.seeds == 12 and same.verdict == "refuted"
+    assert fewer.effect and fewer.effect.value == pytest.approx(0.101 - 0.2) and fewer.verdict == "supported"
+    assert fewer.says == "third: less than uniform, at the best fidelity of its first 20 steps"
 
 
 C1 = '[[predictions]]\nhypothesis = "C1"\ncontrol = "uniform"\nmargin = 0.5\nof = "{}"\nshare = "{}"\nsign = {}'

@@ -113,7 +113,8 @@ def _ask(blank: Finding, plan: Plan, prediction: Any, lines: list[Line], degener
     values = [effect for pair in kept if (effect := _effect(*pair, measure, at)) is not None]
     words = {1: "more than", -1: "less than", 0: "as"}[prediction["sign"]]
     says = f"{one}: {words} {two}" + ("" if measure == "near-copies" else f" ({measure})")
-    where = f"the fidelity of its step {step:,}" if step else f"equal {at}"
+    of = "best fidelity of its first {:,} steps" if at == "best fidelity" else "fidelity of its step {:,}"
+    where = f"the {of.format(step)}" if step else f"equal {at}"
     says += "" if at == "last" else f", at {where}"
     excluded, apart = len(both) - len(kept), len(kept) - len(values)
     verdict = "too few seeds" if both else blank.verdict  # until there is more than one value
@@ -127,28 +128,38 @@ def is_degenerate(measures: dict[str, float]) -> bool:
 
 def _effect(control: list[Any], against: list[Any], measure: str, at: str) -> float | None:
     """Control less against (of positive distances the log ratio): at the last step; or the mean over the control's
-    readings at which the other course once had the same value of `at`: a measure that falls, or "views"; or, at "final
-    fidelity", where the control had the fidelity with which the other course ends (with a `step`, that it had then)."""
+    readings, each beside the place where the other course first had the same fidelity, or views; or, at "final
+    fidelity", where the control first had the last fidelity of the other course; or, at "best fidelity", where each
+    course first had the best fidelity of the other. None if they never meet."""
 
     def change(a: float, b: float) -> float:
         return a - b if measure in DIFFERENCES else math.log(a / b)
 
-    if at == "final fidelity":
-        effect = _effect(against[-1:], control, measure, "fidelity")
-        return None if effect is None else -effect
+    last = against[-1]["measures"]
     if at == "last":
-        return change(control[-1]["measures"][measure], against[-1]["measures"][measure])
-    steps = np.log([x["step"] for x in against])
-    rises = -1 if at == "views" else 1
-    level = np.minimum.accumulate([rises * math.log(x["measures"][at]) for x in against])  # the best so far
-    other = [x["measures"][measure] for x in against]
-    found = []
-    for reading in control:
-        wanted = rises * math.log(reading["measures"][at])
-        if level[-1] <= wanted <= level[0]:
-            when = np.interp(-wanted, -level, steps)
-            found.append(change(reading["measures"][measure], float(np.interp(when, steps, other))))
+        return change(control[-1]["measures"][measure], last[measure])
+    if at == "final fidelity":
+        pairs = [(_first(control, measure, "fidelity", last["fidelity"]), last[measure])]
+    elif at == "best fidelity":
+        best = min(x["measures"]["fidelity"] for x in against)
+        pairs = [(_first(control, measure, "fidelity", best), _first(against, measure, "fidelity", best))]
+    else:
+        pairs = [(x["measures"][measure], _first(against, measure, at, x["measures"][at])) for x in control]
+    found = [change(a, b) for a, b in pairs if a is not None and b is not None]
     return float(np.mean(found)) if found else None
+
+
+def _first(course: list[Any], measure: str, at: str, wanted: float) -> float | None:
+    """A measure where the course first had so low a fidelity, or so many views: between readings along log step."""
+    rises = -1 if at == "views" else 1
+    level = np.minimum.accumulate([rises * math.log(x["measures"][at]) for x in course])  # the best so far
+    goal, close = rises * math.log(wanted), 1e-9  # for rounding
+    if not level[-1] - close <= goal <= level[0] + close:
+        return None
+    k = int(np.argmax(level <= goal + close))
+    steps, values = np.log([x["step"] for x in course]), [x["measures"][measure] for x in course]
+    when = np.interp(-goal, -level[max(0, k - 1) : k + 1], steps[max(0, k - 1) : k + 1])
+    return float(np.interp(when, steps, values))
 
 
 def _with_views(plan: Plan, control: str, course: list[Any]) -> list[Any]:
@@ -182,7 +193,8 @@ def _decide(finding: Finding, values: list[float], prediction: dict[str, Any], p
     verdict = "supported" if supported else "refuted" if refuted else "undecided"
     needed = None
     if verdict == "undecided":
-        gap, half = abs(abs(effect.value) - margin), effect.high - effect.value
+        way, half = effect.value * sign if sign else abs(effect.value), effect.high - effect.value
+        gap = way if sign and way > margin else abs(way - margin)  # only p is missing, or the margin's side is open
         needed = math.ceil(min(MOST_SEEDS, len(values) * (half / gap) ** 2 if gap else MOST_SEEDS))
     return replace(finding, effect=effect, p=p, verdict=verdict, needed=needed)
 

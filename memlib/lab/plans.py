@@ -20,7 +20,7 @@ PLANS = data.DATA / "plans" / "dose"
 ALWAYS = "near-copies", "closer to train", "membership", "copied items", "copy entropy", "fidelity", "energy"
 AT_LAST = "L2 to nearest", *(f"PCA-{kind} to {side}" for kind in ("W", "JS") for side in ("reference", "train"))
 KNOWN: dict[str, tuple[Any, ...]] = {  # the values of a prediction's fields
-    "at": ("last", "fidelity", "views", "final fidelity"),
+    "at": ("last", "fidelity", "views", "final fidelity", "best fidelity"),
     "share": ("eps", "x0", "v"),
     "of": ("loss", "gradient"),
     "sign": (-1, 0, 1),
@@ -136,7 +136,7 @@ def _check_prediction(plan: Plan, given: dict[str, Any]) -> None:
     need(at == "last" or given.get("measure") not in AT_LAST, f"has at = {at!r}, where measure is not read", ["last"])
     need(at != "views" or "zone" in plan.content, "has at = 'views', but the plan no zone", KNOWN["at"][:2])
     if step:
-        need(at == "final fidelity", f"has step and at = {at!r}", ["final fidelity"])
+        need(at.endswith(" fidelity"), f"has step and at = {at!r}", KNOWN["at"][3:])
         course = plan.controls[given["against"]].course
         need(step in course, f"has step = {step}", course)
 
