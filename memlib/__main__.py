@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.run(options)
     except ModuleNotFoundError as e:
-        print(f"memlib: {e}; install what is missing: pip install 'memlib[{options.extra}]'", file=sys.stderr)
+        print(f"memlib: {e}; install what is missing, in the clone: pip install '.[{options.extra}]'", file=sys.stderr)
         return 2
     except (TypeError, ValueError, OSError, RuntimeError) as e:  # RuntimeError: no such device, or runs that failed
         print(f"memlib: {e}", file=sys.stderr)
@@ -147,8 +147,9 @@ def _sweep(options: argparse.Namespace) -> int:
 
     out, workers = options.out or courses.COURSES, options.workers or os.cpu_count() or 1
     for plan in map(read_plan, options.plan):
-        missing, seconds = courses.estimate(plan, out, options.device)
-        print(f"{plan.name}: {missing} runs, about {seconds / workers / 60:.0f} minutes on {workers} processes")
+        missing, _ = plan.missing(plan.seeds, {(x["key"], x["content"]) for x in courses.read(out)})
+        seconds = courses.seconds_of(missing, options.device)
+        print(f"{plan.name}: {len(missing)} runs, about {seconds / workers / 60:.0f} minutes on {workers} processes")
         for line in courses.record(plan, out=out, workers=workers, device=options.device, fleet=options.fleet):
             tqdm.write(f"{line['control']}, seed {line['seed']}: {line['course'][-1]['measures']['near-copies']:.1%}")
     return 0

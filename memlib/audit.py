@@ -15,7 +15,7 @@ from memlib.metrics.copying import NEAR, count_distinct, ratio_of, share_below, 
 from memlib.metrics.estimates import Estimate, bootstrap, wilson
 from memlib.metrics.evaluation import leaked, other_scale, problems_of
 from memlib.metrics.generalisation import generalisation_gap, kid
-from memlib.metrics.neighbours import COLUMNS, distinct, measure, nearest, scan, scan_wide
+from memlib.metrics.neighbours import COLUMNS, distinct, measure, nearest, scan
 from memlib.metrics.nulls import model_nulls
 
 LIMIT = 1000  # items of a set, fewer of wide ones, that enter all measures but near-copies and closer to train
@@ -70,7 +70,7 @@ def audit(
     if len(kept) < size:
         sets["train"], flat["train"] = sets["train"][kept], flat["train"][kept]
     known, match = flat["train"], shifted if sets["train"].ndim == 4 else match
-    search = scan_wide if known.shape[1] > COLUMNS else scan
+    kind = torch.float32 if known.shape[1] > COLUMNS else torch.float64
 
     limit = max(200, min(LIMIT, *(2**22 // x[0].numel() for x in (known, sets["train"]))))
     picks = {name: torch.randperm(len(x), generator=generator)[:limit] for name, x in sets.items()}
@@ -80,17 +80,17 @@ def audit(
         raise ValueError(said)
     twins = [(int(kept[i]), int(kept[j]), rms, mirrored) for i, j, rms, mirrored in _twins(sets["train"], real)]
 
-    distances, indices = nearest(flat["samples"], known, 2, search)
+    distances, indices = nearest(flat["samples"], known, 2, kind)
     fresh = "held-out" if held_out is not None else "train, each against the others"
     rest = flat["held_out"][picks["held_out"]] if held_out is not None else known[picks["train"]]
     skipped = int(held_out is None)  # the nearest to a training item is itself
     ratios = {"samples": ratio_of(distances)}
-    apart = nearest(rest, known, 2 + skipped, search)[0][:, skipped:]
+    apart = nearest(rest, known, 2 + skipped, kind)[0][:, skipped:]
     ratios[fresh] = ratio_of(apart)
     rows = {name: x[picks[name]].double() for name, x in flat.items()}
     models = model_nulls(rows["train"], len(rows["samples"]), generator)
     for name, made in models.items():
-        ratios[name] = ratio_of(nearest(made, known, 2, search)[0])
+        ratios[name] = ratio_of(nearest(made, known, 2, kind)[0])
     table = {name: {"near-copies": share_below(ratio)} for name, ratio in ratios.items()}
     few_once = count_distinct(rows["samples"], rows["train"])  # of those that enter all measures
     once = min(len(distinct(sets["samples"])), few_once * len(distances) // len(rows["samples"]))
@@ -106,11 +106,12 @@ def audit(
         both = known, flat["held_out"]
         equal = [x if len(x) == n else x[torch.randperm(len(x), generator=generator)[:n]] for x in both]
         for name, x in {"samples": flat["samples"], **models}.items():
-            to_train, to_held = (nearest(x, own, 1, search)[0] for own in equal)
+            to_train, to_held = (nearest(x, own, 1, kind)[0] for own in equal)
             table[name]["closer to train"] = share_closer(to_train, to_held, once if name == "samples" else None)
         scale, centre = (rows["train"].std(), rows["train"].mean()) if features is None else (1.0, 0.0)  # KID's unit
         for name, x in {"samples": rows["samples"], "memorizing baseline": rows["train"], **models}.items():
-            table[name]["energy to held-out"] = _energy(x, rows["held_out"])
+            every, draw = torch.arange(len(x)), torch.Generator().manual_seed(0)
+            table[name]["energy to held-out"] = bootstrap(energy_rows(x, rows["held_out"]), every, generator=draw)
             table[name]["KID to held-out"] = kid((x - centre) / scale, (rows["held_out"] - centre) / scale)
             if name != "memorizing baseline":  # where it is without bound
                 table[name]["generalisation gap"] = generalisation_gap(x, rows["train"], rows["held_out"])
@@ -121,7 +122,7 @@ def audit(
 
 def _items(given: dict[str, Any]) -> dict[str, Tensor]:
     """Tensors of one shape and type of number; whole numbers stay as they are, for they take the least memory."""
-    sets = {name: as_tensor(values).detach().contiguous() for name, values in given.items()}
+    sets = {name: as_tensor(values).detach().cpu().contiguous() for name, values in given.items()}
     for name, x in sets.items():
         if x.ndim < 2 or not x.numel() or x.is_complex() or x.dtype in UNUSABLE or not x.isfinite().all():
             raise ValueError(f"{name} is {x.dtype} of shape {(*x.shape,)}; need finite (N, *D), signed or uint8")
@@ -137,9 +138,10 @@ def _featured(sets: dict[str, Tensor], features: Any) -> dict[str, Tensor]:
     """The features of each set, (N, F)."""
     if not isinstance(features, Sequence):
         where, kind = placement(features)
+        kind = kind or torch.float32
         with evaluating(features):
-            rows = {n: [features(p.to(where, kind or torch.float32)) for p in x.split(256)] for n, x in sets.items()}
-            return {name: torch.cat([part.flatten(1).cpu() for part in parts]) for name, parts in rows.items()}
+            rows = [[as_tensor(features(part.to(where, kind))) for part in x.split(256)] for x in sets.values()]
+        features = [torch.cat([part.cpu() for part in parts]) for parts in rows]
     if len(features) != len(sets):
         raise ValueError(f"features holds {len(features)} arrays; need one for each of {', '.join(sets)}")
     flat = (x.flatten(1) if x.ndim > 2 else x for x in map(as_tensor, features))  # they have no layout
@@ -148,11 +150,6 @@ def _featured(sets: dict[str, Tensor], features: Any) -> dict[str, Tensor]:
         if len(own) != len(x):
             raise ValueError(f"features of {name} are {len(own)}; need one row for each of its {len(x)} items")
     return dict(zip(sets, made.values(), strict=True))
-
-
-def _energy(samples: Tensor, held_out: Tensor) -> Estimate:
-    energy, numbers = energy_rows(samples, held_out), torch.arange(len(samples), dtype=torch.float64)[:, None]
-    return bootstrap(lambda rows: energy(rows[:, 0].long()), numbers, generator=torch.Generator().manual_seed(0))
 
 
 def _coarse(x: Tensor) -> Tensor:
@@ -211,13 +208,9 @@ def _matched(samples: Tensor, train: Tensor, match: Match) -> Tensor:
     rows = torch.arange(len(a)).repeat_interleave(candidates.shape[1])
     pairs = zip(rows.split(256), candidates.flatten().split(256), strict=True)
     found = torch.cat([match(samples[i], train[j].float()) for i, j in pairs]).double().reshape(candidates.shape)
-    two = []
-    for items, own in zip(candidates.tolist(), found.tolist(), strict=True):
-        best: dict[int, float] = {}
-        for item, value in zip(items, own, strict=True):
-            best[item] = min(value, best.get(item, math.inf))
-        two.append(sorted(best.values())[:2])
-    return ratio_of(torch.tensor(two, dtype=torch.float64))
+    best, at = found.min(1, keepdim=True)
+    second = found.masked_fill(candidates == candidates.gather(1, at), torch.inf).amin(1)  # of another item
+    return ratio_of(torch.stack([best[:, 0], second], 1))
 
 
 def _notes(repeats: int, twins: list[Twin], samples: Tensor, train: Tensor, real: Tensor) -> list[str]:

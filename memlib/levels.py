@@ -92,9 +92,7 @@ class Denoiser(nn.Module):
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """x_t (B, *D), t (B,) -> the noise (B, *D)."""
         y, a, s = self._call(x, t)
-        if self.predicts in ("eps", "x0"):
-            return y if self.predicts == "eps" else (x - a * y) / s
-        return a * y + s * x if self.predicts == "v" else (a * y + x) / (a + s)
+        return {"eps": y, "x0": (x - a * y) / s, "v": a * y + s * x, "flow": (a * y + x) / (a + s)}[self.predicts]
 
     def denoise(self, x: Tensor, t: Tensor) -> Tensor:
         """x_t (B, *D), t (B,) -> x0 (B, *D), unless `blind` also where alpha_bar = 0."""

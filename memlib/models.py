@@ -188,29 +188,19 @@ class ExactDenoiser(nn.Module):
 
     def weights(self, x: Tensor, t: Tensor) -> Tensor:
         """(B, N) float64: the posterior probability of each training example given x_t; rows sum to 1."""
-        logits = torch.cat([part for part, _ in self._logits(x, t)], 1)
-        odds = (logits - logits.amax(1, keepdim=True)).exp()
-        return odds / odds.sum(1, keepdim=True)
-
-    def _logits(self, x: Tensor, t: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Chunks (B, n) of -|x_t - sqrt(alpha_bar) x_i|^2 / (2 (1 - alpha_bar)), less what all i share, and x_i."""
         check_batch(x, t, len(self.alpha_bar))
-        alpha_bar = self.alpha_bar[t][:, None]
-        for part in self.train_set.flatten(1).split(self.chunk):
-            train = part.double()
+        alpha_bar, logits = self.alpha_bar[t][:, None], []
+        for train in self._chunks():  # -|x_t - sqrt(alpha_bar) x_i|^2 / 2, less what all i share
             inner = x.flatten(1).double() @ train.T * alpha_bar.sqrt() - train.square().sum(1) * alpha_bar / 2
-            yield inner / (alpha_bar * self.std**2 + 1 - alpha_bar), train
+            logits.append(inner / (alpha_bar * self.std**2 + 1 - alpha_bar))
+        return torch.cat(logits, 1).softmax(1)
+
+    def _chunks(self) -> Iterator[Tensor]:
+        return (part.double() for part in self.train_set.flatten(1).split(self.chunk))
 
     def _mean(self, x: Tensor, t: Tensor) -> Tensor:
-        peak = x.new_full((len(x), 1), -math.inf, dtype=torch.float64)
-        total, mean = torch.zeros_like(peak), torch.zeros_like(peak)
-        for logits, train in self._logits(x, t):
-            higher = torch.maximum(peak, logits.amax(1, keepdim=True))
-            rescale, odds = (peak - higher).exp(), (logits - higher).exp()
-            total = total * rescale + odds.sum(1, keepdim=True)
-            mean = mean * rescale + odds @ train
-            peak = higher
-        mean = mean / total
+        parts = zip(self.weights(x, t).split(self.chunk, 1), self._chunks(), strict=True)
+        mean = sum((weights @ train for weights, train in parts), torch.zeros((), dtype=torch.float64))
         if self.std:  # each centre moves towards x_t
             alpha_bar = self.alpha_bar[t][:, None]
             gain = alpha_bar.sqrt() * self.std**2 / (alpha_bar * self.std**2 + 1 - alpha_bar)

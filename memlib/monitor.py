@@ -68,7 +68,8 @@ class Reading:
         named |= {"loss held-out": held_out} | ({"copying begins": self.begin.value} if self.begin else {})
         for band, (gap, auc) in enumerate(zip(self.gap, self.auc, strict=True), 1):
             named |= {f"gap band {band}": gap.value, f"membership band {band}": auc.value}
-        return named
+        seen = ((band, loss) for band, loss in enumerate(self.running.tolist(), 1) if not math.isnan(loss))
+        return named | {f"running loss band {band}": loss for band, loss in seen}
 
 
 class Monitor:
@@ -121,30 +122,32 @@ class Monitor:
             cure = "pass the loss of each example, such as (predicted - noise).square().flatten(1).mean(1)"
             given = ", ".join(f"{(*x.shape,)}" for x in (t, losses, indices) if x is not None)
             raise ValueError(f"t, losses, indices have shapes {given}; need (B,) each: {cure}")
-        self._noted.append((t, losses.detach(), indices))
+        if len(t):  # copies: a loop may fill the same tensors again
+            self._noted.append((t.clone(), losses.detach().clone(), None if indices is None else indices.clone()))
         self.steps, self._rows = self.steps + 1, self._rows + len(t)
-        if len(self._noted) == FLUSH:
+        if len(self._noted) >= FLUSH:
             self._count()
 
     def _count(self) -> None:
         """Count what was noted, many updates at once: one by one would cost more than all the rest."""
-        for each in [self._noted] if self._noted else []:
-            t, losses = (torch.cat(parts).cpu() for parts in list(zip(*each, strict=True))[:2])
-            if not (t.min() >= 0 and t.max() < self.schedule.T) or (t.is_floating_point() and t.max() <= 1):
-                cure = f"need timesteps in 0..{self.schedule.T - 1}: `Schedule.t_at_sigma` gives that of a noise level"
-                raise ValueError(f"t spans [{t.min():g}, {t.max():g}]; {cure}")
-            bands = self.seen.shape[1]
-            band = (t * bands / self.schedule.T).long()
-            self._sums[0].index_add_(0, band, losses.double())
-            self._sums[1] += band.bincount(minlength=bands)
-            known = [indices for _, _, indices in each if indices is not None]
-            if len(known) == len(each):
-                items = torch.cat(known).cpu()
-                if not 0 <= items.min() <= items.max() < len(self.train):
-                    raise ValueError(f"indices span [{items.min()}, {items.max()}]; need 0..{len(self.train) - 1}")
-                self.seen.index_put_((items, band), torch.ones(len(band)), accumulate=True)
-            else:  # each item as often as another, on average
-                self.seen += band.bincount(minlength=bands) / len(self.seen)
+        if not self._noted:
+            return
+        t, losses = (torch.cat(parts).cpu() for parts in list(zip(*self._noted, strict=True))[:2])
+        if not (t.min() >= 0 and t.max() < self.schedule.T) or (t.is_floating_point() and t.max() <= 1):
+            cure = f"need timesteps in 0..{self.schedule.T - 1}: `Schedule.t_at_sigma` gives that of a noise level"
+            raise ValueError(f"t spans [{t.min():g}, {t.max():g}]; {cure}")
+        bands = self.seen.shape[1]
+        band = (t.double() * bands / self.schedule.T).long()
+        self._sums[0].index_add_(0, band, losses.double())
+        self._sums[1] += band.bincount(minlength=bands)
+        known = [indices for _, _, indices in self._noted if indices is not None]
+        if len(known) == len(self._noted):
+            items = torch.cat(known).cpu().long()
+            if not 0 <= items.min() <= items.max() < len(self.train):
+                raise ValueError(f"indices span [{items.min()}, {items.max()}]; need 0..{len(self.train) - 1}")
+            self.seen.index_put_((items, band), torch.ones(len(band)), accumulate=True)
+        else:  # each item as often as another, on average
+            self.seen += band.bincount(minlength=bands) / len(self.seen)
         self._noted.clear()
 
     def due(self) -> bool:
@@ -153,6 +156,7 @@ class Monitor:
 
     def read(self, model: Predictor) -> Reading:
         """Measure `model`, which predicts noise (`Denoiser` wraps others): the averaged weights, if there are any."""
+        del self.near[len(self.readings) :], self.distinct[len(self.readings) :]  # of a reading that was interrupted
         drawn = sample(
             model, self.schedule, self.train.shape[1:], self.samples, seed=self.seed + 1 + len(self.readings),
             steps=self._path, sampler=dpm_solver, clip=self.clip,
@@ -167,7 +171,8 @@ class Monitor:
         at, held = [*(reading.step for reading in self.readings), self.steps], losses[1].mean(0)
         before = [reading.losses[1].mean(0) for reading in self.readings]
         least = min(range(len(at)), key=lambda i: float([*before, held][i].mean()))
-        change = held - (before[least if least < len(before) else -1] if before else held)  # under the same noise
+        compared = before[least] if least < len(before) else (before or [held])[-1]  # the best, else the one before
+        change = held - compared  # under the same noise
         sure = abs(float(change.mean())) > 1.96 * float(change.std()) / math.sqrt(len(change))
         quality = ("worsens" if float(change.mean()) > 0 else "improves") if sure else "level"
         running, dose, copies = self._sums[0] / self._sums[1], self.seen.mean(0), self._pooled(len(at) - 1)

@@ -146,7 +146,7 @@ def _frames(
     model: Predictor, schedule: Schedule, x_T: Tensor, steps: Steps, clip: Clip, step: Callable[..., Tensor]
 ) -> Iterator[Frame]:
     """The loop that all samplers share; it checks the arguments at once, before a frame is asked for."""
-    times, start = timestep_list(steps, schedule), examples(x_T, "x_T").to(*placement(model))
+    times, start = timestep_list(steps, schedule), examples(x_T, "x_T").to(*placement(model, schedule))
     if schedule.alpha_bar[times[0]] == 0 and getattr(model, "blind", not hasattr(model, "denoise")):
         cure = "start steps below it, or train a network that predicts v or x0: Denoiser(net, schedule, 'v')"
         raise ValueError(f"schedule has zero terminal SNR: at T - 1 the noise does not give x0; {cure}")

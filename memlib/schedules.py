@@ -46,7 +46,12 @@ class Schedule:
     @classmethod
     def from_betas(cls, betas: Tensor) -> Self:
         """alpha_bar_t = prod_{s <= t} (1 - beta_s), betas (T,) in (0, 1); the last may be 1."""
-        return cls((1 - vector(betas, "betas")).cumprod(0))
+        betas = vector(betas, "betas")
+        if betas[0] > betas[-1].clamp(min=0.5):
+            raise ValueError(
+                f"betas fall from {betas[0]:g} to {betas[-1]:g}, as alphas_cumprod do: pass those to Schedule(...)"
+            )
+        return cls((1 - betas).cumprod(0))
 
     @classmethod
     def from_sigmas(cls, sigmas: Tensor) -> Self:
@@ -149,7 +154,7 @@ class Schedule:
     def t_at_sigma(self, sigma: Level) -> Level:
         """The real-valued timestep at which the noise-to-signal ratio is `sigma`."""
         known = torch.as_tensor(sigma, dtype=torch.float64)
-        return _like(sigma, self.t_at_snr(torch.where(known > 0, known**-2, math.nan)))
+        return _like(sigma, self.t_at_snr(torch.where(known >= 0, known**-2, math.nan)))
 
     def snr_at(self, t: Level) -> Level:
         """The SNR at a real-valued timestep in 0..T-1: the inverse of `t_at_snr`."""
@@ -173,7 +178,7 @@ class Schedule:
 
 
 def _like(given: Any, values: Any) -> Any:
-    return torch.as_tensor(values, device=given.device) if isinstance(given, Tensor) else float(values)
+    return torch.as_tensor(values, device=getattr(given, "device", None)) if np.shape(given) else float(values)
 
 
 def mix(x0: Tensor, alpha_bar: Tensor, eps: Tensor) -> Tensor:

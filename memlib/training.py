@@ -5,6 +5,7 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import torch
@@ -73,7 +74,6 @@ class Step:
     ema: nn.Module  # the network with averaged weights: sample from this one
     optimizer: torch.optim.Optimizer
     generator: torch.Generator
-    T: int
 
     def state(self) -> dict[str, Any]:
         """A copy of all that `train(..., state=...)` needs to go on as if it had never stopped."""
@@ -130,7 +130,7 @@ def train(
             if budget.is_checked(step) and not (loss + norm).isfinite():
                 found = f"the loss is {loss.item()}, the gradient's norm {norm.item()} at step {step + 1}"
                 raise FloatingPointError(f"{found}; lower learning_rate or loss_weight")
-            yield Step(step + 1, loss.detach(), t, losses.detach(), model, ema, optimizer, generator, schedule.T)
+            yield Step(step + 1, loss.detach(), t, losses.detach(), model, ema, optimizer, generator)
 
     return steps()
 
@@ -155,7 +155,7 @@ def prepared(
         loss_weight = vector(loss_weight, "loss_weight").float()
         if len(loss_weight) != schedule.T or loss_weight.min() < 0:
             raise ValueError(f"loss_weight has {len(loss_weight)} values from {loss_weight.min():g}; need T, all >= 0")
-    where, dtype = placement(model)
+    where, dtype = placement(model, schedule)
     if dtype in (torch.bfloat16, torch.float16):
         raise ValueError(f"model holds {dtype}, whose averages stand still; need model.float(), precision='bfloat16'")
     device = check_device((where or "cpu") if device is None else device)
@@ -178,18 +178,14 @@ def loss_at(
 ) -> Tensor:  # fmt: skip
     """(len(timesteps), N): unweighted loss |eps - model(x_t, t)|^2 / D of each example at each timestep, the mean over
     `repeats` noises. If it is lower on training than on held-out examples, that is what was memorized, band by band."""
-    x = examples(x0, "x0").to(*placement(model)).repeat_interleave(repeats, 0)
-    rows = []
+    x, losses = examples(x0, "x0").to(*placement(model, schedule)).repeat_interleave(repeats, 0), []
     with evaluating(model):
-        for timestep in timesteps:
-            errors = []
-            for part in x.split(batch_size):
-                t = torch.full((len(part),), timestep, device=x.device)
-                eps = torch.randn(part.shape, generator=generator, device=generator.device).to(part)
-                error = call_model(model, schedule.noise(part, t, eps), t) - eps
-                errors.append(error.float().square().flatten(1).mean(1))
-            rows.append(torch.cat(errors).reshape(-1, repeats).mean(1).cpu())
-    return torch.stack(rows)
+        for timestep, part in product(timesteps, x.split(batch_size)):
+            t = torch.full((len(part),), timestep, device=x.device)
+            eps = torch.randn(part.shape, generator=generator, device=generator.device).to(part)
+            error = call_model(model, schedule.noise(part, t, eps), t) - eps
+            losses.append(error.float().square().flatten(1).mean(1))
+    return torch.cat(losses).reshape(len(timesteps), len(x0), repeats).mean(2).cpu()
 
 
 def gradient_norm_at(

@@ -16,7 +16,7 @@ from memlib.audit import audit, shifted
 from memlib.lab.own import read_items
 from memlib.metrics import closer_to_train, nearest_neighbours, wilson
 from memlib.metrics.generalisation import generalisation_gap, kid
-from memlib.metrics.neighbours import nearest, scan_wide
+from memlib.metrics.neighbours import nearest
 from memlib.viz import report
 from memlib.viz.report import features_of, warped
 
@@ -40,7 +40,7 @@ def test_the_wide_scan_finds_the_nearest_that_the_exact_one_finds(kind: torch.dt
     train = items(300, (2500,), 1)
     samples = torch.cat([train[:40] + 1e-4 * items(40, (2500,), 2), items(60, (2500,), 3)])
     samples, train = ((100 * x + 128).to(kind) if kind == torch.uint8 else x + 50 for x in (samples, train))
-    distances, indices = nearest(samples, train, 3, scan_wide)
+    distances, indices = nearest(samples, train, 3, torch.float32)
     expected = nearest_neighbours(samples.float(), train.float(), 3)
     torch.testing.assert_close(distances, expected[0], rtol=1e-12, atol=1e-12)
     assert torch.equal(indices, expected[1])
@@ -150,6 +150,9 @@ def test_features_replace_pixels_as_a_function_or_as_arrays() -> None:
     for given, named in (([arrays[0], arrays[1][:9]], "features of train"), (arrays[:1], "features holds 1")):
         with pytest.raises(ValueError, match=named):
             judge(samples, train, features=given)
+    for given in (lambda x: features(x) / 0, lambda x: x.mean((1, 2, 3)), lambda x: features(x)[:5]):
+        with pytest.raises(ValueError, match="features of samples"):
+            judge(samples, train, features=given)
     with pytest.raises(ValueError, match="timm"):
         features_of("resnet18")
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 9), torch.nn.Dropout()).double()
@@ -225,6 +228,9 @@ def test_the_command_writes_a_page_and_numbers_and_holds_a_release_back(tmp_path
     page, found = ((tmp_path / "out" / f"audit.{kind}").read_text() for kind in ("html", "json"))
     assert json.loads(found)["table"]["samples"]["near-copies"]["value"] == 0.25
     assert "25.0%" in page and page.count("data:image/png") == 3 and 'src="http' not in page and "1 other files" in page
+    write_pictures(tmp_path / "grey", samples[:, :1].expand(-1, 3, -1, -1))
+    assert main([*command[:1], "--samples", str(tmp_path / "grey"), *command[3:]]) == 0
+    assert "pictures of one set are grey" in (tmp_path / "out" / "audit.html").read_text()
     capsys.readouterr()
 
     (tmp_path / "s" / "007.png").write_bytes(b"no picture")
@@ -238,7 +244,8 @@ def test_the_command_writes_a_page_and_numbers_and_holds_a_release_back(tmp_path
     pictures = read_items(tmp_path / "h")
     assert pictures.dtype == torch.uint8
     rows, last = pictures.flatten(1), pictures.permute(0, 2, 3, 1)
-    for saved, read in ((last, pictures), (pictures[:, 0], pictures[:, :1]), (rows[..., None], rows[:, None])):
+    swapped = (last.numpy().astype(">i4"), pictures.int()), (pictures[:, 0], pictures[:, :1])
+    for saved, read in ((last, pictures), (rows[..., None], rows[:, None]), *swapped):
         np.save(tmp_path / "one.npy", saved)
         assert torch.equal(read_items(tmp_path / "one.npy"), read)
     np.savez(tmp_path / "named.npz", labels=np.zeros(3), items=last)

@@ -9,6 +9,7 @@ from memlib.__main__ import main
 from memlib.lab import courses
 from memlib.lab.dial import dial, pilot
 from memlib.lab.experiment import Experiment, Network
+from memlib.lab.yardstick import Yardstick
 from memlib.timesteps import uniform
 from memlib.training import TrainConfig
 
@@ -61,11 +62,13 @@ def test_what_cannot_be_reached_names_the_nearest_and_its_price() -> None:
 
 def test_a_pilot_is_a_fleet_of_courses(own_runs, capsys) -> None:
     own = Experiment(
-        uniform(), "mixture4", 16, network=Network(width=16), training=TrainConfig(steps=50, batch_size=16),
+        uniform(500), "mixture4", 16, network=Network(width=16), training=TrainConfig(steps=50, batch_size=16),
         n_samples=16, sampler="ddpm", sampler_steps=5,
     )  # fmt: skip
     made = list(pilot(own, seeds=(0, 1, 2), workers=1))
     assert "9 pilot runs, about 0 minutes" in capsys.readouterr().err
     assert len(made) == 9 and {len(x["course"]) for x in made} == {10}
+    assert not any("gradient" in reading for x in made for reading in x["course"]), "which the dial does not use"
+    assert Yardstick.of(own).times == [2, 7, *range(25, 500, 50)]
     with pytest.raises(ValueError, match="nearest"):
         dial(made, 0.01, 1.01)

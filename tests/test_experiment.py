@@ -10,7 +10,7 @@ import torch
 from torch.nn.utils import parameters_to_vector
 
 from memlib import Schedule, gaussian_interval, published, sample, uniform
-from memlib.lab import experiment
+from memlib.lab import data, experiment
 from memlib.lab import runs as made
 from memlib.lab.experiment import Experiment, Network
 from memlib.lab.runs import Result, run, run_fleet
@@ -180,7 +180,7 @@ def test_every_field_but_the_label_changes_the_key(monkeypatch):
         "course": (3,), "ambient": 7,
     }  # fmt: skip
     keys = [SMALL.key("content"), *(replace(SMALL, **{name: value}).key("content") for name, value in changed.items())]
-    keys.append(SMALL.key("other content"))
+    keys += [SMALL.key("other content"), *(replace(SMALL, timesteps=uniform(T)).key("content") for T in (500, 1000))]
     assert replace(SMALL, label="x").key("content") == keys[0]
     monkeypatch.setattr(experiment, "VERSION", 0)
     keys.append(SMALL.key("content"))
@@ -197,10 +197,13 @@ def test_a_description_goes_through_json_and_refuses_what_makes_no_run():
     bad_values = {
         "schedule": "quadratic", "n_train": 1, "seed": -1, "timesteps": [0.5, 0.5], "sampler_steps": 101,
         "loss_weight": uniform(7), "course": (41,), "dataset": "cats", "sampler": "euler", "ambient": 100,
+        "network": type("Own", (Network,), {})(), "training": {},
     }  # fmt: skip
     for name, value in bad_values.items():
         with pytest.raises((TypeError, ValueError), match="cats" if name == "dataset" else name):
             replace(SMALL, **{name: value})
+    with pytest.raises(ValueError, match="dataset has 5"):  # by its name it would be split anew
+        replace(SMALL, dataset=data.load("spiral", 5))
     foreign = published(Schedule.cosine(100), "P2")  # its recipe says another p(t) here
     for name in ("timesteps", "loss_weight"):
         with pytest.raises(ValueError, match=f"{name}.*another schedule"):

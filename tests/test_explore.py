@@ -177,7 +177,7 @@ async def test_training_shows_its_progress_and_a_move_keeps_what_was_learnt(draw
     before = bytes(panel.picture.value)
     seen = await train(panel, "Step 60")
     assert len(seen) > 2 and max(seen) == 60, "a sign of life before the picture"
-    assert panel.picture.value != before and "memorized" in panel.reading.value
+    assert panel.picture.value != before and "near-copies" in panel.reading.value
     learnt = [ax.collections[-1].get_offsets().tolist() for ax in drawn[-1].axes[2:]]
     weights = [ax.lines[1].get_ydata().max() for ax in drawn[-1].axes[:2]]
     control(panel, "A: width").value = 300
@@ -234,7 +234,7 @@ def test_live_reading_of_a_memorizer_is_that_of_its_samples():
     samples = sample(exact, schedule, (2,), 128, seed=0, steps=25)
     copied, closer = memorized_fraction(samples, points.train), closer_to_train(samples, points.train, points.held_out)
     assert closer.low > 0.8
-    assert f"A: memorized {copied.value:.0%}, closer to train {closer.value:.0%}, energy" in reading
+    assert f"A: near-copies {copied.value:.0%}, closer to train {closer.value:.0%}, energy" in reading
 
 
 @pytest.mark.parametrize("dataset", ["spiral", "emoji"])
@@ -256,7 +256,7 @@ def test_neighbours_are_counted_sorted_and_compared_with_fresh_items():
     found = explore.find_neighbours(copies, dataset)
     assert found.nearest[6:, 0].tolist() == list(range(6)) and (found.ratio[6:] == 0).all()
     _, reading = explore.draw_neighbours(found, threshold=0.2)
-    assert reading.startswith("threshold 0.20: memorized 50%")
+    assert reading.startswith("threshold 0.20: near-copies 50%")
     np.testing.assert_array_equal(found.fresh_ratio, neighbour_ratio(dataset.fresh, dataset.train))
     assert f"fresh real items, which copy nothing, {(found.fresh_ratio < 0.2).mean():.0%}" in reading
     assert all(order.shape == (12,) for order in found.orders.values())

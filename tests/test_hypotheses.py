@@ -164,7 +164,7 @@ def test_the_spectrum_finds_the_band_and_predicts_controls_that_were_left_out() 
     controls, seeds = explained(recorded)
     assert controls.low > 0.8 and seeds.low > 0.8
     own = memorization_spectrum(recorded)
-    assert np.argmax(own.coefficients[0, -1]) == 1 and own.views.tolist() == [500, 1000]
+    assert np.argmax(own.coefficients[0, -1]) == 1 and own.steps.tolist() == [500, 1000]
     found = own.predict(banded(1000, EDGES, [0.2, 0.5, 0.3]), 1000)
     assert found.low < 0.15 + 0.5 * 0.6 + 0.03 < found.high and found.high - found.low < 0.15
     half = own.predict(banded(1000, EDGES, [0.2, 0.5, 0.3]), 500)
@@ -247,7 +247,8 @@ def test_a_run_that_another_plan_recorded_first_counts_in_both_but_no_splice_of_
     made = []
     for one in lines(own, 0.1, 0.02):
         run = replace(own.controls[one["control"]], seed=one["seed"])
-        made.append({**one, "config": run.to_dict(), "key": run.key(one["content"])})
+        place = {"dataset": f"moved {one['seed']}"} if one["seed"] % 2 else {}  # a reader's own data may be moved
+        made.append({**one, "config": run.to_dict() | place, "key": run.key(one["content"])})
     elsewhere = {"plan": "first", "plan_sha256": "another"}
     others = [{**x, **elsewhere} if x["control"] == "uniform" else x for x in made]
     found = only(decide(others, [own]))

@@ -62,7 +62,7 @@ def test_predicted_near_copies_are_those_of_the_spectrum_and_move_with_the_hand(
             np.testing.assert_allclose(ours, [theirs.value, theirs.low, theirs.high], rtol=0, atol=1e-5)
     page = opened(panel)
     copies = page.locator(".copies")
-    for words in ("predicted near-copies", "mixture 23 % [18 %, 27 %] at 3000 views"):
+    for words in ("predicted near-copies", "mixture 23 % [18 %, 27 %] after 3000 steps"):
         assert words in copies.inner_text()
     page.locator("[data-set=centre]").press("End")
     assert "mixture 0 % [0 %, " in copies.inner_text()

@@ -159,6 +159,21 @@ def test_a_reading_says_what_hides_copies_and_one_sample_again_and_again_is_one(
         assert said in str(Monitor(*sets, SCHEDULE).read(model))
 
 
+def test_updates_are_copied_and_may_be_empty_and_a_reading_that_is_interrupted_leaves_no_trace(monkeypatch) -> None:
+    x, t, losses = spiral(16), torch.zeros(1, dtype=torch.uint8), torch.zeros(1)
+    monitor = Monitor(x.train, x.held_out, Schedule.linear(100))
+    for k in range(10):  # the same two tensors again and again
+        monitor.update(t.fill_(10 * k), losses.fill_(k))
+    monitor.update(t[:0], losses[:0])
+    monkeypatch.setattr(monitor, "_losses", lambda model: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        monitor.read(MLP(2))
+    monkeypatch.undo()
+    reading = monitor.read(MLP(2))
+    assert len(monitor.near) == len(monitor.distinct) == 1 and reading.running.tolist() == [*range(10)]
+    assert reading.dose.tolist() == pytest.approx([1 / 16] * 10) and reading.scalars()["running loss band 10"] == 9
+
+
 def test_excess_is_newcombes_interval_over_what_is_left() -> None:
     found = excess(wilson(56, 70), wilson(48, 80))  # Newcombe (1998), table II: 0.2000 [0.0524, 0.3339]
     assert (0.4 * found.value, 0.4 * found.low, 0.4 * found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)

@@ -106,7 +106,7 @@ def test_the_wheel_has_its_data_and_writes_nothing_beside_itself(tmp_path) -> No
     done = run("-c", readme.replace("steps=100", "steps=2") + "print(pictures.shape)")
     assert done.stdout == "torch.Size([4, 3, 16, 16])\n", done.stderr
     done = run("-m", "memlib", "claims")
-    assert done.returncode == 2 and "pip install 'memlib[lab]'" in done.stderr
+    assert done.returncode == 2 and "pip install '.[lab]'" in done.stderr
 
     link(lab - core, tmp_path / "bare")
     script = (
@@ -119,7 +119,7 @@ def test_the_wheel_has_its_data_and_writes_nothing_beside_itself(tmp_path) -> No
     assert "| C1 |" in run("-m", "memlib", "claims").stdout
     for command, extra in (("reproduce", "site"), ("refresh", "notebooks")):
         done = run("-m", "memlib", command)
-        assert done.returncode == 2 and done.stderr.count("\n") == 1 and f"pip install 'memlib[{extra}]'" in done.stderr
+        assert done.returncode == 2 and done.stderr.count("\n") == 1 and f"pip install '.[{extra}]'" in done.stderr
     assert sorted(unpacked.rglob("*")) == before
 
 

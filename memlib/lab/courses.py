@@ -19,7 +19,7 @@ from memlib.lab.files import append_line, read_lines
 from memlib.lab.plans import Plan
 from memlib.lab.provenance import provenance, uncommitted
 from memlib.lab.sweep import SweepError, sweep
-from memlib.lab.yardstick import LOSS_AT, Yardstick
+from memlib.lab.yardstick import Yardstick
 from memlib.models import Spliced
 from memlib.training import train
 
@@ -59,12 +59,6 @@ def record(
                 result.path.unlink(missing_ok=True)
     if failed:
         raise SweepError(f"{plan.name}: {len(failed)} runs could not be measured\n" + "\n".join(failed))
-
-
-def estimate(plan: Plan, out: Path = COURSES, device: str = "cpu") -> tuple[int, float]:
-    """How many of a plan's runs `record` would train, and their `seconds_of`."""
-    missing, _ = plan.missing(plan.seeds, {(x["key"], x["content"]) for x in read(out)})
-    return len(missing), seconds_of(missing, device)
 
 
 def seconds_of(experiments: Sequence[Experiment], device: str = "cpu") -> float:
@@ -110,9 +104,9 @@ def tidy(lines: list[Line]) -> pd.DataFrame:
     check_data(lines)
     rows = []
     for line in lines:
-        config, same = line["config"], [line[k] for k in ("plan", "control", "seed")]
+        config = line["config"]
+        head = [line["plan"], line["control"], line["seed"], config["dataset"], config["n_train"]]
         views = config["training"]["batch_size"] / config["n_train"]
-        head = [*same, config["dataset"], config["n_train"]]
         for reading in line["course"]:
             step = reading["step"]
             rows += [[*head, step, step * views, name, value] for name, value in reading["measures"].items()]
@@ -131,7 +125,7 @@ def summary(lines: list[Line]) -> pd.DataFrame:
     return pd.concat([seeds, means[[name for name in names if name in means]].round(3)], axis=1)
 
 
-def measured(*parts: runs.Result, at: int = 0) -> Line:
+def measured(*parts: runs.Result, at: int = 0, gradient: bool = True) -> Line:
     """What is recorded of a run at each of its steps, or of a splice of two at the last one."""
     own = parts[0].experiment
     yardstick, course = Yardstick.of(own), []
@@ -145,7 +139,8 @@ def measured(*parts: runs.Result, at: int = 0) -> Line:
         samples: Tensor = parts[0].samples if last and not below else runs.draw(denoiser, less, yardstick.dataset)
         network, losses = yardstick.of_network(denoiser)
         reading = {"step": step, "measures": yardstick.of_samples(samples, full=last) | network, "loss": losses}
-        course.append(reading if below else reading | {"gradient": yardstick.gradient_norms(denoiser)})
+        bare = below or not gradient
+        course.append(reading if bare else reading | {"gradient": yardstick.gradient_norms(denoiser)})
     return {"course": course, "references": yardstick.references}
 
 
@@ -158,7 +153,7 @@ def line_of(plan: Plan, name: str, *parts: runs.Result) -> Line:
     line |= measured(*parts, at=plan.splices.get(name, (0,))[-1])
     line |= {"seconds": round(history["seconds"], 1), **{k: history[k] for k in ("fleet", "device", "precision")}}
     # numbers to five digits: what is left out is far below the noise of a seed
-    text = json.dumps(line | {"t": LOSS_AT, **provenance()}, allow_nan=False)
+    text = json.dumps(line | {"t": Yardstick.of(own).times, **provenance()}, allow_nan=False)
     return json.loads(text, parse_float=lambda digits: float(f"{float(digits):.5g}")) | {"config": line["config"]}
 
 

@@ -54,7 +54,7 @@ def pilot(
     minutes = seconds_of(runs, device) / (workers or os.cpu_count() or 1) / 60
     tqdm.write(f"{len(runs)} pilot runs, about {minutes:.0f} minutes", file=sys.stderr)
     for x in tqdm(sweep(runs, device=device, workers=workers), "readings", len(runs), unit="run"):
-        yield {"control": x.experiment.label, "seed": x.experiment.seed, **measured(x)}
+        yield {"control": x.experiment.label, "seed": x.experiment.seed, **measured(x, gradient=False)}
 
 
 def dial(courses: Iterable[Line], near_copies: float, fidelity: float = 1.2) -> tuple[Setting, Setting | None]:

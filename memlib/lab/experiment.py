@@ -68,15 +68,20 @@ class Experiment:
     label: str = field(default="", compare=False)  #: what plots and tables call it; not part of the identity
 
     def __post_init__(self) -> None:
-        if not isinstance(self.timesteps, TimestepDistribution):
-            raise TypeError(f"timesteps is a {type(self.timesteps).__name__}; need a TimestepDistribution")
+        kinds = {"timesteps": TimestepDistribution, "network": Network, "training": TrainConfig}
+        for name, kind in kinds.items():  # a subclass would be made again, from a file, as its parent
+            if type(value := getattr(self, name)) is not kind:
+                raise TypeError(f"{name} is a {type(value).__name__}; need a {kind.__name__}")
         for name, least in {"n_train": 2, "seed": 0, "n_samples": 2, "sampler_steps": 1}.items():
             check_count(getattr(self, name), name, least)
             object.__setattr__(self, name, int(getattr(self, name)))  # torch takes no NumPy integer as a seed
         if self.sampler not in SAMPLERS:
             raise ValueError(f"sampler = {self.sampler!r}; choose one of {', '.join(SAMPLERS)}")
-        if isinstance(self.dataset, data.Dataset) and self.dataset.kind == "image":
-            object.__setattr__(self, "image_size", self.dataset.train.shape[-1])
+        if isinstance(given := self.dataset, data.Dataset):
+            if len(given.train) != self.n_train:  # by its name it would be split anew
+                raise ValueError(f"n_train = {self.n_train}, dataset has {len(given.train)}; give its n_train and seed")
+            if given.kind == "image":
+                object.__setattr__(self, "image_size", given.train.shape[-1])
         object.__setattr__(self, "dataset", data.named(self.dataset))
         schedule, T = self.build_schedule(), self.timesteps.T
         if self.sampler_steps > T:
@@ -121,7 +126,7 @@ class Experiment:
     def key(self, content: str) -> str:
         """16 hexadecimal digits that name the run: a hash of the description, VERSION and the data's content, which is
         `Dataset.sha256`. Values that equal their default are left out, so that a new field renames no old run."""
-        default = Experiment(uniform(self.timesteps.T), self.dataset).to_dict()
+        default = Experiment(uniform(), self.dataset).to_dict()
         default |= {"timesteps": None, "dataset": None}
         changed = {name: value for name, value in self.to_dict().items() if value != default.get(name)}
         if not data.is_known(str(self.dataset)):

@@ -39,7 +39,6 @@ class FleetStep:
     averages: Tensor  # those of `emas`
     optimizer: torch.optim.Optimizer
     generators: Sequence[torch.Generator]
-    T: int
 
     def state(self) -> dict:
         """A copy of all that `train_fleet(..., state=...)` needs to go on as if it had never stopped."""
@@ -139,8 +138,7 @@ def train_fleet(
                 k = int(finite.int().argmin())
                 found = f"the loss is {loss[k].item()}, the gradient's norm {norm[k].item()} at step {step + 1}"
                 raise FloatingPointError(f"member {k}: {found}; lower learning_rate or loss_weight")
-            made = loss, t, losses, models, emas, weights, averages
-            yield FleetStep(step + 1, *made, optimizer, generators, schedule.T)
+            yield FleetStep(step + 1, loss, t, losses, models, emas, weights, averages, optimizer, generators)
 
     return steps()
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 WARM = 3  # plain calls before the recording: in them libraries choose their kernels and reserve memory
 Function = Callable[..., tuple[Tensor, ...]]
+_stream = cache(torch.cuda.Stream)  # one for all recordings: libraries keep a workspace for each that they have seen
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
@@ -49,9 +50,3 @@ def captured(function: Function, device: torch.device) -> Function:
         return tuple(output.clone() for output in outputs)  # the next replay writes over them
 
     return call
-
-
-@cache
-def _stream(device: torch.device) -> torch.cuda.Stream:
-    """One for all recordings: libraries keep a workspace for each stream that they have seen."""
-    return torch.cuda.Stream(device)

@@ -68,11 +68,12 @@ def decide(lines: Iterable[Line], plans: Sequence[Plan] | None = None, degenerat
 
 def lines_of(plan: Plan, lines: list[Line]) -> list[Line]:
     """The lines of a plan's runs, also of those that another plan has asked for first; splices are the plan's own."""
-    asked = {json.dumps({**own.to_dict(), "seed": 0}): own for own in plan.controls.values()}
+    anywhere = {"seed": 0, "dataset": ""}  # of any seed, and wherever a reader's own data lie
+    asked = {json.dumps({**own.to_dict(), **anywhere}): own for own in plan.controls.values()}
     found = [x for x in lines if x["plan"] == plan.name]
     there = {(x["control"], x["seed"]) for x in found}
     for line in (x for x in lines if x["plan"] != plan.name and x["seed"] in plan.seeds):
-        own, seed = asked.get(json.dumps({**line["config"], "seed": 0})), line["seed"]
+        own, seed = asked.get(json.dumps({**line["config"], **anywhere})), line["seed"]
         # by its key, for the line of a splice holds the configuration of the run above
         if own and (own.label, seed) not in there and replace(own, seed=seed).key(line["content"]) == line["key"]:
             found.append({**line, "control": own.label})
@@ -158,7 +159,7 @@ def _first(course: list[Any], measure: str, at: str, wanted: float) -> float | N
         return None
     k = int(np.argmax(level <= goal + close))
     steps, values = np.log([x["step"] for x in course]), [x["measures"][measure] for x in course]
-    when = np.interp(-goal, -level[max(0, k - 1) : k + 1], steps[max(0, k - 1) : k + 1])
+    when = np.interp(-goal, -level[: k + 1], steps[: k + 1])
     return float(np.interp(when, steps, values))
 
 

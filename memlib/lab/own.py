@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from memlib.checks import channels_last
+from memlib.checks import as_tensor, channels_last
 
 PICTURES, ARRAYS, TABLES = (".png", ".jpg", ".jpeg", ".webp"), (".npy", ".npz"), (".csv", ".tsv", ".txt", ".ts")
 NEED = f"need a folder with pictures ({', '.join(PICTURES)}) or a file {', '.join((*ARRAYS, *TABLES))}"
@@ -85,7 +85,7 @@ def read_items(path: Path) -> Tensor:
         return torch.from_numpy(found.repeat(3 // found.shape[3], 3)).permute(0, 3, 1, 2).contiguous()
     if not path.is_file() or path.suffix.lower() not in ARRAYS:
         raise FileNotFoundError(f"{path} is none of a folder of pictures, an .npy or an .npz file; need one of these")
-    items = torch.from_numpy(np.ascontiguousarray(arrays(path)["items"]))
+    items = as_tensor(arrays(path)["items"])
     if channels_last(items.shape):
         return items.movedim(-1, 1).contiguous()
     grey = items.ndim == 3 and items.shape[1] == items.shape[2]

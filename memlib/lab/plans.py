@@ -112,7 +112,7 @@ def read_plan(plan: str | Path) -> Plan:
             raise ValueError("predictions is empty; need at least one")
         for prediction in made.content["predictions"]:
             _check_prediction(made, prediction)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error!r}") from error
     return made
 

@@ -213,7 +213,7 @@ def _train(
     total, count = sums = saved["sums"].to(device)  # since the last reading: of the losses, and how many they were
     started = written = time.monotonic()
     for step in steps:
-        band = send(step.t.reshape(size, -1) * BANDS // step.T, device)
+        band = send(step.t.reshape(size, -1) * BANDS // schedule.T, device)
         total.scatter_add_(1, band, step.losses.float().reshape(size, -1))
         count.scatter_add_(1, band, torch.ones_like(band, dtype=count.dtype))
         if step.step % every == 0 or step.step == last:

@@ -28,7 +28,6 @@ class Spectrum:
     edges: tuple[int, ...]
     T: int
     steps: Array
-    views: Array  # of an item after so many steps: steps x batch size / items
     mean_shares: Array
     mean_copies: Array
     coefficients: Array
@@ -65,13 +64,11 @@ def memorization_spectrum(lines: Sequence[Line]) -> Spectrum:
     shares, copies, edges = _design(lines)
     mean, config = copies.mean(1), lines[0]["config"]  # (controls, steps), over seeds
     steps = np.array([x["step"] for x in lines[0]["course"]])
-    views = steps * config["training"]["batch_size"] / config["n_train"]
     drawn = np.random.default_rng(0).integers(len(shares), size=(DRAWS, len(shares)))
     fits = [_fit(shares, mean), *(_fit(shares[rows], mean[rows]) for rows in drawn)]
     centre, residual = shares.mean(0), float((_left_out(shares, mean[:, -1]) - mean[:, -1]).std())
-    level = [k + (centre - s) @ w for w, s, k in fits]  # each fit's near-copies at the mean design
-    coefficients = np.stack([w.T for w, _, _ in fits])
-    return Spectrum(tuple(edges), config["T"], steps, views, centre, level[0], coefficients, residual)
+    coefficients, (w, level) = np.stack([w.T for w, _ in fits]), fits[0]
+    return Spectrum(tuple(edges), config["T"], steps, centre, level + centre @ w, coefficients, residual)
 
 
 def recorded_spectra(lines: Sequence[Line], *names: str) -> dict[str, Spectrum]:
@@ -90,10 +87,8 @@ def explained(lines: Sequence[Line]) -> tuple[Estimate, Estimate]:
     shares, copies, _ = _design(lines)
     last = copies[:, :, -1]  # (controls, seeds)
     of_controls = _left_out(shares, last.mean(1))[:, None], last.mean(1)[:, None]
-    predicted = np.empty_like(last)
-    for seed in range(last.shape[1]):
-        w, centre, level = _fit(shares, np.delete(last, seed, 1).mean(1)[:, None])
-        predicted[:, seed] = level[0] + (shares - centre) @ w[:, 0]
+    fits = [_fit(shares, np.delete(last, seed, 1).mean(1)) for seed in range(last.shape[1])]
+    predicted = np.stack([level + shares @ w for w, level in fits], 1)
     rng, found = np.random.default_rng(0), []
     # a seed's own level is not predicted: its items are others
     for guess, truth in (of_controls, (predicted - predicted.mean(0), last - last.mean(0))):
@@ -119,21 +114,18 @@ def _design(lines: Sequence[Line]) -> tuple[Array, Array, list[int]]:
     return shares / shares.sum(1, keepdims=True), copies, list(edges.pop())
 
 
-def _fit(shares: Array, copies: Array) -> tuple[Array, Array, Array]:
-    """Ridge regression of copies (controls, steps) on shares: coefficients (bands, steps) and the two means."""
-    centre, level = shares.mean(0), copies.mean(0)
-    x = shares - centre
+def _fit(shares: Array, copies: Array) -> tuple[Array, Array]:
+    """Ridge regression of copies (controls, ...) on shares: coefficients (bands, ...) and the level at shares of 0."""
+    x = shares - shares.mean(0)
     penalty = RIDGE * np.trace(x.T @ x) / x.shape[1]
-    return np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1]), x.T @ (copies - level)), centre, level
+    w = np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1]), x.T @ (copies - copies.mean(0)))
+    return w, copies.mean(0) - shares.mean(0) @ w
 
 
 def _left_out(shares: Array, copies: Array) -> Array:
     """(controls,): each predicted from the others."""
-    found = np.empty_like(copies)
-    for k in range(len(copies)):
-        w, centre, level = _fit(np.delete(shares, k, 0), np.delete(copies, k)[:, None])
-        found[k] = level[0] + (shares[k] - centre) @ w[:, 0]
-    return found
+    fits = [_fit(np.delete(shares, k, 0), np.delete(copies, k)) for k in range(len(copies))]
+    return np.array([level + own @ w for own, (w, level) in zip(shares, fits, strict=True)])
 
 
 def _r2(predicted: Array, truth: Array) -> float:

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from memlib.lab import data, made, own
 from memlib.lab.experiment import Experiment
-from memlib.metrics import PCA, copied_items, finest_scale, membership, memorized_fraction, model_nulls
+from memlib.metrics import PCA, copied_items, finest_scale, membership, model_nulls
 from memlib.metrics.alignment import energy_distance, fidelity, jensen_shannon, wasserstein_rows
 from memlib.metrics.neighbours import nearest_neighbours
 from memlib.models import ExactDenoiser
 from memlib.schedules import Schedule
 from memlib.training import gradient_norm_at, loss_at
 
-LOSS_AT = (5, 15, *range(50, 1000, 100))  # timesteps at which the loss is measured
+LOSS_AT = (5, 15, *range(50, 1000, 100))  # timesteps of 1000 at which the loss is measured
 STRANGERS = 128  # real items outside train whose loss is compared with that of train
 REPEATS = 4  # noises per item and timestep
 
@@ -34,6 +34,11 @@ class Yardstick:
     @classmethod
     def of(cls, own: Experiment) -> "Yardstick":
         return _yardstick(own.dataset, own.n_train, own.image_size, own.seed, own.n_samples, own.build_schedule())
+
+    @property
+    def times(self) -> list[int]:
+        """The timesteps at which the loss is measured: LOSS_AT, of this schedule."""
+        return [t * self.schedule.T // 1000 for t in LOSS_AT]
 
     @cached_property
     def pca(self) -> PCA:
@@ -54,7 +59,7 @@ class Yardstick:
         share = copies[copies > 0] / max(1, int(copies.sum()))
         to_train, to_held_out = (nearest_neighbours(samples, x, 1)[0] for x in (own.train, own.held_out))
         found = {
-            "near-copies": memorized_fraction(samples, own.train).value,
+            "near-copies": int(copies.sum()) / len(samples),
             "closer to train": float((to_train < to_held_out).double().mean()),
             "fidelity": fidelity(samples, own.fresh, own.reference).value,
             "energy": energy_distance(samples, own.reference),  # it grows as samples get fewer: compare equally many
@@ -74,28 +79,28 @@ class Yardstick:
         return found
 
     def gradient_norms(self, denoiser: torch.nn.Module) -> list[float]:
-        """At each of LOSS_AT, of the mean loss of train: the mean over REPEATS noises."""
+        """At each of `times`, of the mean loss of train: the mean over REPEATS noises."""
         generator, train = torch.Generator().manual_seed(self.seed), self.dataset.train
-        norms = gradient_norm_at(denoiser, train, self.schedule, LOSS_AT, generator=generator, repeats=REPEATS)
+        norms = gradient_norm_at(denoiser, train, self.schedule, self.times, generator=generator, repeats=REPEATS)
         return norms.mean(1).tolist()
 
     def of_network(self, denoiser: torch.nn.Module) -> tuple[dict[str, float], dict[str, list[float]]]:
-        """Membership and, for mixtures, the error of the score; and the mean loss at each of LOSS_AT on both sides."""
+        """Membership and, for mixtures, the error of the score; and the mean loss at each of `times` on both sides."""
         generator, own = torch.Generator().manual_seed(self.seed), self.dataset
         strangers = torch.cat([own.held_out, own.fresh])[:STRANGERS]
         losses = {}
         for side, items in (("train", own.train), ("held_out", strangers)):
-            losses[side] = loss_at(denoiser, items, self.schedule, LOSS_AT, generator=generator, repeats=REPEATS)
+            losses[side] = loss_at(denoiser, items, self.schedule, self.times, generator=generator, repeats=REPEATS)
         found = {"membership": membership(losses["train"], losses["held_out"]).value}
         if own.name in made.MIXTURES:
             found["score error"] = self._score_error(denoiser, generator)
         return found, {side: x.mean(1).tolist() for side, x in losses.items()}
 
     def _score_error(self, denoiser: torch.nn.Module, generator: torch.Generator) -> float:
-        """Mean squared difference to the exact noise prediction of the mixture, over LOSS_AT and new draws of it."""
+        """Mean squared difference to the exact noise prediction of the mixture, over `times` and new draws of it."""
         exact = ExactDenoiser(made.mixture_centres(self.dataset.name), self.schedule, made.SPREAD)
         x, errors = self.dataset.reference[:STRANGERS], []
-        for step in LOSS_AT:
+        for step in self.times:
             t = torch.full((len(x),), step)
             x_t = self.schedule.noise(x, t, torch.randn(x.shape, generator=generator))
             with torch.no_grad():

@@ -22,8 +22,6 @@ def neighbour_ratio(samples: Items, train: Items) -> Tensor:
 
 def two_nearest(samples: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
     """Distances (B, 2) of flat samples to the two nearest *different* training items, and between those two, (B,)."""
-    if len(train) < 2:
-        raise ValueError(f"train has {len(train)} item that differs from the others; d1 / d2 needs two")
     distances, indices = nearest_neighbours(samples, train, 2)
     between = measure(train, train, *indices.unbind(1))
     return (distances, between) if between.all() else two_nearest(samples, train.unique(dim=0))
@@ -63,8 +61,7 @@ def excess(share: Estimate, null: Estimate) -> Estimate:
 
 def copied_items(samples: Items, train: Items, threshold: float = 1 / 3) -> Tensor:
     """(N,) how often each item of `train` is copied: the samples with d1 / d2 < threshold, by their nearest item."""
-    samples, train = (x.flatten(1) for x in checked(samples=samples, train=train))
-    copies = samples[ratio_of(two_nearest(samples, train)[0]) < threshold]
+    copies = as_tensor(samples)[neighbour_ratio(samples, train) < threshold]
     near = nearest_neighbours(copies, train, 1)[1][:, 0] if len(copies) else torch.zeros(0, dtype=torch.int64)
     return near.bincount(minlength=len(train)).cpu()
 

@@ -8,7 +8,7 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
-from memlib.checks import Items, checked
+from memlib.checks import Items, as_tensor
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def bootstrap(
 ) -> Estimate:
     """`distance(samples)` with a bootstrap interval of 95 % over the samples (B, *D) alone: real data drawn again would
     hold duplicates. Resampling lifts distances, so the interval is value + quantile - mean of the resamples."""
-    (x,) = checked(samples=samples)
+    x = as_tensor(samples)
     if min(len(x), resamples) < 2:
         raise ValueError(f"samples has {len(x)} item(s), resamples = {resamples}; need at least 2 of each")
     draws = torch.randint(len(x), (resamples, len(x)), generator=generator, device=generator.device).to(x.device)

@@ -27,13 +27,13 @@ def evaluate(
     samples, train, held_out = sets = checked(samples=samples, train=train, held_out=held_out)
     real = torch.cat([train, held_out])
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-    numbers = torch.arange(len(samples), device=samples.device, dtype=torch.float64)[:, None]
+    every = torch.arange(len(samples), device=samples.device)
 
     def bootstrapped(name: str, measure: Callable[[Tensor], float]) -> dict[str, Estimate]:
         """A function of the rows of samples, from a generator of its own: a new measure changes no other's interval."""
         digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
         own = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
-        return {name: bootstrap(lambda drawn: measure(drawn[:, 0].long()), numbers, generator=own, resamples=resamples)}
+        return {name: bootstrap(measure, every, generator=own, resamples=resamples)}
 
     pca = PCA(real)
     projected, to_train, to_held_out = (pca.transform(x) for x in sets)

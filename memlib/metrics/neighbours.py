@@ -3,8 +3,7 @@
 The quick formula |a|^2 + |b|^2 - 2 a.b loses its digits for near-copies, just where they matter. So it only makes the
 shortlist, with a proven bound on its error; the pairs on it are measured by differences."""
 
-import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -12,41 +11,31 @@ from torch import Tensor
 from memlib.checks import Items, checked
 
 CHUNK = 2**22  # elements held at once per temporary: 32 MB in float64
-COLUMNS = 1024  # that `scan_wide` multiplies in float32 before it sums in float64
-Chunks = Iterator[tuple[int, Tensor, Tensor]]
+COLUMNS = 1024  # that `scan` multiplies before it sums in float64
 
 
-def scan(a: Tensor, b: Tensor) -> Chunks:
+def scan(a: Tensor, b: Tensor, kind: torch.dtype = torch.float64) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Chunks of `a` (n, D) against all of `b` (m, D): (first row, quick squared distances (c, m), slack (c, 1)).
 
     The true value is within `slack` of `quick`: rule a pair *out* by `quick > bound + slack`. A dot product errs by
-    D u / (1 - D u) of the norms' product at most (Higham, Accuracy and Stability, 3.1); u is half of eps."""
-    centre = b.double().mean(0)  # any point would do: the nearer to the data, the smaller the norms
-    a, b = a.double() - centre, b.double() - centre
-    a_norms, b_norms = a.norm(dim=1, keepdim=True), b.norm(dim=1)
-    slack = (a.shape[1] + 16) * torch.finfo(torch.float64).eps * (a_norms + b_norms.max()) ** 2
-    for start in range(0, len(a), step := max(1, CHUNK // len(b))):
-        rows = slice(start, start + step)
-        yield start, torch.addmm(b_norms**2, a[rows], b.T, alpha=-2).add_(a_norms[rows] ** 2), slack[rows]
-
-
-def scan_wide(a: Tensor, b: Tensor) -> Chunks:
-    """`scan` for many wide items of any type, uint8 too: products in float32 of a few columns at a time, summed in
-    float64. It takes half the time and no copy of either set, at a larger slack."""
+    D u / (1 - D u) of the norms' product at most (Higham, Accuracy and Stability, 3.1); u is half of eps. Products are
+    taken in `kind`, of a few columns at a time, and summed in float64: no copy is made of wide sets, of any type, uint8
+    too. float32 takes half the time, at a larger slack."""
     spans = [slice(start, start + COLUMNS) for start in range(0, a.shape[1], COLUMNS)]
-    centres = [b[:, span].float().mean(0) for span in spans]
+    centres = [b[:, span].to(kind).mean(0) for span in spans]  # the nearer to the data, the smaller the norms
 
     def norms(x: Tensor) -> Tensor:
-        parts = ((x[:, span].float() - c).double() for span, c in zip(spans, centres, strict=True))
+        parts = ((x[:, span].to(kind) - c).double() for span, c in zip(spans, centres, strict=True))
         return torch.stack([part.square().sum(1) for part in parts]).sum(0)
 
     a_squares, b_squares = norms(a)[:, None], norms(b)
-    slack = (COLUMNS + 16) * torch.finfo(torch.float32).eps * (a_squares.sqrt() + b_squares.max().sqrt()) ** 2
+    unit = (min(COLUMNS, a.shape[1]) + 16) * torch.finfo(kind).eps
+    slack = unit * (a_squares.sqrt() + b_squares.max().sqrt()) ** 2
     for start in range(0, len(a), step := max(1, CHUNK // len(b))):
         rows = slice(start, start + step)
         quick = a_squares[rows] + b_squares
         for span, c in zip(spans, centres, strict=True):
-            quick.sub_((a[rows, span].float() - c) @ (b[:, span].float() - c).T, alpha=2)
+            quick.sub_((a[rows, span].to(kind) - c) @ (b[:, span].to(kind) - c).T, alpha=2)
         yield start, quick, slack[rows]
 
 
@@ -66,10 +55,10 @@ def nearest_neighbours(samples: Items, train: Items, k: int = 2) -> tuple[Tensor
     return nearest(a, b, k)
 
 
-def nearest(a: Tensor, b: Tensor, k: int, scan: Callable[[Tensor, Tensor], Chunks] = scan) -> tuple[Tensor, Tensor]:
-    """`nearest_neighbours` of flat items."""
+def nearest(a: Tensor, b: Tensor, k: int, kind: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """`nearest_neighbours` of flat items; `kind`: as in `scan`."""
     distances, indices = [], []
-    for start, quick, slack in scan(a, b):
+    for start, quick, slack in scan(a, b, kind):
         # The k-th true value is at most the k-th quick one + slack, so whatever is above that + slack is farther.
         bound = quick.topk(k, largest=False).values[:, -1:] + 2 * slack
         rows, columns = (quick <= bound).nonzero(as_tuple=True)
@@ -102,8 +91,6 @@ def find_duplicates(items: Items, threshold: float) -> list[tuple[int, int, floa
 
 def distinct(x: Tensor) -> Tensor:
     """The indices of the items of x (N, *D) that equal no earlier one, (n,)."""
-    first: dict[bytes, int] = {}
-    for i, item in enumerate(x):
-        whole = (item + 0).cpu().contiguous().view(torch.uint8)  # NumPy has no bfloat16; -0.0 + 0 is 0.0
-        first.setdefault(hashlib.blake2b(whole.numpy().tobytes()).digest(), i)
-    return torch.tensor(list(first.values()))
+    rows, group = x.flatten(1).unique(dim=0, return_inverse=True)
+    places = torch.arange(len(x), device=x.device)
+    return torch.full_like(places[: len(rows)], len(x)).scatter_reduce(0, group, places, "amin").sort().values

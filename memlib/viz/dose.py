@@ -65,7 +65,7 @@ def dose(courses: pd.DataFrame, zone: dict[str, float], groups: Mapping[str, Seq
 
 def frontier(courses: pd.DataFrame, controls: Sequence[str]) -> Figure:
     """Near-copies against fidelity along training, a line for each control, means over seeds; a mark at each reading.
-    Down and left is better: fewer copies, nearer to the data."""
+    Lower at the same fidelity is better."""
     figure, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
     wide = courses.pivot_table(index=["control", "step"], columns="measure", values="value")
     for label, look in looks(given("controls", controls)).items():
@@ -75,7 +75,7 @@ def frontier(courses: pd.DataFrame, controls: Sequence[str]) -> Figure:
     legend_above(figure, ax.get_lines())
     ax.axvline(1, color=MEANINGS["fresh"].colour, linewidth=0.8, linestyle=":")
     ax.annotate("real data", (1, ax.get_ylim()[1]), (3, -9), textcoords="offset points", size=7.5, color="0.35")
-    ax.set(xlabel="fidelity (less is better)", ylabel="near-copies")
+    ax.set(xlabel="fidelity (real data: 1)", ylabel="near-copies")
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     return figure
 

@@ -38,6 +38,8 @@ def audit_files(
     made = audit(*sets, generator=torch.Generator().manual_seed(0), features=extract, match=match)
     if sets[0].ndim == 3 and match is None:
         made.notes.append("signals were not compared over time warps, for which pip install dtaidistance")
+    if len({x.ndim == 4 and bool((x[:, :1] == x).all()) for x in sets}) > 1:
+        made.notes.append("pictures of one set are grey, those of another are not: recoloured copies are not seen")
     for path in filter(None, (samples, train, held_out)):
         if others := sum(file.is_file() and file.suffix.lower() not in PICTURES for file in path.rglob("*")):
             made.notes.append(f"{others} other files in {path} were left out")

@@ -48,18 +48,19 @@ class Look(NamedTuple):
 
 
 # One colour means one thing in every figure (Okabe and Ito's palette, safe for the colour-blind). The memorizing
-# baseline has the colour of the training data because it is the training data; its key in records is "copycat".
+# baseline has the colour of the training data because it is the training data.
 MEANINGS = {
     "train": Look("#000000", "-", "o"),
     "memorizing baseline": Look("#000000", ":", "X"),
-    "copycat": Look("#000000", ":", "X"),
     "held out": Look("#56B4E9", "--", "s"),
     "fresh": Look("#009E73", "-.", "D"),
     "sample": Look("#D55E00", "-", "v"),
     "uniform": Look("#0072B2", "-", "o"),
     "low noise": Look("#E69F00", "--", "s"),
     "middle noise": Look("#882255", ":", "D"),
+    "high noise, no floor": Look("#AA4499", ":", "v"),
     "high noise": Look("#CC79A7", "-.", "^"),
+    "p2": Look("#661100", "-.", "P"),
 }
 # Labels without a meaning take these in order: Tol's "muted" colours and a brown, none of them in MEANINGS.
 _LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (6, 2, 1, 2, 1, 2)), (0, (1, 3)), (0, (8, 2)), "-")

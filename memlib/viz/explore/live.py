@@ -84,7 +84,6 @@ def train_points(
 ) -> Iterator[tuple[int, Sequence[nn.Module]]]:
     """Small networks, one per distribution, learn the set's training points side by side: after each step its number
     and the networks with averaged weights. They start from the same weights and draw the same numbers."""
-    _check(dataset, schedule, sides)
     # for so small a network float32 is faster than bfloat16
     config = TrainConfig(steps, 128, learning_rate=6e-3, ema_decay=0.98, cooldown=steps // 2, precision="float32")
     networks = [Network(width=64).build((2,), seed) for _ in sides]
@@ -99,7 +98,11 @@ def draw_live(
 ) -> Drawn:  # fmt: skip
     """A column per distribution. Above: T p(t). Below: training points; once there are networks, their samples, the
     line from each to the nearest training point, and arrows to where the denoiser takes a point of log-SNR 0.65."""
-    _check(dataset, schedule, sides)
+    sizes = f"n_train = {len(dataset.train)}, n_held_out = {len(dataset.held_out)}, n_fresh = {len(dataset.fresh)}"
+    if dataset.kind != "points" or len(dataset.fresh) < 2 or len(dataset.held_out) != len(dataset.train):
+        raise ValueError(f"dataset of {dataset.kind}, {sizes}; need 2-D points, n_held_out = n_train, n_fresh >= 2")
+    if not sides or any(p.T != schedule.T for p in sides):
+        raise ValueError(f"sides have T = {[p.T for p in sides]}; need at least one, of T = {schedule.T}")
     real, half, size = torch.cat([dataset.train, dataset.held_out]), len(dataset.fresh) // 2, (4.2 * len(sides), 5.0)
     middle = (real.amax(0) + real.amin(0)) / 2
     reach = 1.4 * float((real - middle).abs().max())
@@ -111,7 +114,7 @@ def draw_live(
         copied = metrics.memorized_fraction(points, dataset.train).value
         closer = metrics.closer_to_train(points, dataset.train, dataset.held_out).value
         energy = metrics.energy_distance(points, dataset.fresh[half:])
-        texts.append(f"{name}: memorized {copied:.0%}, closer to train {closer:.0%}, energy distance {energy:.3f}.")
+        texts.append(f"{name}: near-copies {copied:.0%}, closer to train {closer:.0%}, energy distance {energy:.3f}.")
 
     for i, p in enumerate(sides):
         name, samples, nearest, field = chr(65 + i), None, None, None
@@ -128,15 +131,6 @@ def draw_live(
     figure.legend(handles=handles, loc="outside upper center", ncols=2 * len(sides))
     read(dataset.fresh[:half], "Fresh real points (the null)")
     return figure, f"{_where(sides)}. " + (f"Step {step}. {' '.join(texts)}" if networks else "Not trained yet.")
-
-
-def _check(dataset: data.Dataset, schedule: Schedule, sides: Sides) -> None:
-    """Refuse what would fail only after the training, or be measured wrongly."""
-    sizes = f"n_train = {len(dataset.train)}, n_held_out = {len(dataset.held_out)}, n_fresh = {len(dataset.fresh)}"
-    if dataset.kind != "points" or len(dataset.fresh) < 2 or len(dataset.held_out) != len(dataset.train):
-        raise ValueError(f"dataset of {dataset.kind}, {sizes}; need 2-D points, n_held_out = n_train, n_fresh >= 2")
-    if not sides or any(p.T != schedule.T for p in sides):
-        raise ValueError(f"sides have T = {[p.T for p in sides]}; need at least one, of T = {schedule.T}")
 
 
 def _where(sides: Sides) -> str:

@@ -135,7 +135,7 @@ def _coefficients(spectrum: Spectrum, T: int) -> dict[str, Any]:
         "shares": spectrum.mean_shares.tolist(),
         "copies": float(spectrum.mean_copies[-1]),
         "residual": spectrum.residual,
-        "views": float(spectrum.views[-1]),
+        "steps": int(spectrum.steps[-1]),
         "fits": spectrum.coefficients[:, -1].round(7).tolist(),
         "zone": spectrum.zone and [spectrum.zone[0], spectrum.zone[1] - 1],
     }

@@ -156,7 +156,7 @@ def draw_neighbours(found: Neighbours, order: str = "d1/d2", first: int = 0, thr
     shares.legend(loc="upper left")
     ours, null = (share_below(r, threshold) for r in (found.ratio, found.fresh_ratio))
     return figure, (
-        f"threshold {threshold:.2f}: memorized {ours:.0%} of {len(found.ratio)} samples; of {len(found.fresh_ratio)} "
+        f"threshold {threshold:.2f}: near-copies {ours:.0%} of {len(found.ratio)} samples; of {len(found.fresh_ratio)} "
         f"fresh real items, which copy nothing, {null:.0%} (95 % Wilson intervals). Shown: ranks {first} to "
         f"{first + SHOWN - 1} by {order}."
     )

@@ -13,7 +13,7 @@ function copies(spectra, p, even) {
   const x = (share) => `${4 + 90 * share}%`;
   return Object.entries(spectra).map(([name, spectrum]) => {
     const [[value, low, high], [plain]] = [p, even].map((q) => predictCopies(spectrum, q));
-    const words = `${name} ${percent(value)} [${percent(low)}, ${percent(high)}] at ${spectrum.views} views`;
+    const words = `${name} ${percent(value)} [${percent(low)}, ${percent(high)}] after ${spectrum.steps} steps`;
     const marks = `<line x1="${x(low)}" x2="${x(high)}" y1="10" y2="10" /><circle cx="${x(plain)}" cy="10" r="6" />`;
     const dot = `<circle class="dot" cx="${x(value)}" cy="10" r="5" />`;
     return `<div>${words}</div><svg height="23">${marks}${dot}</svg>`;
