@@ -68,9 +68,8 @@ class Experiment:
     label: str = field(default="", compare=False)  #: what plots and tables call it; not part of the identity
 
     def __post_init__(self) -> None:
-        kinds = {"timesteps": TimestepDistribution, "network": Network, "training": TrainConfig}
-        for name, kind in kinds.items():  # a subclass would be made again, from a file, as its parent
-            if type(value := getattr(self, name)) is not kind:
+        for name, kind in {"timesteps": TimestepDistribution, "network": Network, "training": TrainConfig}.items():
+            if type(value := getattr(self, name)) is not kind:  # a subclass would be made again as its parent
                 raise TypeError(f"{name} is a {type(value).__name__}; need a {kind.__name__}")
         for name, least in {"n_train": 2, "seed": 0, "n_samples": 2, "sampler_steps": 1}.items():
             check_count(getattr(self, name), name, least)
