@@ -48,7 +48,7 @@ def figures(own: Evidence, out: Path) -> None:
     made = {
         "spectrum": viz.spectrum(own.spectrum, own.schedule, looks),
         "dose": viz.dose(own.courses, shares, groups),
-        "frontier": viz.frontier(own.on_the_way, [*own.plans["mixture_stopped"].controls]),
+        "frontier": viz.frontier(own.on_the_way, [*own.plans["mixture_matched"].controls]),
         "predictions": viz.predictions(tested),
     }
     views = own.share("Laplace") * own.last * own.budget["training"]["batch_size"] / own.budget["n_train"]
