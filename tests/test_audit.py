@@ -20,8 +20,6 @@ from memlib.metrics.neighbours import nearest
 from memlib.viz import report
 from memlib.viz.report import features_of, warped
 
-SHAPES = [(2,), (1, 48), (3, 16, 16)]
-
 
 def items(n: int, shape: tuple[int, ...], seed: int) -> Tensor:
     """Smooth signals and images, for coarse scales to say something."""
@@ -85,7 +83,7 @@ def test_the_generalisation_gap_is_that_of_the_best_variances_and_negative_for_c
     assert abs(generalisation_gap(fresh, train, held_out).value) < 20
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("shape", [(2,), (1, 48), (3, 16, 16)], ids=str)
 def test_planted_copies_are_found_and_counted_and_nulls_are_not(shape: tuple[int, ...]) -> None:
     train, held_out, samples = (items(120, shape, seed) for seed in (1, 2, 3))
     samples[:30] = train[[5] * 10 + list(range(20, 40))] + 1e-3 * samples[:30]
@@ -114,9 +112,8 @@ def test_the_best_match_sees_copies_that_are_moved_mirrored_and_brighter() -> No
     assert found.table["samples"]["near-copies"].value == 0
     assert found.table["samples"]["near-copies at best match"].value == pytest.approx(1 / 3)
     assert found.table["held-out"]["near-copies at best match"].value == 0
-    pair = train[:1], train[:1, :, :, 1:].flip(-1)
-    assert shifted(train[:1], train[:1].flip(-1)).item() == pytest.approx(0, abs=1e-6)
-    assert shifted(pair[0][..., 1:], pair[1]).item() == pytest.approx(0, abs=1e-6)
+    for x in (train[:1], train[:1, ..., 1:]):  # of even and of odd width
+        assert shifted(x, x.flip(-1)).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_repeats_near_twins_and_mirror_images_in_the_training_set_are_said() -> None:
@@ -204,7 +201,6 @@ def test_time_warps_are_those_of_dynamic_time_warping() -> None:
                 cost[i + 1, j + 1] = step + min(cost[i, j], cost[i, j + 1], cost[i + 1, j])
         assert float(found) == pytest.approx(cost[20, 20] ** 0.5, rel=1e-9)
     train, samples = items(60, (1, 60), 1), items(40, (1, 60), 2)
-    samples[:10] = train[:10].repeat_interleave(3, 2)[..., 6:66]
     samples[:10] = torch.nn.functional.interpolate(train[:10, :, 2:58], 60, mode="linear")
     found = judge(samples, train, match=warped).table["samples"]
     assert found["near-copies at best match"].value > found["near-copies"].value

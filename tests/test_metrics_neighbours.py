@@ -105,12 +105,8 @@ def test_arrays_half_precision_and_strided_views_are_measured_like_tensors():
             assert torch.equal(got, expected)
 
 
-def images(n=6, seed=0):
-    return torch.rand(n, 3, 8, 8, generator=seeded(seed)) * 2 - 1
-
-
 def test_duplicates_and_mirror_images_with_the_smaller_distance_never_an_item_with_itself():
-    x = images()
+    x = torch.rand(6, 3, 8, 8, generator=seeded()) * 2 - 1
     x[3] = x[1] + 0.01
     x[5] = x[0].flip(-1) - 0.02
     found = find_duplicates(x, 0.05)

@@ -185,14 +185,9 @@ def test_what_torch_would_broadcast_wrap_or_mask_is_refused() -> None:
     for model in (MLP(2), exact):
         with pytest.raises(ValueError, match="t has shape"):
             model(x, torch.tensor([5]))
-    for outside in (-1, 1000):
+    for ask in (exact, exact.denoise, exact.weights):
         with pytest.raises(ValueError, match="t spans"):
-            exact.weights(x, torch.tensor([5, outside]))
-    for dtype in (torch.float32, torch.uint8, torch.bool):
-        with pytest.raises(TypeError, match="t has dtype"):
-            exact(x, torch.tensor([0, 1], dtype=dtype))
-    with pytest.raises(TypeError, match="x has dtype"):
-        exact.denoise(x.long(), torch.tensor([0, 1]))
+            ask(x, torch.tensor([5, 1000]))
     for make, sizes in ((MLP, {"width": 33}), (MLP, {"width": 0}), (UNet, {"width": 12}), (UNet, {"blocks": 0})):
         with pytest.raises(ValueError, match="width = "):
             make(*[1, 1] * (make is UNet), **sizes)

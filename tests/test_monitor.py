@@ -129,20 +129,11 @@ def test_a_reading_is_made_of_the_public_measures() -> None:
 
 
 def test_quality_follows_the_held_out_loss() -> None:
-    x = spiral(64)
-
-    class Share(torch.nn.Module):
-        share = 0.0
-
-        def forward(self, noisy: Tensor, t: Tensor) -> Tensor:
-            return self.share * ExactDenoiser(x.held_out, SCHEDULE)(noisy, t)
-
-    model, monitor = Share(), Monitor(x.train, x.held_out, SCHEDULE, steps=4)
-    words = []
+    x, words = spiral(64), []
+    exact, monitor = ExactDenoiser(x.held_out, SCHEDULE), Monitor(x.train, x.held_out, SCHEDULE, steps=4)
     for share in (0.0, 0.5, 0.9, 0.9, 0.2):
-        model.share = share
         monitor.steps += 10
-        words.append(monitor.read(model).quality)
+        words.append(monitor.read(lambda noisy, t, share=share: share * exact(noisy, t)).quality)
     assert words == ["level", "improves", "improves", "level", "worsens"]
     assert monitor.readings[-1].best == 30
 
@@ -190,18 +181,13 @@ def test_bad_input_is_named() -> None:
     ):  # fmt: skip
         with pytest.raises(ValueError, match=named):
             Monitor(*given, SCHEDULE)
-    for t, losses, named in (
-        (torch.tensor([1, 2]), torch.tensor(0.5), "losses"), (torch.tensor([1, 1000]), torch.ones(2), "t spans"),
-        (torch.tensor([0.2, 0.9]), torch.ones(2), "t_at_sigma"),
+    for given, named in (
+        (([1, 2], torch.tensor(0.5)), "losses"), (([1, 1000], [1, 1]), "t spans"), (([0.2, 0.9], [1, 1]), "t_at_sigma"),
+        *((([1, 2], [1, 1], items), says) for items, says in (([0], r"\(1,\)"), ([0, 16], "0..15"), ([0, -1], "-1"))),
     ):  # fmt: skip
         monitor = Monitor(x.train, x.held_out, SCHEDULE)
         with pytest.raises(ValueError, match=named):
-            monitor.update(t, losses)
-            monitor.read(MLP(2))
-    for items, named in (([0], r"\(1,\)"), ([0, 16], "0..15"), ([0, -1], "-1")):
-        with pytest.raises(ValueError, match=named):
-            monitor = Monitor(x.train, x.held_out, SCHEDULE)
-            monitor.update([1, 2], [0.5, 0.5], items)
+            monitor.update(*given)
             monitor.read(MLP(2))
     for name, value in (("samples", 0), ("cost", 3), ("cost", 0)):
         with pytest.raises(ValueError, match=f"{name} = {value}"):

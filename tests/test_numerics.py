@@ -17,7 +17,6 @@ from memlib import ExactDenoiser, Schedule
 
 u32, u64 = 2.0**-24, 2.0**-53
 LONGER = np.longdouble
-needs_long_double = pytest.mark.skipif(np.finfo(LONGER).eps >= u64, reason="longdouble is float64 on this machine")
 SIZES = [(1, 1), (1, 12_288), (5, 12_288), (7, 1), (1000, 64), (100_000, 2)]  # points, dimensions
 
 
@@ -82,7 +81,7 @@ def posterior_mean(train: Tensor, x: Tensor, alpha_bar: float) -> np.ndarray:
     return np.stack(means)
 
 
-@needs_long_double
+@pytest.mark.skipif(np.finfo(LONGER).eps >= u64, reason="longdouble is float64 on this machine")
 @pytest.mark.parametrize("t", [0, 1, 2])
 @pytest.mark.parametrize(("n", "D"), SIZES)
 def test_the_exact_denoiser_is_within_the_error_of_its_logits(n: int, D: int, t: int) -> None:

@@ -37,26 +37,13 @@ def folder(path: Path, shots=SHOTS, kind: str = "png", **options) -> Path:
     return path
 
 
-class Torch(torch.utils.data.Dataset):
-    """As torchvision gives it: channels first, floats in [0, 1], and a label."""
-
-    def __len__(self) -> int:
-        return 12
-
-    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
-        return torch.from_numpy(COLOURS[i]).permute(2, 0, 1) / 255, i
-
-
-class Column(list):
-    """As Hugging Face gives it: dicts of a picture and a label."""
-
-
+FIRST = torch.from_numpy(COLOURS).permute(0, 3, 1, 2)  # channels first
 HANDED_OVER = {
     "array": COLOURS,
-    "tensor, channels first": torch.from_numpy(COLOURS).permute(0, 3, 1, 2),
+    "tensor, channels first": FIRST,
     "pictures": SHOTS,
-    "torch": Torch(),
-    "Hugging Face": Column({"image": shot, "label": i} for i, shot in enumerate(SHOTS)),
+    "torch: pairs with a label": torch.utils.data.TensorDataset(FIRST / 255, torch.arange(12)),
+    "Hugging Face: dicts with a label": [{"image": shot, "label": i} for i, shot in enumerate(SHOTS)],
     "floats": COLOURS / 255,
     "pixels as floats": COLOURS.astype(np.float32),
 }

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from importlib.metadata import distribution
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from packaging.requirements import Requirement
@@ -34,9 +35,8 @@ def test_the_commit_is_the_clones_and_uncommitted_changes_are_marked(tmp_path, m
 
     (tmp_path / "file").write_text("old")
     git("init", "--quiet")
-    git("add", "file")
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "memlib"\n')
-    git("add", "pyproject.toml")
+    git("add", "file", "pyproject.toml")
     git("-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "--message", "first")
     head = git("rev-parse", "HEAD")[:12]
     assert module._commit() == head
@@ -57,11 +57,7 @@ def test_the_commit_is_the_clones_and_uncommitted_changes_are_marked(tmp_path, m
 
 def test_a_write_is_seen_complete_or_not_at_all(tmp_path, monkeypatch) -> None:
     files.write_atomically(tmp_path / "ü", "old")
-
-    def full(handle: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", Mock(side_effect=OSError(28, "No space left on device")))
     with pytest.raises(OSError, match=r"No space left.*ü"):
         files.write_atomically(tmp_path / "ü", b"new")
     assert (tmp_path / "ü").read_text() == "old" and os.listdir(tmp_path) == ["ü"]

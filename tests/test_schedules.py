@@ -12,7 +12,6 @@ from diffusers import DDPMScheduler
 from memlib import Schedule
 
 MAKERS = {"linear": Schedule.linear, "cosine": Schedule.cosine, "sigmoid": Schedule.sigmoid}
-every_maker = pytest.mark.parametrize("maker", MAKERS.values(), ids=MAKERS)
 
 
 @pytest.mark.parametrize("T", [21, 200, 1000, 10_000])
@@ -63,7 +62,7 @@ def test_noise_is_the_formula_row_by_row(dtype: torch.dtype) -> None:
     assert torch.equal(schedule.noise(x0.numpy(), t.numpy(), eps.numpy()), got)
 
 
-@every_maker
+@pytest.mark.parametrize("maker", MAKERS.values(), ids=MAKERS)
 def test_zero_terminal_snr(maker) -> None:
     schedule = maker(1000)
     zero = schedule.zero_terminal_snr()

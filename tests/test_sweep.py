@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_experiment import SMALL
+from test_experiment import EXACT, SMALL
 
 from memlib.lab import runs as module
 from memlib.lab.experiment import Experiment
@@ -23,7 +23,6 @@ from memlib.lab.runs import Result, run, run_fleet
 from memlib.lab.sweep import SweepError, _groups, _work, sweep
 from memlib.training import TrainConfig
 
-EXACT = replace(SMALL, training=replace(SMALL.training, precision="float32"))  # in which rounding stays small
 KILLED_AT = 20  # of the 40 steps
 
 
@@ -202,7 +201,6 @@ def main():
     print(len([*sweep([replace(small, seed=seed) for seed in range(2)], workers=2, fleet=1, progress=False)]), "runs")
 
 """
-GUARD = 'if __name__ == "__main__":\n    '
 
 
 def script(given: list[str], tmp_path: Path, text: str = "", length: int = 100) -> subprocess.CompletedProcess:
@@ -223,7 +221,7 @@ def test_a_script_without_the_main_guard_is_told_so_in_one_sentence(tmp_path):
 @pytest.mark.parametrize("way", ["guarded script", "stdin"])
 def test_elsewhere_a_sweep_works_and_is_silent(way, tmp_path):
     path = tmp_path / "own script.py"
-    path.write_text(SCRIPT + GUARD + "main()\n")
+    path.write_text(SCRIPT + 'if __name__ == "__main__":\n    main()\n')
     given = {"guarded script": [str(path)], "stdin": ["-"]}[way]
     done = script(given, tmp_path, SCRIPT + "main()\n", length=100 if way == "stdin" else 0)
     assert (done.returncode, done.stdout, done.stderr) == (0, "2 runs\n", "")

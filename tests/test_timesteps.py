@@ -19,11 +19,6 @@ from memlib.rivals import published
 TAILS = ("proportional", "uniform", "interval", "clip")
 
 
-def straight(T: int = 400, slope: float = 0.05) -> Schedule:
-    """A schedule whose log-SNR falls in a straight line, 10 - slope t, so that densities over it are plain."""
-    return Schedule(torch.sigmoid(10 - slope * torch.arange(T, dtype=torch.float64)))
-
-
 @pytest.mark.parametrize(
     ("low", "high", "confidence"),
     [(-2.0, 5.0, 0.95), (3.0, 14.5, 0.95), (2.0, 7.0, 0.5), (-20.0, 30.0, 0.95), (3.9, 5.2, 0.95), (1.0, 7.0, 0.999)],
@@ -95,20 +90,12 @@ CASES = {
 
 
 @pytest.mark.parametrize("d", CASES.values(), ids=CASES)
-def test_draws_follow_the_distribution(d: TimestepDistribution) -> None:
-    draws = d.sample(200_000, seeded(3))
+def test_draws_follow_the_distribution_and_use_the_generator_alike_whatever_it_is(d: TimestepDistribution) -> None:
+    draws = d.sample(200_000, generator := seeded(3))
     assert draws.dtype == torch.int64 and draws.shape == (200_000,)
     assert follow(draws, d.pmf)
-
-
-def test_draws_use_the_generator_alike_whatever_the_distribution() -> None:
-    """So that runs with one seed differ in the timesteps only, not in data order or noise."""
-    after = []
-    for d in CASES.values():
-        generator = torch.Generator().manual_seed(5)
-        d.sample(10, generator)
-        after.append(torch.rand(1, generator=generator).item())
-    assert len(set(after)) == 1
+    uniform(7).sample(200_000, other := seeded(3))
+    assert torch.equal(generator.get_state(), other.get_state()), "runs with one seed differ in the timesteps only"
 
 
 @pytest.mark.parametrize(("u", "step"), [(0.0, 2), (1 - 2**-53, 5)])
@@ -116,6 +103,8 @@ def test_the_ends_of_the_unit_interval_draw_no_step_of_probability_zero(monkeypa
     for weights in ([0, 0, 1, 0, 3, 6, 0], [0, 0, 0.1, 0.1, 0.1, 0.7, 0]):
         monkeypatch.setattr(torch, "rand", lambda n, **_: torch.full((n,), u, dtype=torch.float64))
         assert from_weights(weights).sample(1, torch.Generator()).tolist() == [step]
+        draws = from_weights(weights).sample(1000, torch.Generator(), stratified=True)
+        assert draws.min() == 2 and draws.max() == 5
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
@@ -144,7 +133,8 @@ def test_from_log_snr_carries_a_density_there_and_back() -> None:
     def laplace(s: torch.Tensor) -> torch.Tensor:
         return (-s.abs() / 0.5).exp()
 
-    on_straight = memlib.from_log_snr(straight(), laplace).pmf
+    straight = Schedule(torch.sigmoid(10 - 0.05 * torch.arange(400, dtype=torch.float64)))  # log-SNR 10 - t / 20
+    on_straight = memlib.from_log_snr(straight, laplace).pmf
     expected = np.exp(-np.abs(10 - 0.05 * np.arange(400)) / 0.5)
     np.testing.assert_allclose(on_straight, expected / expected.sum(), rtol=1e-6, atol=1e-12)
 

@@ -70,13 +70,11 @@ def test_a_loss_is_that_of_the_evaluated_network_whose_modes_stay() -> None:
 
 
 def test_a_diffusers_model_is_trained_sampled_and_measured() -> None:
-    from diffusers import UNet1DModel  # here, as it takes a second; test_recipes has the one for pictures
+    from tests.benchmarks.steps import peer  # here, as it takes a second; test_recipes has the one for pictures
 
     x0 = normal(4, 1, 64)
-    blocks = {"down_block_types": ("DownBlock1DNoSkip", "DownBlock1D", "DownBlock1D"), "use_timestep_embedding": False,
-              "up_block_types": ("UpBlock1D", "UpBlock1D", "UpBlock1DNoSkip"), "mid_block_type": "UNetMidBlock1D",
-              "time_embedding_type": "fourier", "extra_in_channels": 16, "block_out_channels": (8, 32, 32)}  # fmt: skip
-    network = same_weights(lambda: UNet1DModel(64, in_channels=1, out_channels=1, layers_per_block=1, **blocks))
+    network = peer(x0.shape, x0, (8, 32, 32)).network.model
+    assert type(network).__name__ == "UNet1DModel"
     step = last(run(network, x0=x0, steps=2, batch_size=2))
     assert sample(step.ema, SCHEDULE, (1, 64), 2, seed=0, steps=2).shape == (2, 1, 64)
     spliced = Spliced(step.ema, step.model, 500)
