@@ -130,8 +130,6 @@ class Monitor:
 
     def _count(self) -> None:
         """Count what was noted, many updates at once: one by one would cost more than all the rest."""
-        if not self._noted:
-            return
         t, losses = (torch.cat(parts).cpu() for parts in list(zip(*self._noted, strict=True))[:2])
         if not (t.min() >= 0 and t.max() < self.schedule.T) or (t.is_floating_point() and t.max() <= 1):
             cure = f"need timesteps in 0..{self.schedule.T - 1}: `Schedule.t_at_sigma` gives that of a noise level"
@@ -167,7 +165,8 @@ class Monitor:
         self.distinct.append(count_distinct(*flat))
         losses = self._losses(model)
         self._spent += self._price
-        self._count()
+        if self._noted:
+            self._count()
         at, held = [*(reading.step for reading in self.readings), self.steps], losses[1].mean(0)
         before = [reading.losses[1].mean(0) for reading in self.readings]
         least = min(range(len(at)), key=lambda i: float([*before, held][i].mean()))

@@ -48,9 +48,7 @@ class Schedule:
         """alpha_bar_t = prod_{s <= t} (1 - beta_s), betas (T,) in (0, 1); the last may be 1."""
         betas = vector(betas, "betas")
         if betas[0] > betas[-1].clamp(min=0.5):
-            raise ValueError(
-                f"betas fall from {betas[0]:g} to {betas[-1]:g}, as alphas_cumprod do: pass those to Schedule(...)"
-            )
+            raise ValueError(f"betas fall from {betas[0]:g} to {betas[-1]:g}: alphas_cumprod go into Schedule(...)")
         return cls((1 - betas).cumprod(0))
 
     @classmethod
@@ -178,7 +176,7 @@ class Schedule:
 
 
 def _like(given: Any, values: Any) -> Any:
-    return torch.as_tensor(values, device=getattr(given, "device", None)) if np.shape(given) else float(values)
+    return float(values) if np.isscalar(given) else torch.as_tensor(values, device=getattr(given, "device", None))
 
 
 def mix(x0: Tensor, alpha_bar: Tensor, eps: Tensor) -> Tensor:

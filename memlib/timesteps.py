@@ -207,7 +207,10 @@ def from_recipe(recipe: Recipe | Sequence[float], schedule: Schedule) -> Timeste
         return with_floor(from_recipe(arguments, schedule), floor)
     if (function := RECIPES.get(arguments.pop("name", None))) is None:
         raise ValueError(f"timesteps = {recipe!r}; need a name, one of {', '.join(RECIPES)}")
-    return function(schedule if recipe["name"] in OF_SCHEDULE else schedule.T, **arguments)
+    try:
+        return function(schedule if recipe["name"] in OF_SCHEDULE else schedule.T, **arguments)
+    except TypeError as error:
+        raise ValueError(f"timesteps = {recipe!r}; {error}") from error
 
 
 RECIPES: dict[Any, Callable[..., TimestepDistribution]]  # `memlib.rivals` adds one

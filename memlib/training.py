@@ -197,7 +197,7 @@ def gradient_norm_at(
     if not isinstance(model, nn.Module) or not any(True for _ in model.parameters()):
         raise TypeError(f"model is a {type(model).__name__}; need a torch.nn.Module with parameters")
     own = copy.deepcopy(model).eval().requires_grad_(True)  # averaged weights hold no gradients
-    x, weights, norms = examples(x0, "x0").to(*placement(own)), list(own.parameters()), []
+    x, weights, norms = examples(x0, "x0").to(*placement(own, schedule)), list(own.parameters()), []
     for timestep in [step for step in timesteps for _ in range(repeats)]:
         t = torch.full((len(x),), timestep, device=x.device)
         eps = torch.randn(x.shape, generator=generator, device=generator.device).to(x)

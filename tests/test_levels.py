@@ -20,7 +20,7 @@ from memlib import Denoiser, ExactDenoiser, Levels, Schedule, from_weights, gaus
 X, EPS = (normal(6, 2, 3, 3, seed=seed) for seed in (1, 2))
 SHORT = Schedule.linear(200)
 ZERO = SHORT.zero_terminal_snr()
-OF_ZERO = Denoiser(torch.nn.Linear(2, 2), ZERO, "v")
+MEASURES, OF_ZERO = (memlib.loss_at, memlib.training.gradient_norm_at), Denoiser(torch.nn.Linear(2, 2), ZERO, "v")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_log_snr_is_linear_between_timesteps_and_back_for_tensors_and_numbers(sc
     np.testing.assert_allclose(schedule.snr_at(torch.arange(200)), schedule.snr, rtol=1e-12)
     for back in (schedule.t_at_snr(snr), schedule.t_at_sigma(sigma)):
         np.testing.assert_allclose(back, t, atol=1e-8)
-    assert schedule.t_at_sigma(sigma[:50].view(5, 10)).shape == (5, 10)
+    assert [schedule.t_at_sigma(x).shape for x in (sigma[:50].view(5, 10), sigma[3])] == [(5, 10), ()]
     np.testing.assert_array_equal(schedule.t_at_sigma(sigma.tolist()), schedule.t_at_sigma(sigma.numpy()))
     last = int(schedule.sigma.isfinite().sum()) - 1  # a sigma that float32, or a flow time in float32, has rounded
     near = schedule.sigma[last].float() * torch.tensor([1.004, 0.996])
@@ -248,7 +248,7 @@ def test_published_weightings_amount_to_what_their_papers_say() -> None:
      *[(lambda value=value: memlib.min_snr_weight(ZERO, value), f"gamma = {value:g}") for value in (0.0, math.nan)],
      (lambda: memlib.sample(OF_ZERO, SHORT, (2,), 3, seed=0), "the model is of"),
      (lambda: train(OF_ZERO, torch.zeros(4, 2), SHORT, uniform(200), generator=g()), "the model is of"),
-     (lambda: memlib.loss_at(OF_ZERO, torch.zeros(4, 2), SHORT, [3], generator=g()), "the model is of"),
+     *[(lambda at=at: at(OF_ZERO, torch.zeros(4, 2), SHORT, [3], generator=g()), "the model is of") for at in MEASURES],
      (lambda: Schedule.from_betas(SHORT.alpha_bar), "alphas_cumprod"),
      (lambda: memlib.p2_weight(ZERO, k=0), "k = 0"), (lambda: memlib.p2_weight(ZERO, gamma=-1), "gamma = -1"),
      (lambda: train(torch.nn.Linear(2, 2), torch.zeros(1, 2), ZERO, uniform(200), generator=g()), "x0 holds one")],
