@@ -54,7 +54,7 @@ def test_pictures_in_any_form_are_the_pictures_of_the_folder(tmp_path, given) ->
     expected = data.from_folder(folder(tmp_path / "shots"))
     found = data.from_items(given, name="mine")
     torch.testing.assert_close(everything(found), everything(expected), atol=1e-6, rtol=0)
-    assert [len(part) for part in (found.train, found.held_out, found.fresh)] == [4, 4, 4]
+    assert [len(part) for part in (found.train, found.held_out, found.fresh)] == [3, 3, 6]
     assert found.kind == "image" and found.clip == (-1, 1) and found.licence == "the reader's own"
     assert Path(found.name).stem == "mine"
     assert found.sha256 == data.load(found.name, image_size=20, n_train=3).sha256
@@ -63,7 +63,7 @@ def test_pictures_in_any_form_are_the_pictures_of_the_folder(tmp_path, given) ->
 def test_modes_and_sizes_of_pictures(tmp_path) -> None:
     """Grey stays grey; transparency lies on white; the middle square is shrunk; JPEG and WebP are read."""
     grey = data.from_folder(folder(tmp_path / "grey", [Image.fromarray(x[..., 0]) for x in COLOURS]))
-    assert grey.train.shape == (4, 1, 20, 20)
+    assert grey.train.shape == (3, 1, 20, 20)
     clear = [Image.fromarray(np.dstack([x, np.full((20, 20), 0, np.uint8)])) for x in COLOURS]
     for i, shot in enumerate(clear):
         shot.putpixel((i, 0), (255, 0, 0, 255))
@@ -73,7 +73,7 @@ def test_modes_and_sizes_of_pictures(tmp_path) -> None:
     assert data.from_folder(folder(tmp_path / "palette", palette)).train.shape[1] == 3
     wide = [Image.fromarray(np.tile(x, (1, 2, 1))).resize((80, 40)) for x in COLOURS]
     for kind in ("jpg", "webp"):
-        assert data.from_folder(folder(tmp_path / kind, wide, kind), image_size=16).train.shape == (4, 3, 16, 16)
+        assert data.from_folder(folder(tmp_path / kind, wide, kind), image_size=16).train.shape == (3, 3, 16, 16)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_signals_of_any_file_are_those_of_the_array(tmp_path, name: str, text: s
     found = data.from_file(tmp_path / name)
     np.save(tmp_path / "a.npy", WAVES)
     expected = data.from_file(tmp_path / "a.npy")
-    assert found.kind == "signal" and found.train.shape == (4, 1, 16) and found.notes == says
+    assert found.kind == "signal" and found.train.shape == (3, 1, 16) and found.notes == says
     assert found.sha256 == expected.sha256 and torch.equal(found.train, expected.train)
 
 
@@ -128,7 +128,7 @@ def test_a_picture_that_is_not_understood_is_named_with_what_would_be_right(tmp_
 
 @pytest.mark.parametrize(
     ("given", "error", "says"),
-    [(np.zeros((5, 0)), ValueError, "shape"), (WAVES[:2], ValueError, "fewer than five"), ([], ValueError, "shape"),
+    [(np.zeros((5, 0)), ValueError, "shape"), (WAVES[:2], ValueError, "fewer than seven"), ([], ValueError, "shape"),
      (COLOURS.astype(np.uint16) * 257, ValueError, r"8 bits.* x / 65535"), (np.array(["a"]), TypeError, "numbers"),
      (np.where(WAVES > 0.9, np.nan, WAVES), ValueError, r"item \d+ holds NaN"), ("shots", TypeError, "from_file"),
      ([WAVES[0], WAVES[1, :9]], ValueError, r"items\[1\] has shape \(9,\)"), (COLOURS[:, :10], ValueError, "squares"),
@@ -173,17 +173,17 @@ def test_a_file_that_is_not_understood_is_named_by_line(tmp_path, name: str, tex
         data.from_file(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize(("asked", "fresh", "reference"), [(2, 2, 6), (4, 4, 4), (8, 2, 6), (64, 2, 6)])
-def test_few_items_of_ones_own_are_measured_against_half_of_what_is_left(tmp_path, asked, fresh, reference) -> None:
-    """Of 12, 4 are for training and 4 held out, which the reference has, too; all the rest if that is n_samples."""
+@pytest.mark.parametrize(("asked", "fresh", "reference"), [(2, 2, 7), (3, 3, 6), (64, 3, 6)])
+def test_few_items_of_ones_own_leave_a_reference_of_twice_the_training_set(tmp_path, asked, fresh, reference) -> None:
+    """Of 12, 3 are for training; the reference holds the 3 held out, too."""
     np.save(tmp_path / "a.npy", WAVES)
-    small = {"n_train": 4, "n_samples": asked, "network": Network(8, (1,))}
+    small = {"n_train": 3, "n_samples": asked, "network": Network(8, (1,))}
     yardstick = Yardstick.of(Experiment(uniform(), str(tmp_path / "a.npy"), **small))
     assert (len(yardstick.dataset.fresh), len(yardstick.dataset.reference)) == (fresh, reference)
     assert set(yardstick.references) == {"fresh", "copies", "gaussian", "mix", "kernel"}
     assert yardstick.references["copies"]["near-copies"] == 1
     assert np.isfinite([list(measures.values()) for measures in yardstick.references.values()]).all()
-    for n_train, says in ((6, "12 items, too few for n_train = 6"), (2, "train has 2 item")):
+    for n_train, says in ((6, "12 items, too few"), (4, "n_train = 4 .*at most 3"), (2, "train has 2")):
         with pytest.raises(ValueError, match=says):
             _ = Yardstick.of(Experiment(uniform(), str(tmp_path / "a.npy"), **small | {"n_train": n_train})).references
 
@@ -192,7 +192,7 @@ def test_few_items_of_ones_own_are_measured_against_half_of_what_is_left(tmp_pat
 def test_runs_plans_and_records_take_own_data_and_know_it_by_content(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     folder(tmp_path / "shots", [Image.fromarray(x).resize((8, 8)) for x in COLOURS])
-    small = {"n_train": 4, "n_samples": 4, "sampler_steps": 2, "network": Network(8, (1,)), "image_size": 8}
+    small = {"n_train": 3, "n_samples": 4, "sampler_steps": 2, "network": Network(8, (1,)), "image_size": 8}
     own = Experiment(uniform(), "shots", training=TrainConfig(steps=2, batch_size=2, precision="float32"), **small)
     first = runs.run(own)
     assert first.samples.shape == (4, 3, 8, 8) and Experiment.from_dict(own.to_dict()) == own
@@ -203,7 +203,7 @@ def test_runs_plans_and_records_take_own_data_and_know_it_by_content(tmp_path, m
     assert Experiment.from_dict(own.to_dict()) == own, "a record of data that are not here is read"
     (tmp_path / "plan.toml").write_text(
         'question = "?"\nseeds = [0, 0]\ncontrols = { uniform = { name = "uniform" } }\n'
-        '[experiment]\ndataset = "moved"\nimage_size = 8\nn_train = 4\nn_samples = 4\nsampler_steps = 2\n'
+        '[experiment]\ndataset = "moved"\nimage_size = 8\nn_train = 3\nn_samples = 4\nsampler_steps = 2\n'
         'network = { width = 8, multipliers = [1] }\ntraining = { steps = 2, batch_size = 2, precision = "float32" }\n'
         '[[predictions]]\nhypothesis = "C1"\ncontrol = "uniform"\nshare = "eps"\nsign = -1\nmargin = 0.5\n'
     )

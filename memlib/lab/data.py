@@ -29,7 +29,7 @@ LICENCES = {
     "flowers102": "none stated",
 }
 NAMES = (*MADE, *SOURCES)
-REFERENCE = 2000  # real items at most in the large reference
+REFERENCE = 2000  # real items at most in the large reference, or four times the training set
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -78,14 +78,14 @@ def load(
     in first. Raises FileNotFoundError, naming the choices, if the set is not here and cannot be fetched."""
     check_count(n_train, "n_train", 2)
     check_count(seed, "seed", 0)
-    name, notes, reference = named(name), tuple[str, ...](), None
+    name, notes, reference, most = named(name), tuple[str, ...](), None, max(REFERENCE, 4 * n_train)
     generator = torch.Generator().manual_seed(int(seed))
     n_held_out = n_train if n_held_out is None else n_held_out
     if name in MADE:
         kind, licence, source = "points", "MIT (made by memlib)", "made by memlib"
         n_fresh = 512 if n_fresh is None else n_fresh
         items = points(name, n_train + n_held_out + n_fresh, generator)
-        reference = torch.from_numpy(points(name, REFERENCE, generator)) if name in MIXTURES else curve(name).float()
+        reference = torch.from_numpy(points(name, most, generator)) if name in MIXTURES else curve(name).float()
     elif is_known(name):
         kind, licence, source = kind_of(name), LICENCES["ecg5000" if ucr_name(name) else name], source_of(name)
         items = _signals(name) if kind == "signal" else _images(name, image_size or 32)
@@ -100,11 +100,11 @@ def load(
         asked = f"n_train = {n_train}, n_held_out = {n_held_out} and n_fresh = {n_fresh}"
         raise ValueError(f"{name} has {len(items)} items, too few for {asked}; ask for fewer")
     order = torch.randperm(len(items), generator=generator)
-    drawn = torch.from_numpy(items[order[: sum(sizes) + (REFERENCE if reference is None else 0)]])
+    drawn = torch.from_numpy(items[order[: sum(sizes) + (most if reference is None else 0)]])
     if items.dtype == np.uint8:
         drawn = drawn.permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
     train, held_out, fresh, left = (part.clone() for part in drawn.split([*sizes, len(drawn) - sum(sizes)]))
-    reference = torch.cat([held_out, left])[:REFERENCE] if reference is None else reference
+    reference = torch.cat([held_out, left])[:most] if reference is None else reference
     span = (-1.0, 1.0) if items.dtype == np.uint8 else (float(items.min()), float(items.max()))
     value_range = (-1.0, 1.0) if kind == "image" and span[0] >= -1 and span[1] <= 1 else span
     content = hashlib.sha256(items.tobytes()).hexdigest()
@@ -117,12 +117,12 @@ def from_file(
     """A reader's own data, split in three: a folder of pictures (PNG, JPEG, WebP), arrays (.npy, .npz), or signals, one
     a line (.csv, .txt, .tsv, .ts).
 
-    n_train defaults to two fifths of the items; the rest is as in `load`. image_size: pictures are cut to squares and
+    n_train defaults to a third of the items; the rest is as in `load`. image_size: pictures are cut to squares and
     shrunk to it; without it they must be squares of one size."""
-    two_fifths = 2 * len(own.read(Path(path).resolve(), image_size).items) // 5
-    if n_train is None and two_fifths < 2:
-        raise ValueError(f"{path} has fewer than five different items; need two to train, two held out and one fresh")
-    return load(path, two_fifths if n_train is None else n_train, seed=seed, image_size=image_size, **sizes)
+    third = (len(own.read(Path(path).resolve(), image_size).items) - 1) // 3
+    if n_train is None and third < 2:
+        raise ValueError(f"{path} has fewer than seven different items; need two to train, four besides, a fresh one")
+    return load(path, third if n_train is None else n_train, seed=seed, image_size=image_size, **sizes)
 
 
 from_folder = from_file

@@ -2,13 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from pathlib import Path
+from functools import cached_property, lru_cache, partial
 
 import torch
 from torch import Tensor
 
-from memlib.lab import data, made, own
+from memlib.lab import data, made
 from memlib.lab.experiment import Experiment
 from memlib.metrics import PCA, copied_items, finest_scale, membership, model_nulls
 from memlib.metrics.alignment import energy_distance, fidelity, jensen_shannon, wasserstein_rows
@@ -110,8 +109,9 @@ class Yardstick:
 
 @lru_cache(maxsize=32)
 def _yardstick(name: str, n_train: int, image_size: int, seed: int, n: int, schedule: Schedule) -> Yardstick:
-    n_fresh = None if data.kind_of(name) == "points" else n
-    if not data.is_known(name):  # of a reader's few, half of what is left is the reference
-        left = len(own.read(Path(name), image_size).items) - 2 * n_train
-        n_fresh = n if left >= n else max(1, left // 2)
-    return Yardstick(data.load(name, n_train, n_fresh=n_fresh, seed=seed, image_size=image_size), schedule, seed, n)
+    part, n_fresh = partial(data.load, name, n_train, seed=seed, image_size=image_size), None
+    if data.kind_of(name) != "points":
+        n_fresh = min(n, beyond := len(part(n_fresh=1).reference) + 1 - 2 * n_train)
+        if beyond < 1:  # quality would be measured against fewer than twice the training set
+            raise ValueError(f"n_train = {n_train} leaves too few of {name}; at most {n_train + (beyond - 1) // 3}")
+    return Yardstick(part(n_fresh=n_fresh), schedule, seed, n)
