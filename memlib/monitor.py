@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from scipy.optimize import isotonic_regression
 from torch import Tensor
+from torch.serialization import add_safe_globals
 
 from memlib.checks import Items, Predictor, as_tensor, call_model, check_count, checked, evaluating, placement
 from memlib.metrics.copying import count_distinct, excess, memorized_fraction, ratio_of, two_nearest
@@ -209,6 +210,9 @@ class Monitor:
         below = max((step for step, found in zip(at, beyond, strict=True) if found.high < COPYING), default=0)
         about, j = float(at[0]), int((rising >= COPYING).argmax())
         if j:  # between two readings, evenly over the logarithm of the step
-            way = (COPYING - rising[j - 1]) / (rising[j] - rising[j - 1])
+            way = float((COPYING - rising[j - 1]) / (rising[j] - rising[j - 1]))
             about = max(1, at[j - 1]) * (at[j] / max(1, at[j - 1])) ** way
         return Estimate(about, min(below, about), max(said, about))
+
+
+add_safe_globals([Monitor, Reading, Estimate])  # torch.load reads a saved monitor with weights_only=True

@@ -7,7 +7,8 @@ import pytest
 import torch
 from draws import normal, seeded
 
-from memlib.metrics import closer_to_train, memorized_fraction, neighbour_ratio, ratio_of, share_below, wilson
+from memlib.metrics import closer_to_train, memorized_fraction, neighbour_ratio, ratio_of, wilson
+from memlib.metrics.copying import share_below
 
 
 def gauss(n: int, dim: int = 20, seed: int = 0) -> torch.Tensor:

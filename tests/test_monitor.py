@@ -61,7 +61,7 @@ def test_copying_is_seen_as_often_as_the_page_says_and_never_where_nothing_is_co
     assert f"{said}its interval held the truth in {found[3]}" in " ".join(PAGE.split())
 
 
-def test_a_run_that_copies_is_seen_live_and_training_is_not_disturbed() -> None:
+def test_a_run_that_copies_is_seen_live_and_training_is_not_disturbed(tmp_path) -> None:
     x, config = spiral(16), TrainConfig(steps=700, batch_size=256, learning_rate=0.002, ema_decay=0.99)
 
     def run(monitor: Monitor | None) -> Tensor:
@@ -83,8 +83,9 @@ def test_a_run_that_copies_is_seen_live_and_training_is_not_disturbed() -> None:
     assert f"copying begins about step {reading.begin.value:.0f}" in str(reading)
     assert reading.scalars()["copying begins"] == reading.begin.value
     torch.testing.assert_close(reading.dose.sum(), torch.tensor(reading.step * 256 / 16.0))
-    assert watch(monitor.readings, handle := Mock()) is handle
-    assert len(monitor_curves(monitor.readings).axes) == 3
+    assert watch(monitor.readings, handle := Mock()) is handle and len(monitor_curves(monitor.readings).axes) == 3
+    torch.save(monitor, tmp_path / "monitor.pt")
+    assert torch.load(tmp_path / "monitor.pt", weights_only=True).readings[-1].begin == reading.begin
 
 
 def test_readings_cost_less_than_three_percent_of_training() -> None:
@@ -134,8 +135,7 @@ def test_quality_follows_the_held_out_loss() -> None:
     for share in (0.0, 0.5, 0.9, 0.9, 0.2):
         monitor.steps += 10
         words.append(monitor.read(lambda noisy, t, share=share: share * exact(noisy, t)).quality)
-    assert words == ["level", "improves", "improves", "level", "worsens"]
-    assert monitor.readings[-1].best == 30
+    assert words == ["level", "improves", "improves", "level", "worsens"] and monitor.readings[-1].best == 30
 
 
 def test_a_reading_says_what_hides_copies_and_one_sample_again_and_again_is_one() -> None:
@@ -176,8 +176,7 @@ def test_bad_input_is_named() -> None:
     x = spiral(16)
     for given, named in (
         ((x.train, x.train), "held_out"), ((x.train, x.held_out[:, :1]), "shape"),
-        ((x.train[:1], x.held_out), "train has 1"),
-        ((x.train, 127.5 * x.held_out + 127.5), "held_out lie in"),
+        ((x.train[:1], x.held_out), "train has 1"), ((x.train, 127.5 * x.held_out + 127.5), "held_out lie in"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=named):
             Monitor(*given, SCHEDULE)

@@ -37,8 +37,9 @@ def evaluate(
 
     pca = PCA(real)
     projected, to_train, to_held_out = (pca.transform(x) for x in sets)
+    copying, between = _copying("", *sets)
     estimates = {
-        **_copying("", *sets),
+        **copying,
         "PCA-L2 to nearest": normal_mean(nearest_neighbours(projected, to_train, 1)[0]),
         **bootstrapped("PCA-W to train", wasserstein_rows(projected, to_train, pca.std)),
         **bootstrapped("PCA-W to held-out", wasserstein_rows(projected, to_held_out, pca.std)),
@@ -53,21 +54,23 @@ def evaluate(
         if not level:
             raise ValueError("train and held_out have no energy at the finest scale, so no ratio to it; check the data")
         estimates |= bootstrapped("residual noise", lambda rows: float(noise[rows].mean() / level))
-        estimates |= _copying("smoothed ", *(x - part for x, part in zip(sets, fine, strict=True)))
-    said, between = leaked(nearest_neighbours(held_out, train, 1)[0]), two_nearest(*(x.flatten(1) for x in sets[:2]))[1]
+        estimates |= _copying("smoothed ", *(x - part for x, part in zip(sets, fine, strict=True)))[0]
+    said = leaked(nearest_neighbours(held_out, train, 1)[0])
     if problems := problems_of(samples, between, train, real, estimates.get("residual noise")) + said:
         warnings.warn("; ".join(problems), stacklevel=2)
     return estimates
 
 
-def _copying(prefix: str, *sets: Tensor) -> dict[str, Estimate]:
+def _copying(prefix: str, *sets: Tensor) -> tuple[dict[str, Estimate], Tensor]:
+    """Measures of copying, by one search, and how far apart each sample's two nearest training items are."""
     samples, train, held_out = (x.flatten(1) for x in sets)
-    to_two, distinct = two_nearest(samples, train)[0], count_distinct(samples, train)  # one search serves all three
-    return {
+    (to_two, between), distinct = two_nearest(samples, train), count_distinct(samples, train)
+    estimates = {
         f"{prefix}L2 to nearest": normal_mean(to_two[:, :1], distinct),
         f"{prefix}memorized": share_below(ratio_of(to_two), distinct=distinct),
         f"{prefix}closer to train": share_closer(to_two[:, :1], nearest_neighbours(samples, held_out, 1)[0], distinct),
     }
+    return estimates, between
 
 
 def other_scale(x: Tensor, real: Tensor, residual: Estimate | None = None, name: str = "samples") -> str | None:

@@ -12,7 +12,7 @@ from memlib import Frame, metrics, samplers
 from memlib import viz as plots
 from memlib.lab import Result, data
 from memlib.lab.experiment import SAMPLERS
-from memlib.metrics import ratio_of, share_below
+from memlib.metrics.copying import ratio_of, share_below
 from memlib.viz.explore.noise import Drawn, Panel, window
 
 SHOWN = 8  # samples beside each other, or to choose from
