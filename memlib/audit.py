@@ -40,7 +40,7 @@ class Audit:
 
     @property
     def worst(self) -> Tensor:
-        """(B,) the samples by d1 / d2, the likeliest copy first."""
+        """(B,) indices of the samples in order of d1 / d2, the likeliest copy first."""
         return ratio_of(self.distances).argsort(stable=True)
 
     def to_json(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def audit(
 
     Nulls: `held_out`, else training items, each against the others; and models fitted to the training set, which copy
     nothing. Distances are those of pixels, or of `features`: a function of a float batch to (b, F), or arrays for
-    samples, train and held_out. `match`: distances of pairs of signals at their best fit (images have `shifted`)."""
+    samples, train and held_out. `match`: maps pairs of signals to distances at best fit (images have `shifted`)."""
     sets = _items({"samples": samples, "train": train} | ({} if held_out is None else {"held_out": held_out}))
     flat = {name: x.flatten(1) for name, x in sets.items()} if features is None else _featured(sets, features)
     kept, size = distinct(sets["train"]), len(sets["train"])

@@ -18,10 +18,10 @@ INPUTS = ("t", "sigma", "u")
 
 
 class Levels(nn.Module):
-    """Noise levels drawn by `p`. As a part of a model, or by its own `state_dict`, its generator is saved and resumed.
+    """Noise levels drawn by `p`. Its generator is saved and resumed with the model it is part of, or by `state_dict`.
 
-    All processes of a torch.distributed group draw as one, and each takes its part: ranks differ, and one saved state
-    serves all that ask for equally many and were seeded alike (by default as torch was). See also `p.sample`."""
+    All processes of a torch.distributed group share a draw, and each takes its part: ranks differ, and one saved state
+    serves all ranks that ask for equally many and were seeded alike (by default as torch was). See also `p.sample`."""
 
     def __init__(
         self, p: TimestepDistribution, schedule: Schedule, generator: torch.Generator | None = None,
@@ -43,7 +43,7 @@ class Levels(nn.Module):
 
     def sigma(self, shape: int | Sequence[int], device: torch.device | str | None = None) -> Tensor:
         """Continuous noise-to-signal ratios of this shape, float32: those of `schedule.sigma_at` at real-valued
-        timesteps, which lie evenly within half a step of those that p draws."""
+        timesteps, spread uniformly within half a step of those that p draws."""
         return self._snr(shape).rsqrt().float().to(device)
 
     def u(self, shape: int | Sequence[int], device: torch.device | str | None = None) -> Tensor:
@@ -100,7 +100,7 @@ class Denoiser(nn.Module):
         return {"eps": (x - s * y) / a, "x0": y, "v": a * x - s * y, "flow": (x - s * y) / (a + s)}[self.predicts]
 
     def error(self, x: Tensor, t: Tensor, x0: Tensor, eps: Tensor) -> Tensor:
-        """What the network itself says of x_t, made of x0 and eps, less what it should say: (B, *D), but t (B,)."""
+        """The network's own prediction at x_t, minus its target, made from x0 and eps: (B, *D), but t (B,)."""
         y, a, s = self._call(x, t)
         return y - {"eps": eps, "x0": x0, "v": a * eps - s * x0, "flow": eps - x0}[self.predicts]
 

@@ -77,7 +77,7 @@ class Monitor:
     """Watches the training of a denoiser on `train` (N, *D), beside `held_out` (M, *D): the more, the surer the null.
 
     A reading costs `samples` samples in `steps` evaluations, and the loss of `items` items of each set in each band;
-    `due` says when one more keeps the cost of all below the share `cost` of training. `clip`: as in `sample`.
+    `due` says when one more keeps their total cost below the share `cost` of training. `clip`: as in `sample`.
 
     *Copying begins* where the share of near-copies beyond that of held-out items passes 5 %: by isotonic regression
     over all readings, once the last (up to three together) lie above it with confidence. The interval runs from the
@@ -150,11 +150,11 @@ class Monitor:
         self._noted.clear()
 
     def due(self) -> bool:
-        """Whether one more reading keeps the evaluations of all below `cost` of the examples that were trained on."""
+        """Whether one more reading keeps the evaluations of all readings below `cost` times the examples trained on."""
         return self._spent + self._price <= self.cost * self._rows
 
     def read(self, model: Predictor) -> Reading:
-        """Measure `model`, which predicts noise (`Denoiser` wraps others): the averaged weights, if there are any."""
+        """Measure `model`, which predicts noise (`Denoiser` wraps others); pass the averaged weights, if any."""
         del self.near[len(self.readings) :], self.distinct[len(self.readings) :]  # of a reading that was interrupted
         drawn = sample(
             model, self.schedule, self.train.shape[1:], self.samples, seed=self.seed + 1 + len(self.readings),

@@ -90,7 +90,7 @@ def sample(
     clip: Clip = None,
 ) -> Tensor:  # fmt: skip
     """`n` samples (n, *shape) on the CPU by a deterministic sampler or by `ddpm`, computed `batch_size` at a time on
-    `device` (by default where the model is), in the model's precision. Sample i has noise of its own, by (seed, i)."""
+    `device` (by default where the model is), in the model's precision. Sample i's noise depends on (seed, i) only."""
     check_count(n, "n", 1)
     where, dtype = placement(model)
     device = check_device((where or "cpu") if device is None else device)

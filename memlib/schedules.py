@@ -136,7 +136,7 @@ class Schedule:
 
     def t_at_snr(self, snr: Level) -> Level:
         """The real-valued timestep at which the SNR is `snr`, linear in log-SNR between timesteps; before a last one of
-        SNR 0 linear in its root. An SNR up to 1 % beyond an end, as float32 or flow time round it, is that end."""
+        SNR 0, linear in sqrt(SNR). An SNR up to 1 % beyond an end (rounding in float32 or flow time) counts as it."""
         known, ends_in_noise = self._known()
         low, high = -math.inf if ends_in_noise else known[-1].item(), known[0].item()
         log_snr = torch.as_tensor(snr, dtype=torch.float64).detach().cpu().log().numpy()

@@ -57,7 +57,7 @@ class TimestepDistribution:
 
     def sample(self, n: int, generator: torch.Generator, stratified: bool = False) -> Tensor:
         """(n,) int64 timesteps on the generator's device, by inversion of the cumulative sum: independent, or
-        `stratified`, one from each n-th of the probability, in random order (alike in the mean, with less noise)."""
+        `stratified`, one from each of n equally probable parts, in random order (the same mean, with less noise)."""
         cdf = self.pmf.cumsum(0).to(generator.device)
         u = torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64)
         if stratified:
@@ -75,9 +75,9 @@ class TimestepDistribution:
     def effective_weight(
         self, objective: str = "eps", schedule: Schedule | None = None, weight: Tensor | None = None
     ) -> Tensor:
-        """(T,) T p(t): the weight on the eps loss under uniform drawing that this distribution amounts to.
+        """(T,) T p(t): with this weight on the eps loss, uniform drawing has the objective of drawing from p.
 
-        If the loss is that of another `objective`, times `weight` (T,), this is the weight on the eps loss still: an
+        For the loss of another `objective`, times `weight` (T,), this is still the weight on the eps loss: an
         error e of eps is one of sigma e in "x0", sqrt(1 + sigma^2) e in "v" and (1 + sigma) e in "flow", eps - x0."""
         if objective not in OBJECTIVES or (schedule is None and objective != "eps"):
             given = f"objective = {objective!r}, schedule = {schedule!r}"

@@ -42,7 +42,7 @@ class TrainConfig:
             raise ValueError(f"precision = {self.precision!r}; choose auto, float32 or bfloat16")
 
     def learning_rate_at(self, step: int) -> float:
-        """In step number `step`, counted from 0 here and in what follows."""
+        """The learning rate in step number `step`; here and below, steps count from 0."""
         rise, fall = (step + 1) / (self.warmup + 1), (self.steps - step) / (self.cooldown + 1)
         return self.learning_rate * min(1.0, rise, fall)
 
@@ -91,7 +91,7 @@ def train(
     x0: (N, *D) training examples. loss_weight: (T,) e.g. `timesteps.effective_weight()` under uniform drawing, the
     matched control. There is no importance weight 1/(T p(t)): it would cancel the choice of timesteps. Data order,
     timesteps and noise come from `generator` in a fixed order: runs of one seed differ in the distribution only.
-    objective: "eps", or what a `memlib.Denoiser` predicts: its error, since that of eps is 0 at zero terminal SNR."""
+    objective: "eps", or what a `memlib.Denoiser` predicts: the error to minimise (at zero SNR that of eps is 0)."""
     own = model if objective != "eps" and isinstance(model, Denoiser) and model.schedule == schedule else None
     if objective not in ("eps", own and own.predicts):
         raise ValueError(f"objective = {objective!r}; need eps, or what model predicts, a Denoiser of this schedule")
@@ -177,7 +177,7 @@ def loss_at(
     generator: torch.Generator, repeats: int = 4, batch_size: int = 512,
 ) -> Tensor:  # fmt: skip
     """(len(timesteps), N): unweighted loss |eps - model(x_t, t)|^2 / D of each example at each timestep, the mean over
-    `repeats` noises. If it is lower on training than on held-out examples, that is what was memorized, band by band."""
+    `repeats` noises. Where it is lower on training than on held-out examples, the model has memorized, band by band."""
     x, losses = examples(x0, "x0").to(*placement(model, schedule)).repeat_interleave(repeats, 0), []
     with evaluating(model):
         for timestep, part in product(timesteps, x.split(batch_size)):
@@ -192,7 +192,7 @@ def gradient_norm_at(
     model: nn.Module, x0: Tensor, schedule: Schedule, timesteps: Sequence[int], *,
     generator: torch.Generator, repeats: int = 4,
 ) -> Tensor:  # fmt: skip
-    """(len(timesteps), repeats): norm of the gradient, by all parameters, of the mean of `loss_at` over all of x0, each
+    """(len(timesteps), repeats): norm of the gradient w.r.t. all weights of the mean of `loss_at` over all of x0, each
     with one noise per example. Times T p(t), it is what a timestep contributes to a step of plain gradient descent."""
     if not isinstance(model, nn.Module) or not any(True for _ in model.parameters()):
         raise TypeError(f"model is a {type(model).__name__}; need a torch.nn.Module with parameters")

@@ -50,7 +50,7 @@ def share_below(ratio: Items, threshold: float = 1 / 3, distinct: int | None = N
 
 def excess(share: Estimate, null: Estimate) -> Estimate:
     """(share - null) / (1 - null): the share that copies, beyond what fresh items give by chance, with the interval of
-    Newcombe (1998, method 10) for the difference; below 0 where samples lie farther apart than fresh items."""
+    Newcombe (1998, method 10) for the difference; below 0 where fewer samples than fresh items pass."""
     difference, rest = share.value - null.value, 1 - null.value
     if rest <= 0:
         raise ValueError(f"null = {null}; need less than 1, else no copy can be told from a fresh item")
@@ -60,7 +60,7 @@ def excess(share: Estimate, null: Estimate) -> Estimate:
 
 
 def copied_items(samples: Items, train: Items, threshold: float = 1 / 3) -> Tensor:
-    """(N,) how often each item of `train` is copied: the samples with d1 / d2 < threshold, by their nearest item."""
+    """(N,) how often each item of `train` is copied: the samples with d1 / d2 < threshold whose nearest item it is."""
     copies = as_tensor(samples)[neighbour_ratio(samples, train) < threshold]
     near = nearest_neighbours(copies, train, 1)[1][:, 0] if len(copies) else torch.zeros(0, dtype=torch.int64)
     return near.bincount(minlength=len(train)).cpu()
@@ -81,8 +81,8 @@ def share_closer(to_train: Tensor, to_held_out: Tensor, distinct: int | None = N
 
 
 def count_distinct(samples: Tensor, train: Tensor) -> int:
-    """How many flat samples are not nearly equal (`NEAR`) to an earlier one; all, where few (`CHANCE`) are, or where as
-    many pairs again lie within three times that distance: coincidences of many samples in few dimensions."""
+    """How many flat samples are not nearly equal (`NEAR`) to an earlier one. All count if few (`CHANCE`) are, or if as
+    many pairs again lie within three times that distance: these are coincidences of many samples in few dimensions."""
     limit = NEAR**2 * (train - train.mean(0)).square().sum(1).mean()
     new = close = around = 0
     for start, quick, _ in scan(samples, samples):
