@@ -146,7 +146,7 @@ def _sweep(options: argparse.Namespace) -> int:
     from memlib.lab.plans import read_plan
 
     out, workers = options.out or courses.COURSES, options.workers or os.cpu_count() or 1
-    for plan in map(read_plan, options.plan):
+    for plan in list(map(read_plan, options.plan)):  # all are read before the first is run
         missing, _ = plan.missing(plan.seeds, {(x["key"], x["content"]) for x in courses.read(out)})
         seconds = courses.seconds_of(missing, options.device)
         print(f"{plan.name}: {len(missing)} runs, about {seconds / workers / 60:.0f} minutes on {workers} processes")

@@ -72,10 +72,10 @@ def checked(**sets: Items) -> list[Tensor]:
 def placement(model: Predictor, schedule: Any = None) -> tuple[torch.device | None, torch.dtype | None]:
     """The device and the precision in which a model computes; None where it holds no tensor that tells. Given the
     Schedule that it is to be used with, raise ValueError if it was made with another (as a `Denoiser` may be)."""
-    own = getattr(model, "schedule", None)
-    if schedule is not None and isinstance(own, type(schedule)) and own != schedule:
-        raise ValueError(f"the model is of {own!r}, not of {schedule!r}; give both the one that it learnt with")
     module = model if isinstance(model, nn.Module) else nn.Module()  # a function holds nothing
+    for own in (getattr(part, "schedule", None) for part in (model, *module.modules())):
+        if schedule is not None and isinstance(own, type(schedule)) and own != schedule:
+            raise ValueError(f"the model is of {own!r}, not of {schedule!r}; give both the one that it learnt with")
     first = next((p for p in module.parameters() if p.is_floating_point()), None)
     held = next(module.buffers(), None) if first is None else first
     return None if held is None else held.device, None if first is None else first.dtype

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 from scipy.optimize import isotonic_regression
 from torch import Tensor
-from torch.serialization import add_safe_globals
 
 from memlib.checks import Items, Predictor, as_tensor, call_model, check_count, checked, evaluating, placement
 from memlib.metrics.copying import count_distinct, excess, memorized_fraction, ratio_of, two_nearest
@@ -87,7 +86,7 @@ class Monitor:
         self, train: Items, held_out: Items, schedule: Schedule, *, bands: int = 10, items: int = 32,
         samples: int = 96, steps: int = 16, cost: float = 0.03, clip: Clip = None, seed: int = 0,
     ) -> None:  # fmt: skip
-        sets = [x.cpu() for x in checked(train=train, **{"held-out items": held_out})]  # need not be equally many
+        sets = [x.cpu().clone() for x in checked(train=train, **{"held-out items": held_out})]  # of any two sizes
         self.train, self.null = sets[0], memorized_fraction(sets[1], sets[0])
         if self.null.value == 1:
             raise ValueError("held_out: each item is a near-copy of one of train; need items that are not in train")
@@ -191,7 +190,7 @@ class Monitor:
         errors = []
         with evaluating(model):
             for x, t, eps in zip(*(part.split(BATCH) for part in parts), strict=True):
-                x, t, eps = x.to(device, dtype), t.to(device), eps.to(device, dtype)
+                x, t, eps = x.to(device, dtype or eps.dtype), t.to(device), eps.to(device, dtype)
                 predicted = call_model(model, self.schedule.noise(x, t, eps), t)
                 errors.append((predicted - eps).double().square().flatten(1).mean(1).cpu())
         return torch.cat(errors).reshape(noise.shape[:4]).mean(2)
@@ -215,4 +214,4 @@ class Monitor:
         return Estimate(about, min(below, about), max(said, about))
 
 
-add_safe_globals([Monitor, Reading, Estimate])  # torch.load reads a saved monitor with weights_only=True
+torch.serialization.add_safe_globals([Monitor, Reading, Estimate])  # for torch.load with weights_only=True

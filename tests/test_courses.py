@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from memlib.lab.sweep import SweepError
 from memlib.lab.yardstick import Yardstick
 from memlib.models import ExactDenoiser
 from memlib.timesteps import uniform
+from memlib.training import TrainConfig
 
 PLAN = """
 question = "a test"
@@ -118,6 +120,15 @@ def test_a_run_that_cannot_be_measured_is_named_and_the_others_are_recorded(plan
     assert len(courses.read(tmp_path)) == 6
 
 
+def test_a_run_that_diverges_stops_no_later_seed_and_what_a_reader_has_made_stays(plan, tmp_path) -> None:
+    plan.controls["long"] = replace(plan.controls["long"], training=TrainConfig(steps=200, learning_rate=1e30))
+    made = runs.run(replace(plan.controls["uniform"], seed=301))
+    with pytest.raises(SweepError, match=r"(?s)long.*lower learning_rate.*long"):
+        list(courses.record(plan, out=tmp_path, progress=False, fleet=3))  # seed by seed
+    assert {(x["control"], x["seed"]) for x in courses.read(tmp_path)} >= {("uniform", 300), ("weighted", 301)}
+    assert made.path.exists()
+
+
 def append_some(folder: Path, process: int) -> None:
     line = dict.fromkeys(courses.FIELDS, "") | {"plan": "p"}
     for i in range(4):
@@ -168,6 +179,9 @@ def test_a_line_cut_short_is_dropped_and_a_damaged_one_is_named(plan, tmp_path) 
     whole = json.dumps(line := dict.fromkeys(courses.FIELDS, 1)).encode() + b"\n"
     (path := tmp_path / "mini.jsonl").write_bytes(whole + b'{"key"')
     assert courses.read(tmp_path) == [line]
+    path.write_bytes(whole + whole.strip())  # as an editor leaves it that takes the last line break
+    assert courses.read(tmp_path) == [line] * 2 and courses.append(tmp_path, {**line, "plan": "mini", "key": 2})
+    assert [x["key"] for x in courses.read(tmp_path)] == [1, 1, 2]
     for damaged in (b'{"key"', b"1", b"{}", whole.replace(b"1", b"NaN").strip()):
         path.write_bytes(whole + damaged + b"\n")
         with pytest.raises(ValueError, match=r"mini\.jsonl, line 2"):
@@ -189,7 +203,11 @@ def test_a_line_cut_short_is_dropped_and_a_damaged_one_is_named(plan, tmp_path) 
      ("[[predictions]]", "[predictions]", "keys"), ("[300, 301]", "[300]", "first and"),
      ("seeds = [300, 301]", "seeds = [301, 300]", "seeds.*need the first and the last"),
      ("seeds = [300, 301]", "", "seeds"), ("course = [20, 40]", "course = [20, 90]", "course"),
-     ("question", "quest", "quest")],
+     ("question", "quest", "quest"), ("[experiment]", "zone = [300, 200]\n[experiment]", "zone = .* within 0..1000"),
+     ('above = "weighted"', 'above = "notch"', "splice 'weighted above' of 'notch'"), ("at = 100", "at = 5000", "5000"),
+     ("[[splices]]", 'again = { n_train = 16 }\n[[splices]]', "two controls are one run"),
+     ("sign = -1", 'sign = -1\nmeasure = "residual noise"', "points lack"),
+     ('control = "weighted"', 'control = "weighted above"\nat = "final fidelity"\nstep = 20', "weighted above'")],
 )  # fmt: skip
 def test_a_plan_that_lacks_or_mistakes_something_is_refused(tmp_path, old, new, named) -> None:
     (path := tmp_path / "bad.toml").write_text(PLAN.replace(old, new))

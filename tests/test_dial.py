@@ -54,6 +54,15 @@ def test_what_cannot_be_reached_names_the_nearest_and_its_price() -> None:
     late = [{**x, "course": x["course"][-2:]} for x in recorded(range(204, 208)) if x["control"] == "-1000 to 1000"]
     with pytest.raises(ValueError, match=r"near_copies = 0\.01 is not reached"):
         dial(late, 0.01)  # its first reading copies more
+    found = {"bold": {"near-copies": 0.4, "fidelity": 1.1}, "meek": {"near-copies": 0.01, "fidelity": 1.5}}
+    steps = {name: [{"step": step, "measures": own} for step in (10, 20)] for name, own in found.items()}
+    with pytest.raises(ValueError, match="the nearest is meek"):  # at a price; the other copies too much
+        dial([{"control": name, "seed": seed, "course": steps[name]} for seed in range(3) for name in steps], 0.02)
+    once = recorded(range(204, 207))
+    with pytest.raises(ValueError, match="each seed once"):
+        dial([*once, *once], 0.02)
+    with pytest.raises(ValueError, match="differ in the steps"):
+        dial([*once, {**once[0], "seed": 1, "course": once[0]["course"][1:]}], 0.02)
     for seeds, asked, named in ((range(204, 206), 0.02, "3 of each control"), (range(204, 208), 2, "near_copies")):
         with pytest.raises(ValueError, match=named):
             dial(recorded(seeds), asked)

@@ -247,6 +247,7 @@ def test_published_weightings_amount_to_what_their_papers_say() -> None:
      (lambda: uniform().effective_weight("v", ZERO), "200 values"),
      *[(lambda value=value: memlib.min_snr_weight(ZERO, value), f"gamma = {value:g}") for value in (0.0, math.nan)],
      (lambda: memlib.sample(OF_ZERO, SHORT, (2,), 3, seed=0), "the model is of"),
+     (lambda: memlib.sample(memlib.Spliced(OF_ZERO, OF_ZERO, 9), SHORT, (2,), 3, seed=0), "the model is of"),
      (lambda: train(OF_ZERO, torch.zeros(4, 2), SHORT, uniform(200), generator=g()), "the model is of"),
      *[(lambda at=at: at(OF_ZERO, torch.zeros(4, 2), SHORT, [3], generator=g()), "the model is of") for at in MEASURES],
      (lambda: Schedule.from_betas(SHORT.alpha_bar), "alphas_cumprod"),

@@ -152,7 +152,7 @@ def test_a_reading_says_what_hides_copies_and_one_sample_again_and_again_is_one(
 
 def test_updates_are_copied_and_may_be_empty_and_a_reading_that_is_interrupted_leaves_no_trace(monkeypatch) -> None:
     x, t, losses = spiral(16), torch.zeros(1, dtype=torch.uint8), torch.zeros(1)
-    monitor = Monitor(x.train, x.held_out, Schedule.linear(100))
+    monitor = Monitor(x.train.double(), x.held_out.double(), Schedule.linear(100))
     for k in range(10):  # the same two tensors again and again
         monitor.update(t.fill_(10 * k), losses.fill_(k))
     monitor.update(t[:0], losses[:0])
@@ -160,7 +160,10 @@ def test_updates_are_copied_and_may_be_empty_and_a_reading_that_is_interrupted_l
     with pytest.raises(KeyboardInterrupt):
         monitor.read(MLP(2))
     monkeypatch.undo()
-    reading = monitor.read(MLP(2))
+    x.train.zero_()  # the reader's own tensor, used for something else
+    network = MLP(2)
+    reading = monitor.read(lambda noisy, t: network(noisy, t))
+    assert monitor.train.std() > 0.5 and reading.losses.isfinite().all()
     assert len(monitor.near) == len(monitor.distinct) == 1 and reading.running.tolist() == [*range(10)]
     assert reading.dose.tolist() == pytest.approx([1 / 16] * 10) and reading.scalars()["running loss band 10"] == 9
 

@@ -188,6 +188,25 @@ def test_few_items_of_ones_own_leave_a_reference_of_twice_the_training_set(tmp_p
             _ = Yardstick.of(Experiment(uniform(), str(tmp_path / "a.npy"), **small | {"n_train": n_train})).references
 
 
+def test_a_readers_points_have_a_large_reference_and_a_changed_file_is_read_again(tmp_path) -> None:
+    np.save(path := tmp_path / "p.npy", points := RNG.normal(size=(200, 2)).astype(np.float32))
+    own = Experiment(uniform(), str(path), 16, network=Network(8, (1,)), n_samples=64)
+    first = Yardstick.of(own).dataset
+    assert len(first.reference) == 200 - 16 - 64 and len(first.fresh) == 64
+    np.save(path, points[::-1] + 1)
+    assert not torch.equal(Yardstick.of(own).dataset.train, first.train)
+
+
+def test_the_same_numbers_as_signals_and_as_pictures_are_two_sets_and_few_levels_are_warned_of() -> None:
+    flat = RNG.normal(size=(20, 64)).astype(np.float32)
+    signals, shots = data.from_items(flat), data.from_items(flat.reshape(20, 1, 8, 8))
+    assert signals.sha256 != shots.sha256 and signals.name != shots.name and data.load(signals.name, 3).kind == "signal"
+    with pytest.warns(UserWarning, match="largest value is 16 of 255"):
+        data.from_items(RNG.integers(0, 17, (20, 8, 8)))
+    with pytest.raises(ValueError, match="not those of n_train = 6, seed = 1"):
+        Experiment(uniform(), shots, 6, seed=1)
+
+
 @pytest.mark.usefixtures("fresh_style")  # which closes what the command draws
 def test_runs_plans_and_records_take_own_data_and_know_it_by_content(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Time courses: what a plan with predictions asks for, run and read at steps on the way; one line per run, in JSON."""
+"""Time courses: the runs that a plan asks for, measured also at intermediate steps; one line of JSON per run."""
 
 import json
 import time
@@ -47,15 +47,19 @@ def record(
     for start in range(0, len(plan.seeds), size):
         made, (missing, spliced) = [], plan.missing(plan.seeds[start : start + size], have)
         check_data([*lines, *({"config": x.to_dict(), "content": Yardstick.of(x).dataset.sha256} for x in missing)])
-        for result in sweep(missing, device=device, workers=workers, fleet=fleet, progress=progress):
-            made.append(result)
-            yield from _measure_and_append(out, failed, plan, result.experiment.label, result)
+        before = set(runs.runs_folder().glob("*.pt"))
+        try:
+            for result in sweep(missing, device=device, workers=workers, fleet=fleet, progress=progress):
+                made.append(result)
+                yield from _measure_and_append(out, failed, plan, result.experiment.label, result)
+        except SweepError as error:  # the other seeds are still to come
+            failed.append(str(error))
         for name, seed in spliced:
             parts = [runs.run(part, device=device) for part in plan.parts(name, seed)]
             made += parts
             yield from _measure_and_append(out, failed, plan, name, *parts)
         for result in made:
-            if result.experiment.seed != plan.seeds[0]:
+            if result.experiment.seed != plan.seeds[0] and result.path not in before:
                 result.path.unlink(missing_ok=True)
     if failed:
         raise SweepError(f"{plan.name}: {len(failed)} runs could not be measured\n" + "\n".join(failed))
@@ -145,7 +149,7 @@ def measured(*parts: runs.Result, at: int = 0, gradient: bool = True) -> Line:
 
 
 def line_of(plan: Plan, name: str, *parts: runs.Result) -> Line:
-    """The line of a control's run, or of a splice of two, read now."""
+    """The line of a control's run, or of a splice of two, measured now."""
     own, history = parts[0].experiment, parts[0].history
     key, content = plan.identity(name, own.seed)
     line: Line = {"plan": plan.name, "plan_sha256": plan.sha256, "key": key, "control": name, "seed": own.seed}
@@ -173,7 +177,7 @@ def _measure_and_append(out: Path, failed: list[str], plan: Plan, name: str, *pa
 
 
 def append(out: Path, line: Line) -> Line:
-    """Add the line to its plan's file, unless the run is there; the line that is there then."""
+    """Add the line to its plan's file, unless the run is there already; return the line that is there afterwards."""
     path = out / f"{line['plan']}.jsonl"
     with FileLock(out / f".{path.name}.lock"):
         for there in read_lines(path) if path.exists() else ():

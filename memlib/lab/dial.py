@@ -1,4 +1,4 @@
-"""The dial: from a few pilot runs to where training should look and when it should stop, for a level of near-copies."""
+"""The dial: from a few pilot runs, which noise to train on and when to stop, for a given level of near-copies."""
 
 import math
 import os
@@ -42,7 +42,7 @@ def pilot(
     experiment: Experiment, seeds: Sequence[int] = (0, 1, 2, 3), *, device: str = "cpu", workers: int | None = None
 ) -> Iterator[Line]:
     """Courses of uniform sampling and of two wide intervals, drawn, over these seeds, at the experiment's budget: ten
-    log-spaced readings each, for `dial` (for several calls keep a `list`). A guess of the minutes is said first."""
+    log-spaced readings each, for `dial` (for several calls keep a `list`). It first prints the estimated minutes."""
     T, last = experiment.timesteps.T, experiment.training.steps
     looks = {"uniform": uniform(T)}
     for a, b in INTERVALS:
@@ -68,14 +68,17 @@ def dial(courses: Iterable[Line], near_copies: float, fidelity: float = 1.2) -> 
     by: dict[str, list[Line]] = {}
     for line in courses:
         by.setdefault(line["control"], []).append(line)
-    if not by or min(map(len, by.values())) < 3:
-        counts = {name: len(own) for name, own in by.items()}
-        raise ValueError(f"courses has {counts} seeds; need 3 of each control")
+    counts = {name: len({x["seed"] for x in own}) for name, own in by.items()}
+    if min(counts.values(), default=0) < 3 or any(len(own) > counts[name] for name, own in by.items()):
+        raise ValueError(f"courses has {counts} seeds; need 3 of each control, each seed once")
+    if len({tuple(r["step"] for r in x["course"]) for own in by.values() for x in own}) > 1:
+        raise ValueError("courses differ in the steps that were read; need those of one data set and budget")
     found = [_stopped(name, own, near_copies) for name, own in by.items()]
     good = [x for x in found if x.near_copies.value <= near_copies and x.fidelity.value <= fidelity]
     good.sort(key=lambda x: x.fidelity.value)
     if not good:
-        nearest = min(found, key=lambda x: x.fidelity.value)
+        few = [x for x in found if x.near_copies.value <= near_copies]  # the price is fidelity, else copies
+        nearest = min(few, key=lambda x: x.fidelity.value) if few else min(found, key=lambda x: x.near_copies.value)
         raise ValueError(f"near_copies = {near_copies} is not reached at fidelity {fidelity}; the nearest is {nearest}")
     return good[0], next((x for x in good if x.control == "uniform"), None)
 

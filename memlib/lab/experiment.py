@@ -49,7 +49,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Experiment:
-    """All that decides a run's numbers. Values that make no run are refused at once."""
+    """All that decides a run's numbers. Invalid values are refused at once."""
 
     timesteps: TimestepDistribution  #: from which training draws t
     dataset: str | data.Dataset  #: a name or a path; of a `Dataset` its name and the size of its pictures are kept
@@ -77,10 +77,12 @@ class Experiment:
         if self.sampler not in SAMPLERS:
             raise ValueError(f"sampler = {self.sampler!r}; choose one of {', '.join(SAMPLERS)}")
         if isinstance(given := self.dataset, data.Dataset):
-            if len(given.train) != self.n_train:  # by its name it would be split anew
-                raise ValueError(f"n_train = {self.n_train}, dataset has {len(given.train)}; give its n_train and seed")
             if given.kind == "image":
                 object.__setattr__(self, "image_size", given.train.shape[-1])
+            object.__setattr__(self, "dataset", given.name)
+            if not torch.equal(self.load_data().train, given.train):  # a run draws its items anew
+                held = f"dataset has {len(given.train)} items in train, not those of n_train = {self.n_train}"
+                raise ValueError(f"{held}, seed = {self.seed}; give its n_train and seed, and no other sizes to `load`")
         object.__setattr__(self, "dataset", data.named(self.dataset))
         schedule, T = self.build_schedule(), self.timesteps.T
         if self.sampler_steps > T:

@@ -63,7 +63,8 @@ def naming(path: Path) -> Iterator[None]:
 
 def read_lines(path: Path, fields: Iterable[str] = ()) -> Iterator[Any]:
     """The JSON value of each line. One cut short by a kill is left out; other damage or a missing field is named."""
-    for number, text in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+    held = path.read_bytes()
+    for number, text in enumerate(held[: _end(held)].removesuffix(b"\n").split(b"\n") if _end(held) else (), 1):
         try:
             line = json.loads(text, parse_constant=int)  # which refuses NaN
             if lacking := ", ".join(name for name in fields if name not in line):
@@ -76,7 +77,17 @@ def read_lines(path: Path, fields: Iterable[str] = ()) -> Iterator[Any]:
 def append_line(path: Path, line: bytes) -> None:
     """Add a line to a file that other processes append to as well (hold its lock), and drop what a kill left of one."""
     with naming(path), path.open("ab") as file:
-        file.truncate(path.read_bytes().rfind(b"\n") + 1)
-        file.write(line + b"\n")
+        held = path.read_bytes()
+        file.truncate(end := _end(held))
+        file.write((b"" if held[:end].endswith(b"\n") or not end else b"\n") + line + b"\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def _end(held: bytes) -> int:
+    """Where the last line ends that was not cut short; an editor may have taken its line break."""
+    cut = held.rfind(b"\n") + 1
+    try:
+        return len(held) if json.loads(held[cut:]) else cut
+    except ValueError:
+        return cut

@@ -146,8 +146,8 @@ def train_fleet(
 def kept_noise(data: Sequence[Tensor], schedule: Schedule, above: int) -> tuple[Tensor, Tensor]:
     """A noise for each example of `data`, by its row, and its share (T,) of the noise's variance at each timestep.
 
-    Above timestep `above` the rest alone is new: of each example training sees one noisy version, never more, and is
-    to predict what was added to it (Daras et al. 2404.10177; with clean examples below, Shah et al. 2502.21278)."""
+    Above timestep `above` only the rest is drawn anew: training sees one noisy version of each example, never more, and
+    must predict what was added to it (Daras et al. 2404.10177; with clean examples below, Shah et al. 2502.21278)."""
     share = torch.where(torch.arange(schedule.T) > above, schedule.snr / schedule.snr[above], 0.0)
     draws = [torch.randn(x0.shape, generator=torch.Generator().manual_seed(0)) for x0 in data]
     return torch.cat(draws).to(data[0]), share.to(data[0].device)

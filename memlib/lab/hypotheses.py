@@ -13,6 +13,7 @@ import numpy as np
 from scipy import stats
 
 from memlib.lab.courses import Line, check_data
+from memlib.lab.data import is_known
 from memlib.lab.plans import PLANS, Plan, read_plan
 from memlib.lab.spectrum import explained
 from memlib.lab.statistics import holm, paired_difference
@@ -76,6 +77,8 @@ def lines_of(plan: Plan, lines: list[Line]) -> list[Line]:
         own, seed = asked.get(json.dumps({**line["config"], **anywhere})), line["seed"]
         # by its key, for the line of a splice holds the configuration of the run above
         if own and (own.label, seed) not in there and replace(own, seed=seed).key(line["content"]) == line["key"]:
+            if not is_known(str(own.dataset)) and own.load_data().sha256 != line["content"]:
+                continue  # a run of other data of a reader's own
             found.append({**line, "control": own.label})
     return found
 
@@ -105,7 +108,7 @@ def _ask(blank: Finding, plan: Plan, prediction: Any, lines: list[Line], degener
     measure, at = prediction.get("measure", "near-copies"), prediction.get("at", "last")
     runs = {(x["control"], x["seed"]): x["course"] for x in lines}
     if at == "views":
-        runs = {(name, seed): _with_views(plan, name, course) for (name, seed), course in runs.items()}
+        runs = {(n, seed): _with_views(plan, n, course) for (n, seed), course in runs.items() if n in plan.controls}
     one, two = prediction["control"], prediction["against"]
     both = [(runs[one, k], runs[two, k]) for k in plan.seeds if (one, k) in runs and (two, k) in runs]
     kept = [pair for pair in both if degenerate or not any(is_degenerate(course[-1]["measures"]) for course in pair)]
@@ -166,8 +169,8 @@ def _first(course: list[Any], measure: str, at: str, wanted: float) -> float | N
 def _with_views(plan: Plan, control: str, course: list[Any]) -> list[Any]:
     """A course with views of an item in the plan's `zone`, drawn or weighted: steps x batch size / n x share."""
     own, (low, high) = plan.controls[control], plan.content["zone"]
-    p = own.timesteps if own.loss_weight is None else own.loss_weight
-    each = float(p.pmf[low:high].sum()) * own.training.batch_size / own.n_train
+    p = own.timesteps.pmf * (1 if own.loss_weight is None else own.loss_weight.effective_weight())
+    each = float(p[low:high].sum()) * own.training.batch_size / own.n_train
     return [{**x, "measures": {**x["measures"], "views": x["step"] * each}} for x in course]
 
 

@@ -49,7 +49,7 @@ def curve(name: str, u: Tensor | None = None) -> Tensor:
 
 
 def mixture_centres(name: str) -> Tensor:
-    """(6, dim) float64: the centres of a mixture, always the same, so scaled that the whole has mean 0 and unit mean
+    """(6, dim) float64: the centres of a mixture, always the same, scaled so that the mixture has mean 0 and unit mean
     variance; with `SPREAD` they give its exact score (`ExactDenoiser(centres, schedule, SPREAD)`)."""
     centres = torch.randn(6, MIXTURES[name], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     centres = centres - centres.mean(0)

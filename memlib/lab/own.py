@@ -102,8 +102,7 @@ def collect(given: Any, image_size: int | None = None, column: str | None = None
         raise TypeError(f"items is a {type(given).__name__}; {choices}")
     items = [given[i] for i in range(len(given))]
     if items and isinstance(items[0], dict):
-        kinds = Tensor | np.ndarray | Image.Image | list
-        found = [name for name, value in items[0].items() if isinstance(value, kinds)]
+        found = [name for name, x in items[0].items() if isinstance(x, Tensor | np.ndarray | Image.Image | list)]
         column = column or (found[0] if len(found) == 1 else "")
         if column not in items[0]:
             raise ValueError(f"column = {column!r}; the items have {', '.join(items[0])}: say which is to be learnt")
@@ -136,8 +135,7 @@ def understand(array: np.ndarray, where: str, image_size: int | None = None, not
     if not picture and array.ndim == 3 and shape[1] > shape[2]:
         raise ValueError(f"{where} has shape {shape}; need signals (N, C, L): their channels come first")
     items = array[:, None] if (array.ndim == 3 and picture) or (array.ndim == 2 and shape[1] > 3) else array
-    if picture:
-        items = _squares(items, where, image_size)
+    items = _squares(items, where, image_size) if picture else items
     if items.dtype != np.uint8 or not picture:
         items = items.astype(np.float32)
         low, high = float(items.min()), float(items.max())
@@ -150,6 +148,9 @@ def understand(array: np.ndarray, where: str, image_size: int | None = None, not
             said.append(f"values in [{low:g}, {high:g}] are far from unit scale")
             cure = f"pass (x - {mean:.3g}) / {std or 1:.3g} and undo this on the samples"
             warnings.warn(f"{where}: {said[-1]}; {cure}", stacklevel=2)
+    if items.dtype == np.uint8 and items.max() < 128:
+        said.append(f"the largest value is {items.max()} of 255: for masks or fewer levels pass floats in [0, 1]")
+        warnings.warn(f"{where}: {said[-1]}", stacklevel=2)
     kept = np.stack([*{item.tobytes(): item for item in items}.values()])
     if len(kept) < len(items):
         said.append(f"{len(items) - len(kept)} of {len(items)} items are duplicates and were left out")
@@ -245,6 +246,5 @@ def _row(path: Path, i: int, cells: list[str], before: list[list[float]]) -> lis
     except ValueError as error:
         raise ValueError(f"{path}, line {i}: {error}; need numbers") from error
     if not all(map(math.isfinite, row)) or (before and len(row) != len(before[0])):
-        cure = "cut or resample all signals to one length, without gaps"
-        raise ValueError(f"{path}, line {i}: {len(row)} values, or NaN among them; {cure}")
+        raise ValueError(f"{path}, line {i}: {len(row)} values, or NaN among them; need one length, without gaps")
     return row

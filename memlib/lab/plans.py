@@ -14,6 +14,7 @@ import torch
 
 from memlib.lab import data
 from memlib.lab.experiment import Experiment
+from memlib.lab.made import MIXTURES
 from memlib.lab.yardstick import Yardstick
 
 PLANS = data.DATA / "plans" / "dose"
@@ -46,7 +47,7 @@ class Plan:
 
     @property
     def sha256(self) -> str:
-        """Of the file: records carry it, so that a later change of the plan shows."""
+        """Hash of the file: records carry it, so that a later change of the plan shows."""
         return hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]
 
     @property
@@ -60,7 +61,7 @@ class Plan:
         shared: dict[str, Any] = {"seed": self.seeds[0], **self.content["experiment"]}
         made = dict(self.content["controls"])
         if design := self.content.get("random"):
-            made |= {f"random {k}": p for k, p in enumerate(random_design(**design))}
+            made |= {f"random {k}": p for k, p in enumerate(random_design(**{"T": shared.get("T", 1000), **design}))}
         found = {}
         for name, looks in made.items():
             own = {"timesteps": looks} if "name" in looks else {"timesteps": {"name": "uniform"}, **looks}
@@ -108,8 +109,17 @@ def read_plan(plan: str | Path) -> Plan:
             raise ValueError(f"unknown {', '.join(sorted(unknown))}; choose from {', '.join(sorted(fields))}")
         if (least := min(own.n_train for own in made.controls.values())) < 3:
             raise ValueError(f"n_train = {least}; need at least 3 items, for the model nulls")
+        if len(set(made.controls.values())) < len(made.controls):
+            raise ValueError("two controls are one run; leave one out, and name it in the predictions")
         if not made.content["predictions"]:
             raise ValueError("predictions is empty; need at least one")
+        T = next(iter(made.controls.values())).timesteps.T
+        low, high = made.content.get("zone", (0, T))
+        if not 0 <= low < high <= T:
+            raise ValueError(f"zone = {[low, high]}; need its first timestep and the one after its last, within 0..{T}")
+        for name, (above, below, at) in made.splices.items():
+            if not {above, below} <= made.controls.keys() or not 0 < at < T:
+                raise ValueError(f"splice {name!r} of {above!r} and {below!r} at {at}; need two controls, a timestep")
         for prediction in made.content["predictions"]:
             _check_prediction(made, prediction)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -127,7 +137,8 @@ def _check_prediction(plan: Plan, given: dict[str, Any]) -> None:
         raise ValueError(f"a prediction lacks {', '.join(sorted(missing))}: {given}")
     unknown = given.keys() - must - may
     need(not unknown, f"has {', '.join(sorted(unknown))}", sorted(must | may))
-    choices = KNOWN | dict.fromkeys(("control", "against"), (*plan.controls, *plan.splices))
+    spliced = () if {"share", "step"} & given.keys() or given.get("at") == "views" else plan.splices
+    choices = KNOWN | dict.fromkeys(("control", "against"), (*plan.controls, *spliced))
     for name in filter(given.__contains__, choices):
         need(given[name] in choices[name], f"has {name} = {given[name]!r}", choices[name])
     if not 0 <= given["margin"] < math.inf:
@@ -135,14 +146,17 @@ def _check_prediction(plan: Plan, given: dict[str, Any]) -> None:
     at, step = given.get("at", "last"), given.get("step")
     need(at == "last" or given.get("measure") not in AT_LAST, f"has at = {at!r}, where measure is not read", ["last"])
     need(at != "views" or "zone" in plan.content, "has at = 'views', but the plan no zone", KNOWN["at"][:2])
-    if step:
+    kind = data.kind_of(dataset := plan.content["experiment"]["dataset"])
+    need(given.get("measure") != "score error" or dataset in MIXTURES, "has a measure of mixtures", ALWAYS)
+    need(given.get("measure") != "residual noise" or kind != "points", "has a measure that points lack", ALWAYS)
+    if step is not None:
         need(at.endswith(" fidelity"), f"has step and at = {at!r}", KNOWN["at"][3:])
-        course = plan.controls[given["against"]].course
+        course = plan.controls[given["against"]].course if given["against"] in plan.controls else ()
         need(step in course, f"has step = {step}", course)
 
 
 def random_design(edges: Sequence[int], count: int, floor: float, seed: int, T: int = 1000) -> list[dict[str, Any]]:
-    """`count` recipes, level between `edges`: T p(t) is log-normal (of unit width) there, mixed with `floor` of 1."""
+    """`count` recipes, flat between `edges`: T p(t) is log-normal (of unit width) there, mixed with `floor` of 1."""
     generator = torch.Generator().manual_seed(seed)
     widths = torch.tensor([0, *edges, T]).diff().double() / T
     made = []

@@ -61,7 +61,7 @@ class Result:
         """The network with the averaged weights that it had after `step`, one of `steps` (by default the last)."""
         if step is not None and step not in self.steps:
             raise ValueError(f"step = {step} is not stored; choose one of {self.steps}, or name it in `course`")
-        network = self.experiment.network.build(tuple(self.samples.shape[1:]))
+        network = self.experiment.network.build(tuple(self.samples.shape[1:]), seed=0)
         network.load_state_dict(_read(self.path)["weights"][self.steps[-1] if step is None else step])
         return network.eval().requires_grad_(False).to(device)
 
@@ -86,7 +86,7 @@ def draw(denoiser: nn.Module, experiment: Experiment, dataset: data.Dataset, dev
 
 
 def find_shipped(experiment: Experiment) -> Result | None:
-    """The finished run that comes with memlib, if there is one; of a damaged one a warning."""
+    """The finished run that comes with memlib, if there is one; a damaged one gives a warning and None."""
     found = _found(Result.load, SHIPPED / f"{experiment.key(experiment.load_data().sha256)}.pt", "restore it with git")
     return found and replace(found, experiment=experiment)
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from memlib.lab.courses import Line
 from memlib.metrics import Estimate
-from memlib.timesteps import TimestepDistribution
+from memlib.schedules import Schedule
+from memlib.timesteps import TimestepDistribution, from_recipe
 
 RIDGE = 0.1  # in units of the shares' variance: bands that the design hardly moves stay near the mean
 DRAWS = 1000  # of the bootstrap over controls
@@ -103,15 +104,19 @@ def _design(lines: Sequence[Line]) -> tuple[Array, Array, list[int]]:
     controls or fewer are recorded is left out."""
     recipes = {x["control"]: x["config"]["timesteps"] for x in lines}
     edges = {tuple(recipe.get("edges", ())) for recipe in recipes.values()}
+    sets = {str({**x["config"], "timesteps": None, "seed": None}) for x in lines}
     by = {(x["control"], x["seed"]): [r["measures"]["near-copies"] for r in x["course"]] for x in lines}
     seeds = [seed for seed, count in sorted(Counter(seed for _, seed in by).items()) if 2 * count > len(recipes)]
     complete = [name for name in recipes if all((name, seed) in by for seed in seeds)]
-    if len(edges) != 1 or len(complete) < 8 or len(seeds) < 2:
+    if len(edges) != 1 or len(sets) != 1 or len(complete) < 8 or len(seeds) < 2:
         given = f"{len(complete)} controls recorded for all of {len(seeds)} seeds, of {len(edges)} sets of edges"
-        raise ValueError(f"lines hold {given}; need 8 banded controls of common edges and 2 seeds")
-    shares = np.array([recipes[name]["shares"] for name in complete])
+        need = "need 8 banded controls of common edges, and 2 seeds, of one data set and budget"
+        raise ValueError(f"lines hold {given} and {len(sets)} of data and budget; {need}")
+    schedule, starts = Schedule.linear(lines[0]["config"]["T"]), [0, *next(iter(edges))]  # for T alone
+    made = (from_recipe(recipes[name], schedule).pmf.numpy() for name in complete)  # with its floor, if it has one
+    shares = np.array([np.add.reduceat(pmf, starts) for pmf in made])
     copies = np.array([[by[name, seed] for seed in seeds] for name in complete])
-    return shares / shares.sum(1, keepdims=True), copies, list(edges.pop())
+    return shares, copies, starts[1:]
 
 
 def _fit(shares: Array, copies: Array) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""All that is measured of a run in a time course: values only, for the seeds are what gives the intervals."""
+"""All that is measured of a run in a time course: values only, since the intervals come from the seeds."""
 
 import math
 from dataclasses import dataclass
@@ -32,7 +32,9 @@ class Yardstick:
 
     @classmethod
     def of(cls, own: Experiment) -> "Yardstick":
-        return _yardstick(own.dataset, own.n_train, own.image_size, own.seed, own.n_samples, own.build_schedule())
+        name = str(own.dataset)
+        content = "" if data.is_known(name) else own.load_data().sha256  # a reader's file may have changed
+        return _yardstick(name, own.n_train, own.image_size, own.seed, own.n_samples, own.build_schedule(), content)
 
     @property
     def times(self) -> list[int]:
@@ -67,7 +69,7 @@ class Yardstick:
         }
         if samples.ndim > 2:
             noise, level = (float(finest_scale(x).square().mean()) for x in (samples, own.reference))
-            found["residual noise"] = noise / level
+            found["residual noise"] = noise / level if level else math.inf
         if full:
             found["L2 to nearest"] = float(to_train.mean())
             projected, rows = self.pca.transform(samples), torch.arange(len(samples))
@@ -78,7 +80,7 @@ class Yardstick:
         return found
 
     def gradient_norms(self, denoiser: torch.nn.Module) -> list[float]:
-        """At each of `times`, of the mean loss of train: the mean over REPEATS noises."""
+        """The gradient norm of the mean loss of train at each of `times`: its mean over REPEATS noises."""
         generator, train = torch.Generator().manual_seed(self.seed), self.dataset.train
         norms = gradient_norm_at(denoiser, train, self.schedule, self.times, generator=generator, repeats=REPEATS)
         return norms.mean(1).tolist()
@@ -108,9 +110,9 @@ class Yardstick:
 
 
 @lru_cache(maxsize=32)
-def _yardstick(name: str, n_train: int, image_size: int, seed: int, n: int, schedule: Schedule) -> Yardstick:
+def _yardstick(name: str, n_train: int, image_size: int, seed: int, n: int, schedule: Schedule, _: str) -> Yardstick:
     part, n_fresh = partial(data.load, name, n_train, seed=seed, image_size=image_size), None
-    if data.kind_of(name) != "points":
+    if name not in data.MADE:
         n_fresh = min(n, beyond := len(part(n_fresh=1).reference) + 1 - 2 * n_train)
         if beyond < 1:  # quality would be measured against fewer than twice the training set
             raise ValueError(f"n_train = {n_train} leaves too few of {name}; at most {n_train + (beyond - 1) // 3}")
