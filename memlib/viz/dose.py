@@ -86,7 +86,7 @@ def predictions(findings: Sequence[Finding], xlabel: str = "difference in near-c
     shown = given("findings with an effect", [f for f in findings if f.effect is not None])
     rows = list(dict.fromkeys(_row(f) for f in shown))
     datasets = list(dict.fromkeys(f.dataset for f in shown))
-    size = (3.6 + 2.8 * len(datasets), 0.8 + 0.24 * len(rows))
+    size = (min(10.4, 3.6 + 2.8 * len(datasets)), 0.8 + 0.24 * len(rows))
     figure, axes = plt.subplots(1, len(datasets), figsize=size, sharey=True, squeeze=False, layout="constrained")
     for ax, dataset in zip(axes[0], datasets, strict=True):
         for f, effect in ((f, f.effect) for f in shown if f.dataset == dataset and f.effect):

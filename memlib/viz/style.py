@@ -110,7 +110,7 @@ def moving(figure: Figure, draw: Callable[[int], object], frames: int, alt: str,
 
 
 def meaning(label: str) -> Look | None:
-    """The look of what the first words of a label mean in MEANINGS ("low noise 0-500"), if they mean something."""
+    """The look that MEANINGS gives to the first words of a label ("low noise 0-500"); None if it has none."""
     plain = label.lower().replace("_", " ").replace("-", " ")
     return next((look for words, look in MEANINGS.items() if plain.startswith(words)), None)
 

@@ -82,8 +82,8 @@ def live_trainer(dataset: data.Dataset | None = None, *, steps: int = 600, seed:
 def train_points(
     dataset: data.Dataset, schedule: Schedule, sides: Sides, steps: int, seed: int
 ) -> Iterator[tuple[int, Sequence[nn.Module]]]:
-    """Small networks, one per distribution, learn the set's training points side by side: after each step its number
-    and the networks with averaged weights. They start from the same weights and draw the same numbers."""
+    """Small networks, one per distribution, learn the set's training points side by side. Yields, after each step, its
+    number and the networks with averaged weights. They start from the same weights and draw the same numbers."""
     # for so small a network float32 is faster than bfloat16
     config = TrainConfig(steps, 128, learning_rate=6e-3, ema_decay=0.98, cooldown=steps // 2, precision="float32")
     networks = [Network(width=64).build((2,), seed) for _ in sides]

@@ -76,6 +76,7 @@ function explorer(traits, begin, { model, el }) {
     set({ [dataset.set]: isNaN(value) ? value : +value });
   });
   root.addEventListener("change", () => model.save_changes());
+  root.addEventListener("keydown", (event) => event.stopPropagation()); // JupyterLab would take arrows, Home and End
   traits.forEach((name) => model.on(`change:${name}`, show));
   show();
   return () => traits.forEach((name) => model.off(`change:${name}`, show));

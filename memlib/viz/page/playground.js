@@ -176,6 +176,7 @@ function render({ model, el }) {
     else choose(dataset.set, value);
     show();
   });
+  root.addEventListener("keydown", (event) => event.stopPropagation()); // JupyterLab would take arrows, Home and End
   $("[data-set=seed]").addEventListener("change", ({ target }) => choose("seed", target.value));
   $("[data-set=b]").innerHTML = $("[data-set=a]").innerHTML;
   for (const key of ["data", "seed", "speed", "exact"]) $(`[data-set=${key}]`).value = state[key];
