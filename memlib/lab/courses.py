@@ -47,7 +47,7 @@ def record(
     for start in range(0, len(plan.seeds), size):
         made, (missing, spliced) = [], plan.missing(plan.seeds[start : start + size], have)
         check_data([*lines, *({"config": x.to_dict(), "content": Yardstick.of(x).dataset.sha256} for x in missing)])
-        before = set(runs.runs_folder().glob("*.pt"))
+        before = set(runs.runs_folder().glob("*.pt"))  # a reader's own runs, which stay
         try:
             for result in sweep(missing, device=device, workers=workers, fleet=fleet, progress=progress):
                 made.append(result)

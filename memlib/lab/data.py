@@ -79,7 +79,7 @@ def load(
     in first. Raises FileNotFoundError, naming the choices, if the set is not here and cannot be fetched."""
     check_count(n_train, "n_train", 2)
     check_count(seed, "seed", 0)
-    name, notes, reference, content, most = named(name), tuple[str, ...](), None, None, max(REFERENCE, 4 * n_train)
+    name, notes, reference, most = named(name), tuple[str, ...](), None, max(REFERENCE, 4 * n_train)
     generator = torch.Generator().manual_seed(int(seed))
     n_held_out = n_train if n_held_out is None else n_held_out
     if name in MADE:
@@ -95,7 +95,6 @@ def load(
     else:
         found = own.read(Path(name), image_size)
         items, kind, notes, licence, source = found.items, found.kind, found.notes, "the reader's own", name
-        content = own_sha256(found)
     n_fresh = max(1, min(512, len(items) - n_train - n_held_out)) if n_fresh is None else n_fresh
     sizes = [n_train, n_held_out, n_fresh]
     if len(items) < sum(sizes):
@@ -109,7 +108,7 @@ def load(
     reference = torch.cat([held_out, left])[:most] if reference is None else reference
     span = (-1.0, 1.0) if items.dtype == np.uint8 else (float(items.min()), float(items.max()))
     value_range = (-1.0, 1.0) if kind == "image" and span[0] >= -1 and span[1] <= 1 else span
-    content = hashlib.sha256(items.tobytes()).hexdigest() if content is None else content
+    content = _sha256(items, "" if is_known(name) else kind)
     return Dataset(name, train, held_out, fresh, reference, value_range, kind, licence, source, content, notes)
 
 
@@ -137,7 +136,7 @@ def from_items(
     """The same from a tensor or array, a list of pictures, or a data set of torch or Hugging Face (`column`: the one to
     be learnt). They are kept under DOWNLOADS, so that runs, in other processes and later, find them by their path."""
     found = own.understand(own.collect(items, image_size, column), "items", image_size)
-    path = DOWNLOADS / "own" / own_sha256(found)[:16] / f"{name}.npz"
+    path = DOWNLOADS / "own" / _sha256(found.items, found.kind)[:16] / f"{name}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(packed := io.BytesIO(), items=found.items, memlib_kind=found.kind, notes=list(found.notes))
     with FileLock(f"{path}.lock"):  # several processes may be given the same items
@@ -145,9 +144,9 @@ def from_items(
     return from_file(path, n_train, seed=seed, image_size=image_size, **sizes)
 
 
-def own_sha256(found: own.Own) -> str:
-    """Of a reader's own items, as what they are: the same numbers may be signals or pictures."""
-    return hashlib.sha256(f"{found.kind} {found.items.shape}".encode() + found.items.tobytes()).hexdigest()
+def _sha256(items: np.ndarray, own_kind: str) -> str:
+    """Of the items; of a reader's own also of what they are, since the same numbers may be signals or pictures."""
+    return hashlib.sha256((own_kind and f"{own_kind} {items.shape}").encode() + items.tobytes()).hexdigest()
 
 
 def is_known(name: str) -> bool:

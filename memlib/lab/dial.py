@@ -77,8 +77,7 @@ def dial(courses: Iterable[Line], near_copies: float, fidelity: float = 1.2) -> 
     good = [x for x in found if x.near_copies.value <= near_copies and x.fidelity.value <= fidelity]
     good.sort(key=lambda x: x.fidelity.value)
     if not good:
-        few = [x for x in found if x.near_copies.value <= near_copies]  # the price is fidelity, else copies
-        nearest = min(few, key=lambda x: x.fidelity.value) if few else min(found, key=lambda x: x.near_copies.value)
+        nearest = min(found, key=lambda x: (max(0.0, x.near_copies.value - near_copies), x.fidelity.value))
         raise ValueError(f"near_copies = {near_copies} is not reached at fidelity {fidelity}; the nearest is {nearest}")
     return good[0], next((x for x in good if x.control == "uniform"), None)
 

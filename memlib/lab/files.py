@@ -63,8 +63,7 @@ def naming(path: Path) -> Iterator[None]:
 
 def read_lines(path: Path, fields: Iterable[str] = ()) -> Iterator[Any]:
     """The JSON value of each line. One cut short by a kill is left out; other damage or a missing field is named."""
-    held = path.read_bytes()
-    for number, text in enumerate(held[: _end(held)].removesuffix(b"\n").split(b"\n") if _end(held) else (), 1):
+    for number, text in enumerate(_whole(path.read_bytes()).split(b"\n")[:-1], 1):
         try:
             line = json.loads(text, parse_constant=int)  # which refuses NaN
             if lacking := ", ".join(name for name in fields if name not in line):
@@ -77,17 +76,18 @@ def read_lines(path: Path, fields: Iterable[str] = ()) -> Iterator[Any]:
 def append_line(path: Path, line: bytes) -> None:
     """Add a line to a file that other processes append to as well (hold its lock), and drop what a kill left of one."""
     with naming(path), path.open("ab") as file:
-        held = path.read_bytes()
-        file.truncate(end := _end(held))
-        file.write((b"" if held[:end].endswith(b"\n") or not end else b"\n") + line + b"\n")
+        whole = _whole(held := path.read_bytes())
+        file.truncate(min(len(whole), len(held)))
+        file.write(whole[len(held) :] + line + b"\n")
         file.flush()
         os.fsync(file.fileno())
 
 
-def _end(held: bytes) -> int:
-    """Where the last line ends that was not cut short; an editor may have taken its line break."""
+def _whole(held: bytes) -> bytes:
+    """The lines, without a last one that was cut short; one that lacks its line break only (an editor's) gets it."""
     cut = held.rfind(b"\n") + 1
     try:
-        return len(held) if json.loads(held[cut:]) else cut
+        json.loads(held[cut:])
     except ValueError:
-        return cut
+        return held[:cut]
+    return held + b"\n"

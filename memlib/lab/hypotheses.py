@@ -7,13 +7,13 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from memlib.lab.courses import Line, check_data
-from memlib.lab.data import is_known
 from memlib.lab.plans import PLANS, Plan, read_plan
 from memlib.lab.spectrum import explained
 from memlib.lab.statistics import holm, paired_difference
@@ -77,8 +77,8 @@ def lines_of(plan: Plan, lines: list[Line]) -> list[Line]:
         own, seed = asked.get(json.dumps({**line["config"], **anywhere})), line["seed"]
         # by its key, for the line of a splice holds the configuration of the run above
         if own and (own.label, seed) not in there and replace(own, seed=seed).key(line["content"]) == line["key"]:
-            if not is_known(str(own.dataset)) and own.load_data().sha256 != line["content"]:
-                continue  # a run of other data of a reader's own
+            if Path(str(own.dataset)).exists() and own.load_data().sha256 != line["content"]:
+                continue  # a run of other data of a reader's own, if they are here
             found.append({**line, "control": own.label})
     return found
 

@@ -146,13 +146,13 @@ def _check_prediction(plan: Plan, given: dict[str, Any]) -> None:
     at, step = given.get("at", "last"), given.get("step")
     need(at == "last" or given.get("measure") not in AT_LAST, f"has at = {at!r}, where measure is not read", ["last"])
     need(at != "views" or "zone" in plan.content, "has at = 'views', but the plan no zone", KNOWN["at"][:2])
-    kind = data.kind_of(dataset := plan.content["experiment"]["dataset"])
-    need(given.get("measure") != "score error" or dataset in MIXTURES, "has a measure of mixtures", ALWAYS)
-    need(given.get("measure") != "residual noise" or kind != "points", "has a measure that points lack", ALWAYS)
+    name = plan.content["experiment"]["dataset"]
+    need(given.get("measure") != "score error" or name in MIXTURES, "has a measure of mixtures", ALWAYS)
+    points = name in data.MADE or (Path(name).exists() and data.kind_of(name) == "points")
+    need(given.get("measure") != "residual noise" or not points, "has a measure that points lack", ALWAYS)
     if step is not None:
         need(at.endswith(" fidelity"), f"has step and at = {at!r}", KNOWN["at"][3:])
-        course = plan.controls[given["against"]].course if given["against"] in plan.controls else ()
-        need(step in course, f"has step = {step}", course)
+        need(step in (course := plan.controls[given["against"]].course), f"has step = {step}", course)
 
 
 def random_design(edges: Sequence[int], count: int, floor: float, seed: int, T: int = 1000) -> list[dict[str, Any]]:

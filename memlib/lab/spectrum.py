@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memlib.lab.courses import Line
+from memlib.lab.experiment import schedule_named
 from memlib.metrics import Estimate
-from memlib.schedules import Schedule
 from memlib.timesteps import TimestepDistribution, from_recipe
 
 RIDGE = 0.1  # in units of the shares' variance: bands that the design hardly moves stay near the mean
@@ -112,9 +112,10 @@ def _design(lines: Sequence[Line]) -> tuple[Array, Array, list[int]]:
         given = f"{len(complete)} controls recorded for all of {len(seeds)} seeds, of {len(edges)} sets of edges"
         need = "need 8 banded controls of common edges, and 2 seeds, of one data set and budget"
         raise ValueError(f"lines hold {given} and {len(sets)} of data and budget; {need}")
-    schedule, starts = Schedule.linear(lines[0]["config"]["T"]), [0, *next(iter(edges))]  # for T alone
-    made = (from_recipe(recipes[name], schedule).pmf.numpy() for name in complete)  # with its floor, if it has one
-    shares = np.array([np.add.reduceat(pmf, starts) for pmf in made])
+    config, starts = lines[0]["config"], [0, *next(iter(edges))]
+    schedule = schedule_named(config.get("schedule", "linear"), config["T"])
+    pmfs = (from_recipe(recipes[name], schedule).pmf.numpy() for name in complete)  # with a floor, if there is one
+    shares = np.array([np.add.reduceat(pmf, starts) for pmf in pmfs])
     copies = np.array([[by[name, seed] for seed in seeds] for name in complete])
     return shares, copies, starts[1:]
 

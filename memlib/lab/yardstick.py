@@ -32,8 +32,7 @@ class Yardstick:
 
     @classmethod
     def of(cls, own: Experiment) -> "Yardstick":
-        name = str(own.dataset)
-        content = "" if data.is_known(name) else own.load_data().sha256  # a reader's file may have changed
+        content = "" if data.is_known(name := str(own.dataset)) else own.load_data().sha256  # a file may change
         return _yardstick(name, own.n_train, own.image_size, own.seed, own.n_samples, own.build_schedule(), content)
 
     @property
@@ -69,7 +68,9 @@ class Yardstick:
         }
         if samples.ndim > 2:
             noise, level = (float(finest_scale(x).square().mean()) for x in (samples, own.reference))
-            found["residual noise"] = noise / level if level else math.inf
+            if not level:
+                raise ValueError(f"{own.name} has no energy at the finest scale, so no ratio to it; check the data")
+            found["residual noise"] = noise / level
         if full:
             found["L2 to nearest"] = float(to_train.mean())
             projected, rows = self.pca.transform(samples), torch.arange(len(samples))
