@@ -166,8 +166,7 @@ def banded(T: int, edges: Sequence[float], shares: Sequence[float]) -> TimestepD
     """`shares` of p(t), rescaled to sum 1, in the bands between the rising `edges` inside 0..T; level within a band."""
     ends = [0, *edges, T]
     if len(shares) != len(ends) - 1 or any(a >= b or b % 1 for a, b in pairwise(ends)):
-        need = f"need rising whole timesteps inside 0..{T}, one less than {len(shares)} shares"
-        raise ValueError(f"edges = {list(edges)}; {need}")
+        raise ValueError(f"edges = {list(edges)}; need rising integers in 0..{T}, for {len(shares)} shares one less")
     widths = torch.tensor(ends).long().diff()
     pmf = from_weights((vector(shares, "shares") / widths).repeat_interleave(widths)).pmf
     recipe = {"name": "banded", "edges": [int(x) for x in edges], "shares": [float(x) for x in shares]}

@@ -31,6 +31,7 @@ class TrainConfig:
     ema_decay: float = 0.999  # of the averaged weights, which are sampled from: min(decay, (1 + n)/(10 + n)) in step n
     grad_clip: float = 1.0  # largest norm of the gradient of all parameters
     precision: str = "auto"  # float32, bfloat16 (autocast), or auto: bfloat16 if the device computes in it
+    stratified: bool = False  # whether each batch is spread evenly over p(t), see `TimestepDistribution.sample`
 
     def __post_init__(self) -> None:
         for name, least in {"steps": 1, "batch_size": 1, "warmup": 0, "cooldown": 0}.items():
@@ -38,8 +39,9 @@ class TrainConfig:
         if not (self.learning_rate > 0 and self.grad_clip > 0 and 0 <= self.ema_decay < 1):
             given = f"learning_rate = {self.learning_rate}, grad_clip = {self.grad_clip}, ema_decay = {self.ema_decay}"
             raise ValueError(f"{given}; need learning_rate > 0, grad_clip > 0 and 0 <= ema_decay < 1")
-        if self.precision not in ("auto", "float32", "bfloat16"):
-            raise ValueError(f"precision = {self.precision!r}; choose auto, float32 or bfloat16")
+        if self.precision not in ("auto", "float32", "bfloat16") or self.stratified not in (False, True):
+            given = f"precision = {self.precision!r}, stratified = {self.stratified!r}"
+            raise ValueError(f"{given}; choose auto, float32 or bfloat16, and False or True")
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate in step number `step`; here and below, steps count from 0."""
@@ -111,7 +113,7 @@ def train(
         for step in range(start, budget.steps):
             model.train()  # in each step: what the caller does between two of them changes nothing
             ema.eval()
-            index, t, eps = draw(x0, timesteps, budget.batch_size, generator)
+            index, t, eps = draw(x0, timesteps, budget, generator)
             clean, t_there, eps = x0[index.to(device)], t.to(device), eps.to(device)
             x_t = schedule.noise(clean, t, eps)
             with budget.autocast(device):
@@ -165,10 +167,10 @@ def prepared(
     return x0, None if loss_weight is None else loss_weight.to(device)
 
 
-def draw(x0: Tensor, timesteps: TimestepDistribution, size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+def draw(x0: Tensor, p: TimestepDistribution, config: TrainConfig, generator: torch.Generator) -> tuple[Tensor, ...]:
     """A batch's random numbers, on the generator's device: which examples (B,), timesteps (B,), the noise (B, *D)."""
-    index = torch.randint(len(x0), (size,), generator=generator, device=generator.device)
-    t, shape = timesteps.sample(size, generator), (size, *x0.shape[1:])
+    index = torch.randint(len(x0), (config.batch_size,), generator=generator, device=generator.device)
+    t, shape = p.sample(config.batch_size, generator, config.stratified), (config.batch_size, *x0.shape[1:])
     return index, t, torch.randn(shape, generator=generator, device=generator.device)
 
 

@@ -154,7 +154,7 @@ def test_above_its_timestep_training_sees_one_noisy_version_of_each_example() ->
     assert abs(float((x_t * left).mean())) < 3 / 80_000**0.5 < abs(float((x_t * eps).mean()))
     own = members("points", 1)
     model, (data,) = copy.deepcopy(own["models"][0]), own["x0s"]
-    index, t, eps = draw(data, own["timesteps"][0], 8, torch.Generator().manual_seed(0))
+    index, t, eps = draw(data, own["timesteps"][0], CONFIG, torch.Generator().manual_seed(0))
     kept, share = kept_noise([data], SCHEDULE, above)
     predicted = model(SCHEDULE.noise(data[index], t, mix(kept[index], share[t], eps)), t)
     step = next(train_fleet(schedule=SCHEDULE, config=CONFIG, ambient=above, **own))

@@ -16,7 +16,7 @@ from memlib.lab import run, run_fleet
 from memlib.lab.experiment import VERSION, Experiment
 from memlib.lab.profiles import profile
 from memlib.lab.provenance import provenance
-from memlib.training import draw
+from memlib.training import TrainConfig, draw
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "numbers.json").read_text())
 KINDS = ("points", "signals", "images")
@@ -56,10 +56,9 @@ def test_the_data_and_the_exact_denoiser_give_what_they_gave(kind: str) -> None:
 
 
 def test_a_batch_is_drawn_in_the_order_in_which_it_was_drawn() -> None:
-    generator = torch.Generator().manual_seed(3)
-    index, t, noise = draw(torch.zeros(32, 1, 8), gaussian_interval(1000, 0, 500), 16, generator)
-    assert index.tolist() == GOLDEN["draw"]["index"]
-    assert t.tolist() == GOLDEN["draw"]["t"]
+    generator, config = torch.Generator().manual_seed(3), TrainConfig(batch_size=16)
+    index, t, noise = draw(torch.zeros(32, 1, 8), gaussian_interval(1000, 0, 500), config, generator)
+    assert [index.tolist(), t.tolist()] == [GOLDEN["draw"]["index"], GOLDEN["draw"]["t"]]
     np.testing.assert_allclose(noise.flatten()[:4], GOLDEN["draw"]["noise_first"], rtol=1e-5)
 
 

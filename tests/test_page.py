@@ -105,7 +105,7 @@ def test_training_with_the_same_weights_and_draws_gives_the_same_weights(compute
     model = MLP(2, SETTINGS["width"], depth, SETTINGS["frequencies"]).double()
     even, generator = memlib.uniform(), seeded(5)
     first = torch.nn.utils.parameters_to_vector(model.parameters()).tolist()
-    draws = [[x.flatten().tolist() for x in draw(points, even, 128, generator)] for _ in range(steps)]
+    draws = [[x.flatten().tolist() for x in draw(points, even, CONFIG, generator)] for _ in range(steps)]
     step = next(islice(train(model, points, SCHEDULE, even, CONFIG, generator=seeded(5)), steps - 1, None))
     x = torch.randn(10, 2, generator=seeded(2)).double()
     f = {"settings": SETTINGS | {"depth": depth}, "first": first, "draws": draws, "x": x.flatten().tolist()}

@@ -71,14 +71,15 @@ def test_one_seed_gives_the_same_data_and_noise_whatever_the_timesteps() -> None
     assert (heard[0][1] - heard[1][1]).abs().max() < 0.1  # the same examples, too, at neighbouring noise levels
 
 
-def test_a_step_is_adam_on_the_mean_square_of_predicted_noise() -> None:
+@pytest.mark.parametrize("stratified", [False, True])
+def test_a_step_is_adam_on_the_mean_square_of_predicted_noise(stratified: bool) -> None:
     """The whole of three steps again, from the same generator, with `torch.optim.Adam` in its plain form."""
-    steps = list(run(steps=3, warmup=0, learning_rate=1e-2, grad_clip=1e9))
+    steps = list(run(steps=3, warmup=0, learning_rate=1e-2, grad_clip=1e9, stratified=stratified))
     model, g = same_weights(small_network), seeded(3)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2, foreach=False)
     for step in steps:
         x = POINTS[torch.randint(40, (16,), generator=g)]
-        t = uniform().sample(16, g)
+        t = uniform().sample(16, g, stratified)
         eps = torch.randn(16, 2, generator=g)
         a = SCHEDULE.alpha_bar[t][:, None].float()
         losses = ((model(a.sqrt() * x + (1 - a).sqrt() * eps, t) - eps) ** 2).mean(1)

@@ -134,7 +134,8 @@ def test_a_float64_model_is_trained_and_sampled_from_in_float64(network: nn.Modu
      ({"steps": 10.0}, TypeError, "steps"), ({"batch_size": 0}, ValueError, "batch_size"),
      ({"warmup": -1}, ValueError, "warmup"), ({"learning_rate": math.nan}, ValueError, "learning_rate"),
      ({"grad_clip": -1.0}, ValueError, "grad_clip"), ({"ema_decay": 1.0}, ValueError, "ema_decay"),
-     ({"precision": "float16"}, ValueError, "precision"), ({"model": MLP(2, 8, 1).bfloat16()}, ValueError, "holds")],
+     *[(wrong, ValueError, str(*wrong)) for wrong in ({"precision": "float16"}, {"stratified": "no"})],
+     ({"model": MLP(2, 8, 1).bfloat16()}, ValueError, "holds")],
 )  # fmt: skip
 def test_refuses_by_name_at_the_call_before_any_step(options: dict, error, named: str) -> None:
     with pytest.raises(error, match=named):

@@ -105,7 +105,8 @@ class Experiment:
         """As plain values for JSON, without the label; `from_dict` is the inverse."""
         hidden = {"label"} if self.ambient is not None else {"label", "ambient"}  # which older records lack
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in hidden}
-        plain |= {"T": self.timesteps.T, "network": asdict(self.network), "training": asdict(self.training)}
+        training = {k: v for k, v in asdict(self.training).items() if v or k != "stratified"}  # as these do
+        plain |= {"T": self.timesteps.T, "network": asdict(self.network), "training": training}
         for name in ("timesteps", "loss_weight"):
             if p := plain[name]:
                 plain[name] = p.recipe or p.pmf.tolist()
@@ -133,9 +134,8 @@ class Experiment:
         if not data.is_known(str(self.dataset)):
             del changed["dataset"]  # wherever it lies, the content tells
         for part in {"network", "training"} & set(changed):
-            changed[part] = {name: value for name, value in changed[part].items() if value != default[part][name]}
-        identity = json.dumps([changed, content, VERSION], sort_keys=True)
-        return hashlib.sha256(identity.encode()).hexdigest()[:16]
+            changed[part] = {name: value for name, value in changed[part].items() if value != default[part].get(name)}
+        return hashlib.sha256(json.dumps([changed, content, VERSION], sort_keys=True).encode()).hexdigest()[:16]
 
     def load_data(self) -> data.Dataset:
         """The data set as this run splits it."""

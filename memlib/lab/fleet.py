@@ -130,7 +130,7 @@ def train_fleet(
         fast = captured(update, where)
         for step in range(start, config.steps):
             members = zip(data, timesteps, generators, strict=True)
-            draws = zip(*(draw(x0, own, config.batch_size, generator) for x0, own, generator in members), strict=True)
+            draws = zip(*(draw(x0, own, config, generator) for x0, own, generator in members), strict=True)
             index, t, eps = map(torch.stack, draws)
             numbers = config.learning_rate_at(step), 1 - config.ema_decay_at(step)
             loss, losses, norm = fast(*(send(x, where) for x in (index + firsts.to(index), t, eps)), *numbers)

@@ -34,8 +34,7 @@ def model_nulls(train: Items, n: int, generator: torch.Generator) -> dict[str, T
 def shrunk_covariance(x: Tensor) -> tuple[Tensor, float, float]:
     """The mean (D,) of `x` (N, D), and the shrinkage s and level m of Ledoit & Wolf (2004): the covariance is
     (1 - s) S + s m I, with S the covariance of divisor N and m its mean variance."""
-    mean = x.mean(0)
-    n, d = x.shape
+    mean, (n, d) = x.mean(0), x.shape
     gram = (x - mean) @ (x - mean).T / n  # has the spectrum of S
     level = float(gram.trace()) / d
     square = float(gram.square().sum())  # |S|^2
