@@ -103,8 +103,7 @@ def words(path: Path, *kinds: str) -> str:
 def test_what_a_notebook_or_a_page_cites_is_in_the_references_and_linked() -> None:
     known = " ".join(fields.get("url", "") for fields in entries().values())
     for path in (*ROOT.glob("notebooks/[!.]*"), *ROOT.glob("docs/*.md")):
-        cited = set(re.findall(ON_ARXIV, words(path, "markdown", "code")))
-        new = [number for number in cited if number not in known]
+        new = [number for number in set(re.findall(ON_ARXIV, words(path, "markdown", "code"))) if number not in known]
         assert not new, f"{path.name}: check {new} at the source, then add an entry"
         text = words(path, "markdown")
         linked = re.findall(rf"arxiv\.org/abs/({ON_ARXIV})", text)

@@ -55,6 +55,7 @@ def test_what_cannot_be_reached_names_the_nearest_and_its_price() -> None:
     with pytest.raises(ValueError, match=r"near_copies = 0\.01 is not reached"):
         dial(late, 0.01)  # its first reading copies more
     found = {"bold": {"near-copies": 0.4, "fidelity": 1.1}, "meek": {"near-copies": 0.01, "fidelity": 1.5}}
+    found["noisy"] = {"near-copies": 0.01, "fidelity": 1.1, "residual noise": 2.1}  # which hides copies
     steps = {name: [{"step": step, "measures": own} for step in (10, 20)] for name, own in found.items()}
     with pytest.raises(ValueError, match="the nearest is meek"):  # at a price; the other copies too much
         dial([{"control": name, "seed": seed, "course": steps[name]} for seed in range(3) for name in steps], 0.02)

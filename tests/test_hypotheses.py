@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from memlib.lab import courses, plans
 from memlib.lab.hypotheses import decide
@@ -75,8 +76,9 @@ def test_the_seeds_that_would_decide_depend_on_the_side_that_the_effect_is_on(tm
     for effect, gap in ((0.1, 0.1), (0.0, 0.03), (-0.1, 0.13)):  # only p is missing; an effect of the margin stays open
         (found,) = decide(lines(own, effect, 0.7), [own])
         assert found.effect and found.verdict == "undecided"
-        half = found.effect.high - found.effect.value
-        assert found.needed == math.ceil(12 * (half / gap) ** 2)
+        spread = (found.effect.high - found.effect.value) * math.sqrt(12) / stats.t.isf(0.025, 11)
+        few, enough = (stats.t.isf(0.025, n - 1) * spread / math.sqrt(n) for n in (found.needed - 1, found.needed))
+        assert few > gap >= enough  # half the interval's width, were the spread the same
 
 
 def test_a_family_is_corrected_by_holm(tmp_path) -> None:

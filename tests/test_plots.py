@@ -191,8 +191,7 @@ def test_strips_show_x_above_x0_from_noise_to_sample() -> None:
 
 def test_grid_lays_items_out_in_order_and_signals_on_one_scale() -> None:
     images = draw(5, 3, 4, 6)
-    drawn = plots.grid(images, columns=3).images
-    for i, (picture, image) in enumerate(zip(drawn, images, strict=True)):
+    for i, (picture, image) in enumerate(zip(plots.grid(images, columns=3).images, images, strict=True)):
         np.testing.assert_allclose(picture.get_array(), shown(image), rtol=1e-12)
         assert int(picture.get_extent()[0]) == i % 3
     signals = torch.tensor([[[0.0, 1.0]], [[0.0, 4.0]], [[-1.0, 0.0]]])

@@ -27,8 +27,7 @@ def test_code_runs_as_printed(page, code, own_runs, monkeypatch) -> None:
     monkeypatch.chdir(own_runs)
     names: dict[str, object] = {}
     exec(compile(code, page, "exec"), names)
-    results = [names[name] for name in ("loss", "samples") if name in names]
-    assert all(result.isfinite().all() for result in results)
+    assert all(result.isfinite().all() for result in map(names.get, {"loss", "samples"} & names.keys()))
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)

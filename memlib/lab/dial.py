@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from memlib.lab.courses import Line, measured, seconds_of
 from memlib.lab.experiment import Experiment
+from memlib.lab.hypotheses import is_degenerate
 from memlib.lab.spectrum import Array
 from memlib.lab.sweep import sweep
 from memlib.lab.yardstick import Yardstick
@@ -32,10 +33,12 @@ class Setting:
     steps: int  # of the whole run, whose learning rate falls at its end
     near_copies: Estimate
     fidelity: Estimate
+    residual_noise: float  # the mean over the pilots, 1 for points
 
     def __str__(self) -> str:
         stop = f"{self.control}, stopped after {self.step:,} of {self.steps:,} steps"
-        return f"{stop}: near-copies {self.near_copies:.1%}, fidelity {self.fidelity:.2f}"
+        quality = f"fidelity {self.fidelity:.2f}, residual noise {self.residual_noise:.2f}"
+        return f"{stop}: near-copies {self.near_copies:.1%}, {quality}"
 
 
 def pilot(
@@ -50,7 +53,7 @@ def pilot(
     own = replace(experiment, course=tuple(sorted({max(1, round(last * 10 ** (k / 9 - 1))) for k in range(9)})))
     runs = [replace(own, timesteps=p, seed=seed, label=name) for seed in seeds for name, p in looks.items()]
     for x in runs:
-        Yardstick.of(x)  # too few items, or pictures of another size, show now
+        _ = Yardstick.of(x).references  # too few items, or pictures of another size, show now
     minutes = seconds_of(runs, device) / (workers or os.cpu_count() or 1) / 60
     tqdm.write(f"{len(runs)} pilot runs, about {minutes:.0f} minutes", file=sys.stderr)
     for x in tqdm(sweep(runs, device=device, workers=workers), "readings", len(runs), unit="run"):
@@ -60,24 +63,23 @@ def pilot(
 def dial(courses: Iterable[Line], near_copies: float, fidelity: float = 1.2) -> tuple[Setting, Setting | None]:
     """The setting with the best fidelity at which near-copies are as asked, and uniform sampling stopped in time for
     the same (None where its fidelity is above the limit then). `courses`: of at least three seeds, from `pilot`, or
-    recorded; near-copies is a share, fidelity 1 for real data.
+    recorded; near-copies is a share, fidelity 1 for real data. A setting whose samples are degenerate does not count.
 
     Raises ValueError if no setting reaches both; it names the nearest that can, and its price."""
     if not (0 < near_copies < 1 and fidelity > 1):
         raise ValueError(f"near_copies = {near_copies}, fidelity = {fidelity}; need a share in 0..1, a ratio above 1")
-    by: dict[str, list[Line]] = {}
-    for line in courses:
-        by.setdefault(line["control"], []).append(line)
+    lines = list(courses)
+    by = {name: [x for x in lines if x["control"] == name] for name in dict.fromkeys(x["control"] for x in lines)}
     counts = {name: len({x["seed"] for x in own}) for name, own in by.items()}
     if min(counts.values(), default=0) < 3 or any(len(own) > counts[name] for name, own in by.items()):
         raise ValueError(f"courses has {counts} seeds; need 3 of each control, each seed once")
     if len({tuple(r["step"] for r in x["course"]) for own in by.values() for x in own}) > 1:
         raise ValueError("courses differ in the steps that were read; need those of one data set and budget")
-    found = [_stopped(name, own, near_copies) for name, own in by.items()]
-    good = [x for x in found if x.near_copies.value <= near_copies and x.fidelity.value <= fidelity]
-    good.sort(key=lambda x: x.fidelity.value)
+    found = sorted((_stopped(name, own, near_copies) for name, own in by.items()), key=lambda x: x.fidelity.value)
+    sound = [x for x in found if not is_degenerate({"residual noise": x.residual_noise})]
+    good = [x for x in sound if x.near_copies.value <= near_copies and x.fidelity.value <= fidelity]
     if not good:
-        nearest = min(found, key=lambda x: (max(0.0, x.near_copies.value - near_copies), x.fidelity.value))
+        nearest = min(sound or found, key=lambda x: (max(0.0, x.near_copies.value - near_copies), x.fidelity.value))
         raise ValueError(f"near_copies = {near_copies} is not reached at fidelity {fidelity}; the nearest is {nearest}")
     return good[0], next((x for x in good if x.control == "uniform"), None)
 
@@ -86,16 +88,15 @@ def _stopped(control: str, lines: list[Line], near_copies: float) -> Setting:
     """The last step at which the mean of near-copies over seeds, from then on rising, is at most what is asked."""
     steps = np.array([reading["step"] for reading in lines[0]["course"]], dtype=float)
     grid = np.geomspace(steps[0], steps[-1], GRID)
-    copies, off = (_on_grid(lines, name, steps, grid) for name in ("near-copies", "fidelity"))
-    mean = np.maximum.accumulate(copies.mean(0))
-    at = max(0, int((mean <= near_copies).sum()) - 1)
+    copies, off, noise = (_on_grid(lines, name, steps, grid) for name in ("near-copies", "fidelity", "residual noise"))
+    at = max(0, int((np.maximum.accumulate(copies.mean(0)) <= near_copies).sum()) - 1)
     found = _of_one_run(copies[:, at], most=1.0), _of_one_run(off[:, at])
-    return Setting(control, round(grid[at]), int(steps[-1]), *found)
+    return Setting(control, round(grid[at]), int(steps[-1]), *found, float(noise[:, at].mean()))
 
 
 def _on_grid(lines: list[Line], measure: str, steps: Array, grid: Array) -> Array:
     """(seeds, grid): each seed's course, linear in the logarithm of the step."""
-    rows = [[reading["measures"][measure] for reading in line["course"]] for line in lines]
+    rows = [[reading["measures"].get(measure, 1.0) for reading in line["course"]] for line in lines]
     return np.array([np.interp(np.log(grid), np.log(steps), row) for row in rows])
 
 

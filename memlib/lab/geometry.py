@@ -39,8 +39,7 @@ def pull(train: Tensor, reference: Tensor, schedule: Schedule, generator: torch.
         linear = (variances / (variances + sigma**2)).sum() / d
         noisy = others + sigma * torch.randn(others.shape, generator=generator)
         lengths = torch.cdist(noisy, items).square() / sigma**2
-        felt = ((lengths - d).abs() < SHELL * math.sqrt(2 * d)).any(1).double().mean()
-        found.append(felt * (linear - memorizer))
+        found.append(((lengths - d).abs() < SHELL * math.sqrt(2 * d)).any(1).double().mean() * (linear - memorizer))
     return torch.stack(found)
 
 

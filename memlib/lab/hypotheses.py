@@ -185,8 +185,8 @@ def _p_value(values: list[float], prediction: dict[str, Any]) -> float:
 
 
 def _decide(finding: Finding, values: list[float], prediction: dict[str, Any], p: float, level: float) -> Finding:
-    sign, margin = prediction["sign"], prediction["margin"]
-    effect = paired_difference(values, level if sign else 2 * level)[0]
+    sign, margin, level = prediction["sign"], prediction["margin"], level if prediction["sign"] else 2 * level
+    effect = paired_difference(values, level)[0]
     if "share" in prediction and not prediction.get("unequal"):  # rank correlations
         effect = Estimate(effect.value, max(-1.0, effect.low), min(1.0, effect.high))
     if sign:
@@ -199,7 +199,9 @@ def _decide(finding: Finding, values: list[float], prediction: dict[str, Any], p
     if verdict == "undecided":
         way, half = effect.value * sign if sign else abs(effect.value), effect.high - effect.value
         gap = way if sign and way > margin else abs(way - margin)  # only p is missing, or the margin's side is open
-        needed = math.ceil(min(MOST_SEEDS, len(values) * (half / gap) ** 2 if gap else MOST_SEEDS))
+        seeds = np.arange(2, MOST_SEEDS + 1)
+        widths = stats.t.isf(level / 2, seeds - 1) / np.sqrt(seeds)  # of the interval, in standard deviations
+        needed = int(seeds[half * widths / widths[len(values) - 2] <= gap].min(initial=MOST_SEEDS))
     return replace(finding, effect=effect, p=p, verdict=verdict, needed=needed)
 
 
@@ -215,8 +217,7 @@ def _of_losses(blank: Finding, plan: Plan, prediction: Any, lines: list[Line]) -
             scale = {"eps": 1.0, "x0": (1 - kept) / kept, "v": 1 / kept}[form]
             loss = scale * np.asarray(last[of]["train"] if of == "loss" else last[of])
             ranks = np.corrcoef(stats.rankdata(line["t"]), stats.rankdata(loss))[0, 1]
-            unequal = math.log(loss.max() / loss.min() / 2)
-            values.append(unequal if prediction.get("unequal") else float(ranks))
+            values.append(math.log(loss.max() / loss.min() / 2) if prediction.get("unequal") else float(ranks))
     trend = "rises with t" if prediction["sign"] > 0 else "falls with t"
     says = f"{control}: {of} as error of {form} {'differs more than twofold' if prediction.get('unequal') else trend}"
     return replace(blank, says=says, seeds=len(values)), values

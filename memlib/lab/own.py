@@ -54,7 +54,7 @@ def _read(path: Path, image_size: int | None, seen: tuple[tuple[Path, int, int],
         array = _series(path) if kind == ".ts" else _table(path, notes)
     elif kind in ARRAYS:
         held = arrays(path)
-        if "memlib_kind" in held:  # as `keep` wrote it
+        if "memlib_kind" in held:  # as `data.from_items` wrote it
             return Own(held["items"], str(held["memlib_kind"]), tuple(map(str, held["notes"])))
         array = held["items"]
     if array is None:

@@ -116,8 +116,7 @@ def _design(lines: Sequence[Line]) -> tuple[Array, Array, list[int]]:
     schedule = schedule_named(config.get("schedule", "linear"), config["T"])
     pmfs = (from_recipe(recipes[name], schedule).pmf.numpy() for name in complete)  # with a floor, if there is one
     shares = np.array([np.add.reduceat(pmf, starts) for pmf in pmfs])
-    copies = np.array([[by[name, seed] for seed in seeds] for name in complete])
-    return shares, copies, starts[1:]
+    return shares, np.array([[by[name, seed] for seed in seeds] for name in complete]), starts[1:]
 
 
 def _fit(shares: Array, copies: Array) -> tuple[Array, Array]:
