@@ -59,9 +59,10 @@ def audit(
 ) -> Audit:  # fmt: skip
     """Judge samples (B, *D) of any generator against the whole training set (N, *D), both of one scale and type.
 
-    Nulls: `held_out`, else training items, each against the others; and models fitted to the training set, which copy
-    nothing. Distances are those of pixels, or of `features`: a function of a float batch to (b, F), or arrays for
-    samples, train and held_out. `match`: maps pairs of signals to distances at best fit (images have `shifted`)."""
+    Nulls: `held_out`, else training items, each against the others; and models fitted to the training set, which
+    copy nothing. Energy, KID and gap take 4 samples and 4 held-out items. Distances are those of pixels, or of
+    `features`: a function of a float batch to (b, F), or arrays for samples, train and held_out. `match`: maps pairs
+    of signals to distances at best fit (images have `shifted`)."""
     sets = _items({"samples": samples, "train": train} | ({} if held_out is None else {"held_out": held_out}))
     flat = {name: x.flatten(1) for name, x in sets.items()} if features is None else _featured(sets, features)
     kept, size = distinct(sets["train"]), len(sets["train"])
@@ -109,7 +110,9 @@ def audit(
             to_train, to_held = (nearest(x, own, 1, kind)[0] for own in equal)
             table[name]["closer to train"] = share_closer(to_train, to_held, once if name == "samples" else None)
         scale, centre = (rows["train"].std(), rows["train"].mean()) if features is None else (1.0, 0.0)  # KID's unit
-        for name, x in {"samples": rows["samples"], "memorizing baseline": rows["train"], **models}.items():
+        enough = min(len(rows["samples"]), len(rows["held_out"])) > 3  # for KID
+        beside = {"samples": rows["samples"], "memorizing baseline": rows["train"], **models} if enough else {}
+        for name, x in beside.items():
             every, draw = torch.arange(len(x)), torch.Generator().manual_seed(0)
             table[name]["energy to held-out"] = bootstrap(energy_rows(x, rows["held_out"]), every, generator=draw)
             table[name]["KID to held-out"] = kid((x - centre) / scale, (rows["held_out"] - centre) / scale)
@@ -225,5 +228,4 @@ def _notes(repeats: int, twins: list[Twin], samples: Tensor, train: Tensor, real
         "pairs of training items are mirror images of each other": mirrored,
     }
     words = [f"{count} {text}" for text, count in said.items() if count]
-    between = two_nearest(samples.flatten(1), train.flatten(1))[1]
-    return words + problems_of(samples, between, train, real, residual)
+    return words + problems_of(samples, two_nearest(samples.flatten(1), train.flatten(1))[1], train, real, residual)

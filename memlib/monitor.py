@@ -98,8 +98,8 @@ class Monitor:
         if equal > 9 and (said := other_scale(sets[1][:equal], sets[0][:equal], name="held_out")):
             raise ValueError(said)
         count, draw = min(items, *map(len, sets)), torch.Generator().manual_seed(seed)
-        for name, value in {"bands": bands, "samples": samples, "steps": steps, "items": items}.items():
-            check_count(value, name, 1)
+        for name, value in {"bands": bands, "samples": samples, "steps": steps, "items of each set": count}.items():
+            check_count(value, name, 2 if name.startswith("items") else 1)
         self.schedule, self.samples, self.cost, self.clip, self.seed = schedule, samples, cost, clip, seed
         self.readings: list[Reading] = []
         self.seen = torch.zeros(len(self.train), bands)  # how often each training item was seen in each band

@@ -61,8 +61,7 @@ class TimestepDistribution:
         cdf = self.pmf.cumsum(0).to(generator.device)
         u = torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64)
         if stratified:
-            order = torch.randperm(n, generator=generator, device=generator.device)
-            u = ((order + u) / n).clamp(max=1 - 2**-53)
+            u = ((torch.randperm(n, generator=generator, device=generator.device) + u) / n).clamp(max=1 - 2**-53)
         # scaled by the accumulated sum: rounding can then reach neither index T nor a last step of probability 0
         return torch.searchsorted(cdf, u * cdf[-1], right=True)
 

@@ -178,8 +178,8 @@ def test_excess_is_newcombes_interval_over_what_is_left() -> None:
 def test_bad_input_is_named() -> None:
     x = spiral(16)
     for given, named in (
-        ((x.train, x.train), "held_out"), ((x.train, x.held_out[:, :1]), "shape"),
-        ((x.train[:1], x.held_out), "train has 1"), ((x.train, 127.5 * x.held_out + 127.5), "held_out lie in"),
+        ((x.train, x.train), "held_out"), ((x.train, x.held_out[:, :1]), "shape"), ((x.train[:1], x.held_out), "has 1"),
+        ((x.train, x.held_out[:1]), "each set = 1"), ((x.train, 127.5 * x.held_out + 127.5), "held_out lie in"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=named):
             Monitor(*given, SCHEDULE)

@@ -24,8 +24,7 @@ def model_nulls(train: Items, n: int, generator: torch.Generator) -> dict[str, T
     # (1 - s) S + s level I needs no D x D matrix: S = Z'Z / N of the centred items Z
     inside, outside = draw(n, len(flat)) @ (flat - mean) / math.sqrt(len(flat)), draw(n, flat.shape[1])
     made = {"gaussian": mean + math.sqrt(1 - shrinkage) * inside + math.sqrt(shrinkage * level) * outside}
-    pairs = torch.rand(n, len(flat), generator=generator).topk(2).indices
-    made["mix"] = flat[pairs].mean(1)
+    made["mix"] = flat[torch.rand(n, len(flat), generator=generator).topk(2).indices].mean(1)
     centres = torch.randint(len(flat), (n,), generator=generator)
     made["kernel"] = flat[centres] + bandwidth(flat) * draw(n, flat.shape[1])
     return {name: samples.reshape(n, *x.shape[1:]).to(x) for name, samples in made.items()}
