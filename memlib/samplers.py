@@ -3,6 +3,7 @@
 A frame shows x_t *before* a step together with the x0 predicted from it; the last frame, t = -1, is the sample.
 Timesteps trail (Lin et al. 2305.08891): the first is T-1, where x_T is pure noise."""
 
+import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -89,15 +90,15 @@ def sample(
     sampler: Callable[..., Iterator[Frame]] = ddim, batch_size: int = 256, device: str | torch.device | None = None,
     clip: Clip = None,
 ) -> Tensor:  # fmt: skip
-    """`n` samples (n, *shape) on the CPU by a deterministic sampler or by `ddpm`, computed `batch_size` at a time on
+    """`n` samples (n, *shape) on the CPU, by `sampler` (such as `partial(ddim, eta=0.5)`), `batch_size` at a time on
     `device` (by default where the model is), in the model's precision. Sample i's noise depends on (seed, i) only."""
     check_count(n, "n", 1)
     where, dtype = placement(model)
     device = check_device((where or "cpu") if device is None else device)
-    generators, parts = sample_generators(n, seed), []
+    generators, parts, takes = sample_generators(n, seed), [], inspect.signature(sampler).parameters
     for start in range(0, n, batch_size):
         own = generators[start : start + batch_size]
-        x, noise = initial_noise(shape, own).to(device, dtype), {"generators": own} if sampler is ddpm else {}
+        x, noise = initial_noise(shape, own).to(device, dtype), {"generators": own} if "generators" in takes else {}
         for frame in sampler(model, schedule, x, steps=steps, clip=clip, **noise):
             x = frame.x
         parts.append(x.cpu())

@@ -121,8 +121,7 @@ def test_continuous_levels_lie_about_the_timesteps_that_p_draws(schedule: Schedu
     counts = np.bincount(t.round().long(), minlength=p.T)[:-1]  # the last has probability zero
     assert stats.chisquare(counts, 20_000 * p.pmf[:-1].numpy()).pvalue > 1e-3
     assert stats.kstest((t[(t > 0.5) & (t < 1.5)] % 1)[:400], "uniform").pvalue > 1e-3
-    same = Levels(p, schedule, g(7), stratified).u((100, 200))
-    np.testing.assert_allclose(same, sigma / (1 + sigma), rtol=1e-5)
+    np.testing.assert_allclose(Levels(p, schedule, g(7), stratified).u((100, 200)), sigma / (1 + sigma), rtol=1e-5)
 
 
 def test_levels_go_on_from_their_state_alone_or_as_a_part_of_a_model() -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -32,12 +33,13 @@ def test_generators_depend_on_seed_and_place_only() -> None:
     assert len({g.initial_seed() % 2**32 for g in generators_of(6000, 39)}) == 6000
 
 
-@pytest.mark.parametrize("sampler", [ddim, ddpm, dpm_solver])
+@pytest.mark.parametrize("sampler", [ddim, ddpm, dpm_solver, partial(ddim, eta=0.5)])
 @pytest.mark.parametrize("model", [randomised(UNet(1, 1, width=8)), GaussianDenoiser(SCHEDULE), lambda x, t: 0.1 * x])
 def test_sample_is_the_sampler_on_its_own_noise_whatever_its_batch(model, sampler) -> None:
     generators, options = generators_of(7, seed=3), {"steps": 10, "clip": (-3, 3)}
     x = initial_noise((1, 20), generators)
-    by_hand = last(sampler(model, SCHEDULE, x, **options, **({"generators": generators} if sampler is ddpm else {})))
+    given = {} if sampler in (ddim, dpm_solver) else {"generators": generators}
+    by_hand = last(sampler(model, SCHEDULE, x, **options, **given))
     for batch_size in (3, 100):
         samples = sample(model, SCHEDULE, (1, 20), 7, seed=3, sampler=sampler, batch_size=batch_size, **options)
         np.testing.assert_allclose(samples, by_hand, atol=2e-4)

@@ -53,8 +53,7 @@ def wasserstein_rows(samples: Tensor, real: Tensor, scale: Tensor) -> Callable[[
     below_real = (order >= len(samples)).cumsum(1).double() / len(real)
 
     def distance(rows: Tensor) -> float:
-        times = rows.bincount(minlength=len(samples) + len(real))
-        below = times[order].cumsum(1).double() / len(rows)
+        below = rows.bincount(minlength=len(samples) + len(real))[order].cumsum(1).double() / len(rows)
         return float((((below - below_real).abs() * gaps).sum(1) / scale).mean())
 
     return distance
