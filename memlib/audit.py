@@ -65,11 +65,13 @@ def audit(
     of signals to distances at best fit (images have `shifted`)."""
     sets = _items({"samples": samples, "train": train} | ({} if held_out is None else {"held_out": held_out}))
     flat = {name: x.flatten(1) for name, x in sets.items()} if features is None else _featured(sets, features)
-    kept, size = distinct(sets["train"]), len(sets["train"])
+    unique = {name: distinct(x) for name, x in sets.items() if name != "samples"}  # repeats are nearer by chance
+    kept, size = unique["train"], len(sets["train"])
     if len(kept) < 4:  # a model takes three, KID four
         raise ValueError(f"train has {len(kept)} item(s) that differ; need at least 4")
-    if len(kept) < size:
-        sets["train"], flat["train"] = sets["train"][kept], flat["train"][kept]
+    for name, first in unique.items():
+        if len(first) < len(sets[name]):
+            sets[name], flat[name] = sets[name][first], flat[name][first]
     known, match = flat["train"], shifted if sets["train"].ndim == 4 else match
     kind = torch.float32 if known.shape[1] > COLUMNS else torch.float64
 
@@ -77,21 +79,20 @@ def audit(
     picks = {name: torch.randperm(len(x), generator=generator)[:limit] for name, x in sets.items()}
     few = {name: sets[name][pick].float() for name, pick in picks.items()}
     real = torch.cat([few["train"], few.get("held_out", few["train"][:0])])
-    if len(few["samples"]) > 9 and (said := other_scale(few["samples"], real)):  # of fewer it is a note
-        raise ValueError(said)
+    for name, others in (("held_out", few["train"]), ("samples", real)):  # of fewer than ten it is a note
+        if len(few.get(name, ())) > 9 and (said := other_scale(few[name], others, name=name)):
+            raise ValueError(said)
     twins = [(int(kept[i]), int(kept[j]), rms, mirrored) for i, j, rms, mirrored in _twins(sets["train"], real)]
 
     distances, indices = nearest(flat["samples"], known, 2, kind)
     fresh = "held-out" if held_out is not None else "train, each against the others"
     rest = flat["held_out"][picks["held_out"]] if held_out is not None else known[picks["train"]]
     skipped = int(held_out is None)  # the nearest to a training item is itself
-    ratios = {"samples": ratio_of(distances)}
     apart = nearest(rest, known, 2 + skipped, kind)[0][:, skipped:]
-    ratios[fresh] = ratio_of(apart)
+    ratios = {"samples": ratio_of(distances), fresh: ratio_of(apart)}
     rows = {name: x[picks[name]].double() for name, x in flat.items()}
     models = model_nulls(rows["train"], len(rows["samples"]), generator)
-    for name, made in models.items():
-        ratios[name] = ratio_of(nearest(made, known, 2, kind)[0])
+    ratios |= {name: ratio_of(nearest(made, known, 2, kind)[0]) for name, made in models.items()}
     table = {name: {"near-copies": share_below(ratio)} for name, ratio in ratios.items()}
     few_once = count_distinct(rows["samples"], rows["train"])  # of those that enter all measures
     once = min(len(distinct(sets["samples"])), few_once * len(distances) // len(rows["samples"]))
@@ -120,7 +121,9 @@ def audit(
                 table[name]["generalisation gap"] = generalisation_gap(x, rows["train"], rows["held_out"])
     copied = kept[indices[ratios["samples"] < 1 / 3, 0]].bincount(minlength=size)
     notes = _notes(size - len(kept), twins, few["samples"], few["train"], real)
-    return Audit(table, distances, kept[indices], copied, twins, notes + leaked(apart[:, 0]))
+    return Audit(
+        table, distances, kept[indices], copied, twins, notes + (leaked(apart[:, 0]) if held_out is not None else [])
+    )
 
 
 def _items(given: dict[str, Any]) -> dict[str, Tensor]:
@@ -140,9 +143,10 @@ def _items(given: dict[str, Any]) -> dict[str, Tensor]:
 def _featured(sets: dict[str, Tensor], features: Any) -> dict[str, Tensor]:
     """The features of each set, (N, F)."""
     if not isinstance(features, Sequence):
-        where, kind = placement(features)
+        owner = getattr(features, "__self__", features)  # a network, of which features may be a method
+        where, kind = placement(owner)
         kind = kind or torch.float32
-        with evaluating(features):
+        with evaluating(owner):
             rows = [[as_tensor(features(part.to(where, kind))) for part in x.split(256)] for x in sets.values()]
         features = [torch.cat([part.cpu() for part in parts]) for parts in rows]
     if len(features) != len(sets):
@@ -203,9 +207,9 @@ def shifted(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _matched(samples: Tensor, train: Tensor, match: Match) -> Tensor:
-    """d1 / d2 (B,) at the best match, among the training items that are nearest on a coarse scale."""
-    axes, k = tuple(range(2, train.ndim)), min(MATCHED, len(train))
-    a, b = (x - x.mean(axes, keepdim=True) for x in (_coarse(samples), _coarse(train)))
+    """d1 / d2 (B,) at the best match among items that are nearest on a coarse scale, pictures less their means."""
+    k = min(MATCHED, len(train))
+    a, b = (x - x.mean((2, 3), keepdim=True) if x.ndim == 4 else x for x in (_coarse(samples), _coarse(train)))
     others = [b, b.flip(-1)] if train.ndim == 4 else [b]
     candidates = torch.cat([nearest(a.flatten(1), other.flatten(1), k)[1] for other in others], 1)
     rows = torch.arange(len(a)).repeat_interleave(candidates.shape[1])

@@ -60,6 +60,9 @@ def examples(values: Any, name: str) -> Tensor:
 def checked(**sets: Items) -> list[Tensor]:
     """`examples` of several sets with items of one shape, in float32 at least; train and held_out equally many."""
     tensors = [examples(given, name) for name, given in sets.items()]
+    for name, x in zip(sets, tensors, strict=True):
+        if channels_last(x.shape):
+            raise ValueError(f"{name} has shape {(*x.shape,)}; need channels first, (N, C, ...): x.movedim(-1, 1)")
     if len({x.shape[1:] for x in tensors}) > 1:
         shapes = ", ".join(f"{name} {(*x.shape,)}" for name, x in zip(sets, tensors, strict=True))
         raise ValueError(f"the shapes are {shapes}; need items of one shape")

@@ -14,8 +14,7 @@ from memlib.schedules import Schedule
 def time_features(t: Tensor, width: int) -> Tensor:
     """(B,) -> (B, width): sines and cosines at wavelengths 2 pi to about 20,000 pi timesteps (Vaswani 1706.03762)."""
     half = width // 2
-    frequencies = torch.exp(-math.log(10_000) / half * torch.arange(half, device=t.device))
-    angles = t.float()[:, None] * frequencies
+    angles = t.float()[:, None] * torch.exp(-math.log(10_000) / half * torch.arange(half, device=t.device))
     return torch.cat([angles.sin(), angles.cos()], 1)
 
 
@@ -125,8 +124,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
         scale, shift = self.time(time).reshape(len(x), -1, *[1] * (x.ndim - 2)).chunk(2, 1)
-        h = self.conv2(F.silu(torch.addcmul(shift, self.norm2(h), 1 + scale)))
-        return self.skip(x) + h
+        return self.skip(x) + self.conv2(F.silu(torch.addcmul(shift, self.norm2(h), 1 + scale)))
 
 
 class SelfAttention(nn.Module):
@@ -171,7 +169,7 @@ class ExactDenoiser(nn.Module):
 
     def __init__(self, train: Tensor, schedule: Schedule, std: float = 0.0, chunk: int = 4096) -> None:
         super().__init__()
-        self.std, self.chunk = std, chunk
+        self.schedule, self.std, self.chunk = schedule, std, chunk
         self.register_buffer("train_set", examples(train, "train").clone())
         self.register_buffer("alpha_bar", schedule.alpha_bar.clone())
 
@@ -179,8 +177,7 @@ class ExactDenoiser(nn.Module):
         """(B, *D), (B,) -> (B, *D): the noise that the exact posterior mean implies."""
         mean = self._mean(x, t)
         alpha_bar = self.alpha_bar[t].reshape(-1, *[1] * (x.ndim - 1))
-        eps = (x.double() - alpha_bar.sqrt() * mean) / (1 - alpha_bar).sqrt()
-        return eps.to(x.dtype)
+        return ((x.double() - alpha_bar.sqrt() * mean) / (1 - alpha_bar).sqrt()).to(x.dtype)
 
     def denoise(self, x: Tensor, t: Tensor) -> Tensor:
         """The posterior mean E[x0 | x_t], (B, *D): a weighted mean of training examples."""

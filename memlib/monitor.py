@@ -94,8 +94,9 @@ class Monitor:
             warnings.warn(text, stacklevel=2)
         if not 0 < cost <= 1:
             raise ValueError(f"cost = {cost}; need a share of the cost of training, such as 0.03")
-        equal = min(map(len, sets))  # of fewer than ten the scale is not known
-        if equal > 9 and (said := other_scale(sets[1][:equal], sets[0][:equal], name="held_out")):
+        equal, draw = min(map(len, sets)), torch.Generator().manual_seed(seed)
+        few = [x[torch.randperm(len(x), generator=draw)[:equal]] for x in sets]  # which may be sorted
+        if equal > 9 and (said := other_scale(few[1], few[0], name="held_out")):  # of fewer the scale is not known
             raise ValueError(said)
         count, draw = min(items, *map(len, sets)), torch.Generator().manual_seed(seed)
         for name, value in {"bands": bands, "samples": samples, "steps": steps, "items of each set": count}.items():
@@ -130,23 +131,23 @@ class Monitor:
 
     def _count(self) -> None:
         """Count what was noted, many updates at once: one by one would cost more than all the rest."""
-        t, losses = (torch.cat(parts).cpu() for parts in list(zip(*self._noted, strict=True))[:2])
+        noted, self._noted = self._noted, []  # what is refused is not counted with the next
+        t, losses = (torch.cat(parts).cpu() for parts in list(zip(*noted, strict=True))[:2])
         if not (t.min() >= 0 and t.max() < self.schedule.T) or (t.is_floating_point() and t.max() <= 1):
             cure = f"need timesteps in 0..{self.schedule.T - 1}: `Schedule.t_at_sigma` gives that of a noise level"
             raise ValueError(f"t spans [{t.min():g}, {t.max():g}]; {cure}")
         bands = self.seen.shape[1]
         band = (t.double() * bands / self.schedule.T).long()
-        self._sums[0].index_add_(0, band, losses.double())
-        self._sums[1] += band.bincount(minlength=bands)
-        known = [indices for _, _, indices in self._noted if indices is not None]
-        if len(known) == len(self._noted):
+        known = [indices for _, _, indices in noted if indices is not None]
+        if len(known) == len(noted):
             items = torch.cat(known).cpu().long()
             if not 0 <= items.min() <= items.max() < len(self.train):
                 raise ValueError(f"indices span [{items.min()}, {items.max()}]; need 0..{len(self.train) - 1}")
             self.seen.index_put_((items, band), torch.ones(len(band)), accumulate=True)
         else:  # each item as often as another, on average
             self.seen += band.bincount(minlength=bands) / len(self.seen)
-        self._noted.clear()
+        self._sums[0].index_add_(0, band, losses.double())
+        self._sums[1] += band.bincount(minlength=bands)
 
     def due(self) -> bool:
         """Whether one more reading keeps the evaluations of all readings below `cost` times the examples trained on."""

@@ -88,8 +88,7 @@ class Schedule:
     @classmethod
     def cosine(cls, T: int = 1000, s: float = 0.008) -> Self:
         """beta_t = min(1 - f(t+1)/f(t), .999), f(u) = cos^2(((u/T) + s)/(1 + s) pi/2) (Nichol 2102.09672)."""
-        u = torch.arange(T + 1, dtype=torch.float64) / T
-        f = torch.cos((u + s) / (1 + s) * math.pi / 2) ** 2
+        f = torch.cos((torch.arange(T + 1, dtype=torch.float64) / T + s) / (1 + s) * math.pi / 2) ** 2
         return cls.from_betas((1 - f[1:] / f[:-1]).clamp(max=0.999))
 
     @classmethod

@@ -156,9 +156,8 @@ def interpolated(T: int, at: Sequence[float], weights: Sequence[float]) -> Times
     """p(t) proportional to `weights` given at the rising timesteps `at`, linear between them and level beyond."""
     if len(at) != len(weights) or not (np.diff(at) > 0).all():
         raise ValueError(f"at = {list(at)}; need rising timesteps, one for each of the {len(weights)} weights")
-    pmf = from_weights(torch.from_numpy(np.interp(np.arange(T), at, weights))).pmf
     recipe = {"name": "interpolated", "at": [float(x) for x in at], "weights": [float(x) for x in weights]}
-    return TimestepDistribution(pmf, recipe)
+    return TimestepDistribution(from_weights(torch.from_numpy(np.interp(np.arange(T), at, weights))).pmf, recipe)
 
 
 def banded(T: int, edges: Sequence[float], shares: Sequence[float]) -> TimestepDistribution:
@@ -167,9 +166,8 @@ def banded(T: int, edges: Sequence[float], shares: Sequence[float]) -> TimestepD
     if len(shares) != len(ends) - 1 or any(a >= b or b % 1 for a, b in pairwise(ends)):
         raise ValueError(f"edges = {list(edges)}; need rising integers in 0..{T}, for {len(shares)} shares one less")
     widths = torch.tensor(ends).long().diff()
-    pmf = from_weights((vector(shares, "shares") / widths).repeat_interleave(widths)).pmf
     recipe = {"name": "banded", "edges": [int(x) for x in edges], "shares": [float(x) for x in shares]}
-    return TimestepDistribution(pmf, recipe)
+    return TimestepDistribution(from_weights((vector(shares, "shares") / widths).repeat_interleave(widths)).pmf, recipe)
 
 
 def with_floor(p: TimestepDistribution, floor: float) -> TimestepDistribution:

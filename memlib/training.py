@@ -157,6 +157,8 @@ def prepared(
         loss_weight = vector(loss_weight, "loss_weight").float()
         if len(loss_weight) != schedule.T or loss_weight.min() < 0:
             raise ValueError(f"loss_weight has {len(loss_weight)} values from {loss_weight.min():g}; need T, all >= 0")
+    if getattr(model, "takes", None) == "sigma" and schedule.alpha_bar[-1] == 0 < timesteps.pmf[-1]:
+        raise ValueError("model takes sigma, which is infinite at the schedule's last t; need p(t) = 0 there")
     where, dtype = placement(model, schedule)
     if dtype in (torch.bfloat16, torch.float16):
         raise ValueError(f"model holds {dtype}, whose averages stand still; need model.float(), precision='bfloat16'")

@@ -58,8 +58,7 @@ def record(name: str, n_train: int, seeds: range, until: int) -> list[dict]:
         for averages in weights.values():
             vector_to_parameters(averages[k], network.parameters())
             drawn = sample(network, SCHEDULE, shape, 1024, seed=7, batch_size=1024)
-            share = float((neighbour_ratio(drawn, x.train) < 1 / 3).double().mean())
-            beyond.append((share - null) / (1 - null))
+            beyond.append((float((neighbour_ratio(drawn, x.train) < 1 / 3).double().mean()) - null) / (1 - null))
         truth = passes([*weights], beyond) if weights else None
         steps = [reading.step for reading in monitor.readings]
         row = {"dataset": name, "n_train": n_train, "seed": seeds[k], "copying": truth and round(truth), "steps": steps}

@@ -99,7 +99,7 @@ def test_planted_copies_are_found_and_counted_and_nulls_are_not(shape: tuple[int
         for null in ("held-out", "gaussian", "mix"):
             assert found.table[null]["near-copies"].value < 0.05, null
     assert found.table["samples"]["closer to train"] == closer_to_train(samples, train, held_out)
-    assert found.notes == []
+    assert found.notes == [] and judge(samples, train, torch.cat([held_out] * 5)).to_json() == found.to_json()
     assert judge(samples, train, torch.cat([train[:2], held_out])).notes[0].startswith("2 held-out")
     alone = judge(samples, train)
     assert alone.table["train, each against the others"]["near-copies"].value < 0.5
@@ -154,8 +154,9 @@ def test_features_replace_pixels_as_a_function_or_as_arrays() -> None:
     with pytest.raises(ValueError, match="timm"):
         features_of("resnet18")
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 9), torch.nn.Dropout()).double()
-    found = judge(train, train, features=network)  # a network in training mode, in a precision of its own
-    assert found.table["samples"]["near-copies"].value == 1 and all(part.training for part in network)
+    for features in (network, network.forward):  # a network in training mode, in a precision of its own
+        found = judge(train, train, features=features)
+        assert found.table["samples"]["near-copies"].value == 1 and all(part.training for part in network)
 
 
 def test_samples_that_nearly_repeat_each_other_widen_intervals_and_volumes_and_latents_are_judged() -> None:
@@ -185,6 +186,7 @@ def test_what_cannot_be_judged_is_refused_by_name() -> None:
         ((samples.permute(0, 2, 3, 1), train.permute(0, 2, 3, 1)), "movedim"), ((samples, train[:3]), "3 item"),
         (((samples + 1) / 2, train), "one scale"), ((samples, 127.5 * train + 127.5), "one scale"),
         ((lines, lines), "first"), ((samples / 0, train), "samples"), ((samples, train, train > 0), "held_out"),
+        ((samples, train, samples / 2 + 0.5), "held_out lie in"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=named):
             judge(*given)
@@ -204,6 +206,8 @@ def test_time_warps_are_those_of_dynamic_time_warping() -> None:
     train, samples = items(60, (1, 60), 1), items(40, (1, 60), 2)
     samples[:10] = torch.nn.functional.interpolate(train[:10, :, 2:58], 60, mode="linear")
     found = judge(samples, train, match=warped).table["samples"]
+    fresh, known = (items(n, (1, 60), n) + 9 * items(n, (1, 1), n + 1) for n in (40, 60))  # each at its own level
+    assert judge(fresh, known, match=warped).table["samples"]["near-copies at best match"].value == 0
     assert found["near-copies at best match"].value > found["near-copies"].value
 
 

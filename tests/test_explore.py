@@ -84,8 +84,7 @@ def test_interval_reading_is_right():
     schedule = Schedule.linear()
     _, reading = explore.draw_interval(schedule, data.load("spiral", 16).train, width=400, centre=500)
     assert reading.startswith("[300, 700] holds 95% of the draws")
-    noisy = schedule.alpha_bar < 0.5
-    ours, even = (p.pmf[noisy].sum() for p in (gaussian_interval(1000, 300, 700), uniform()))
+    ours, even = (p.pmf[(schedule.alpha_bar < 0.5)].sum() for p in (gaussian_interval(1000, 300, 700), uniform()))
     assert f"Draws with more noise than signal: {ours:.0%}, under uniform {even:.0%}." in reading
 
 
@@ -143,8 +142,7 @@ def test_what_cannot_be_shown_is_refused_by_name(call, named):
 def test_pictures_hold_the_data_at_any_T_and_place(T):
     schedule = Schedule.linear(T)
     far = dataclasses.replace(SPIRAL, **{part: getattr(SPIRAL, part) + 100 for part in ("train", "held_out", "fresh")})
-    exact = ExactDenoiser(far.train, schedule)
-    figure, reading = explore.draw_live(far, schedule, [uniform(T)] * 2, [exact] * 2, 1)
+    figure, reading = explore.draw_live(far, schedule, [uniform(T)] * 2, [ExactDenoiser(far.train, schedule)] * 2, 1)
     assert "Fresh real points" in reading
     for picture in (figure, explore.draw_interval(schedule, far.train, T // 2, T // 4)[0]):
         for ax in picture.axes[2:]:

@@ -16,10 +16,12 @@ from torch import Tensor, distributed
 
 import memlib
 from memlib import Denoiser, ExactDenoiser, Levels, Schedule, from_weights, gaussian_interval, train, uniform
+from memlib.metrics import find_duplicates
 
 X, EPS = (normal(6, 2, 3, 3, seed=seed) for seed in (1, 2))
 SHORT = Schedule.linear(200)
 ZERO = SHORT.zero_terminal_snr()
+OF_SIGMA = Denoiser(torch.nn.Linear(2, 2), ZERO, takes="sigma")
 MEASURES, OF_ZERO = (memlib.loss_at, memlib.training.gradient_norm_at), Denoiser(torch.nn.Linear(2, 2), ZERO, "v")
 
 
@@ -105,8 +107,7 @@ def test_log_snr_is_linear_between_timesteps_and_back_for_tensors_and_numbers(sc
 def test_a_stratified_draw_has_one_timestep_in_each_nth_of_the_probability(p: memlib.TimestepDistribution) -> None:
     n = 64
     draws = torch.stack([p.sample(n, g(seed), stratified=True) for seed in range(2000)])
-    counts = torch.stack([(draws <= k).sum(1) for k in range(p.T)], 1)
-    assert ((counts - n * p.pmf.cumsum(0)).abs() < 1 + 1e-9).all()
+    assert ((torch.stack([(draws <= k).sum(1) for k in range(p.T)], 1) - n * p.pmf.cumsum(0)).abs() < 1 + 1e-9).all()
     assert follow(draws[:, 0], p.pmf), "each place of the batch has the whole distribution"
     assert draws[0].unique_consecutive().numel() > 2, "shuffled"
 
@@ -160,8 +161,7 @@ def foreign(exact: ExactDenoiser, schedule: Schedule, predicts: str, takes: str)
         if takes == "t":
             t = level
         else:
-            sigma = level if takes == "sigma" else level / (1 - level)
-            t = schedule.t_at_sigma(sigma).round().long()
+            t = schedule.t_at_sigma(level if takes == "sigma" else level / (1 - level)).round().long()
         at = schedule.alpha_bar[t].reshape(-1, 1).to(x)
         signal = {"t": 1 + 0 * at, "sigma": at.sqrt(), "u": at.sqrt() + (1 - at).sqrt()}[takes]
         x_t = x * signal
@@ -245,8 +245,10 @@ def test_published_weightings_amount_to_what_their_papers_say() -> None:
      (lambda: Denoiser(None, ZERO, takes="log sigma"), "log sigma"),
      (lambda: uniform().effective_weight("v", ZERO), "200 values"),
      *[(lambda value=value: memlib.min_snr_weight(ZERO, value), f"gamma = {value:g}") for value in (0.0, math.nan)],
-     (lambda: memlib.sample(OF_ZERO, SHORT, (2,), 3, seed=0), "the model is of"),
-     (lambda: memlib.sample(memlib.Spliced(OF_ZERO, OF_ZERO, 9), SHORT, (2,), 3, seed=0), "the model is of"),
+     *[(lambda of=of: memlib.sample(of, SHORT, (2,), 3, seed=0), "the model is of")
+       for of in (OF_ZERO, memlib.Spliced(OF_ZERO, OF_ZERO, 9), ExactDenoiser(torch.zeros(3, 2), ZERO))],
+     (lambda: train(OF_SIGMA, torch.zeros(4, 2), ZERO, uniform(200), generator=g()), "infinite"),
+     (lambda: find_duplicates(torch.zeros(4, 8, 8, 3), 0.1), r"items has shape \(4, 8, 8, 3\); need channels first"),
      (lambda: train(OF_ZERO, torch.zeros(4, 2), SHORT, uniform(200), generator=g()), "the model is of"),
      *[(lambda at=at: at(OF_ZERO, torch.zeros(4, 2), SHORT, [3], generator=g()), "the model is of") for at in MEASURES],
      (lambda: Schedule.from_betas(SHORT.alpha_bar), "alphas_cumprod"),

@@ -63,8 +63,7 @@ def test_samples_that_repeat_one_another_count_once_in_the_interval(jitter):
 def test_ordinary_samples_all_count_also_where_many_points_crowd_in_two_dimensions(n):
     train, clusters = spiral(64, 0), (gauss(n, 2, 1) * 0.05 + torch.randint(8, (n, 1), generator=seeded(2)))
     for samples in (spiral(n, 1), clusters, gauss(n, 1, 3), gauss(n, 30, 4)):
-        like = train if samples.shape[1] == 2 else gauss(64, samples.shape[1], 5)
-        got = memorized_fraction(samples, like)
+        got = memorized_fraction(samples, (train if samples.shape[1] == 2 else gauss(64, samples.shape[1], 5)))
         assert got == wilson(round(got.value * n), n)
 
 

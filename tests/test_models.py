@@ -20,8 +20,7 @@ def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
     g = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in model.parameters():
-            scale = 1 / math.sqrt(p[0].numel()) if p.ndim > 1 else 0.5
-            p.copy_(scale * torch.randn(p.shape, generator=g))
+            p.copy_((1 / math.sqrt(p[0].numel()) if p.ndim > 1 else 0.5) * torch.randn(p.shape, generator=g))
     return model.eval()
 
 
@@ -51,8 +50,7 @@ def test_each_row_gets_noise_of_its_shape_that_depends_on_its_own_x_and_t_alone(
     x, t = normal(4, *shape), torch.tensor([3, 250, 600, 999])
     together = model(x, t)
     assert together.shape == x.shape and together.isfinite().all() and together.abs().max() > 0.01
-    alone = torch.cat([model(x[i : i + 1], t[i : i + 1]) for i in range(4)])
-    np.testing.assert_allclose(alone, together, atol=2e-5)
+    np.testing.assert_allclose(torch.cat([model(x[i : i + 1], t[i : i + 1]) for i in range(4)]), together, atol=2e-5)
     assert (model(x, t.flip(0)) - together).abs().max() > 1e-3, "the timestep matters"
 
 

@@ -63,7 +63,10 @@ def test_fidelity_is_one_for_real_data_and_sees_what_is_off_the_curve() -> None:
     fresh, real = fresh[:500] * 1.01, samples[:500] * 1.01  # one hundredth off a circle
     assert fidelity(real, fresh, reference).value == pytest.approx(1, abs=0.05)
     assert fidelity(samples[:500] * 1.1, fresh, reference).value == pytest.approx(10, rel=0.05)
-    for given, named in (((samples, reference[:5]), "fresh"), ((samples[:1], fresh), "1 item")):
+    for given, named in (
+        ((samples, torch.cat([fresh, reference[:5]])), "fresh has 5"),
+        ((samples[:1], fresh), "1 item"),
+    ):
         with pytest.raises(ValueError, match=named):
             fidelity(*given, reference)
 

@@ -96,9 +96,9 @@ def fidelity(samples: Items, fresh: Items, reference: Items) -> Estimate:
     """How far samples lie off the data: their mean distance to the nearest item of a large `reference` (M, *D), over
     that of `fresh` real items; 1 is real. The interval is that of the samples' mean, the fresh items taken as exact."""
     off, real = (nearest_neighbours(x, reference, 1)[0] for x in (samples, fresh))
-    if not (level := float(real.mean())) > 0:
-        raise ValueError("fresh lies in reference, so that its distance is 0; the two must be disjoint")
-    return normal_mean(off / level)
+    if len(equal := (real == 0).nonzero()):
+        raise ValueError(f"fresh has {len(equal)} items that lie in reference, too; the two must be disjoint")
+    return normal_mean(off / real.mean())
 
 
 def finest_scale(x: Items, name: str = "x") -> Tensor:

@@ -61,6 +61,5 @@ def bootstrap(
     values = torch.tensor(others, dtype=torch.float64)
     if not (math.isfinite(value) and values.isfinite().all()):
         raise ValueError(f"distance returns {value} for samples, {values.mean()} for resamples; need finite numbers")
-    tails = torch.tensor([(1 - 0.95) / 2, 1 - (1 - 0.95) / 2], dtype=torch.float64)
-    low, high = (values - values.mean()).quantile(tails).tolist()
+    low, high = (values - values.mean()).quantile(values.new_tensor([(1 - 0.95) / 2, (1 + 0.95) / 2])).tolist()
     return Estimate(value, value + low, value + high)

@@ -100,8 +100,7 @@ def problems_of(samples: Tensor, between: Tensor, train: Tensor, real: Tensor, r
         blurred = "only {:.2g}: the samples are blurred or at a smaller scale", "{:.2g}: it hides copies from distances"
         problems.append(f"residual noise is {blurred[residual.value > NOISY].format(residual.value)}")
     train, real = train.flatten(1), real.flatten(1)
-    near = NEAR * float((real - real.mean(0)).square().sum(1).mean()) ** 0.5
-    share = float((between < near).double().mean())
+    share = float((between < NEAR * float((real - real.mean(0)).square().sum(1).mean()) ** 0.5).double().mean())
     if share > CHANCE and count_distinct(train := train.unique(dim=0), train) < len(train):
         hidden = f"{share:.0%} of samples lie nearest to two nearly equal items of train, so that no copy is seen"
         problems.append(f"{hidden}: drop one of each pair (find_duplicates)")

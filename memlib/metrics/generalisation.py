@@ -44,8 +44,7 @@ def generalisation_gap(samples: Items, train: Items, held_out: Items) -> Estimat
     for _ in range(ROUNDS):
         weight = (-known / (2 * variance) - dim / 2 * variance.log()).softmax(1)
         fitted = (weight * known).sum(0) / (dim * weight.sum(0).clamp(min=1e-12))
-        explains = weight.sum(0) > 1e-12  # some item
-        variance = torch.where(explains, fitted.clamp(min=FLOOR), variance)
+        variance = torch.where(weight.sum(0) > 1e-12, fitted.clamp(min=FLOOR), variance)  # some item
     score = [torch.logsumexp(-d / (2 * variance) - dim / 2 * variance.log(), 1) * 100 / dim for d in (known, new)]
     gap = float(score[1].mean() - score[0].mean())
     half = 1.96 * math.sqrt(sum(float(s.var()) / len(s) for s in score))

@@ -29,8 +29,7 @@ def scan(a: Tensor, b: Tensor, kind: torch.dtype = torch.float64) -> Iterator[tu
         return torch.stack([part.square().sum(1) for part in parts]).sum(0)
 
     a_squares, b_squares = norms(a)[:, None], norms(b)
-    unit = (min(COLUMNS, a.shape[1]) + 16) * torch.finfo(kind).eps
-    slack = unit * (a_squares.sqrt() + b_squares.max().sqrt()) ** 2
+    slack = (min(COLUMNS, a.shape[1]) + 16) * torch.finfo(kind).eps * (a_squares.sqrt() + b_squares.max().sqrt()) ** 2
     for start in range(0, len(a), step := max(1, CHUNK // len(b))):
         rows = slice(start, start + step)
         quick = a_squares[rows] + b_squares

@@ -71,8 +71,7 @@ def put(page: Path, name: str, text: str) -> None:
     """The section of this name in its place of a page of results."""
     before = page.read_text(encoding="utf-8") if page.exists() else "# Benchmarks"
     found = sections(before) | {name: text.strip()}
-    start = before.partition("\n## ")[0].strip()
-    parts = [start, *(f"## {own}\n\n{text}" for own, text in found.items())]
+    parts = [before.partition("\n## ")[0].strip(), *(f"## {own}\n\n{text}" for own, text in found.items())]
     write_atomically(page, "\n\n".join(parts) + "\n")
 
 

@@ -87,5 +87,4 @@ def sliders(repeats: int, device: str) -> Iterator[str]:
         for i in range(repeats):
             value = slider.min + (slider.max - slider.min) * (i % 2)
             taken.append(seconds(lambda s=slider, v=value: setattr(s, "value", v)))
-    rows = [("live_trainer", f"{1e3 * median(taken):.0f}", len(taken))]
-    yield from table(["explorer", "ms", "moves"], rows)
+    yield from table(["explorer", "ms", "moves"], [("live_trainer", f"{1e3 * median(taken):.0f}", len(taken))])
