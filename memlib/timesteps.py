@@ -1,8 +1,8 @@
 """Where training looks: one probability vector over timesteps. This is the paper's method.
 
 Training draws from it, plots show it, tests integrate it; nothing in memlib needs to know how it was made. Because
-E_{t~p}[L_t] = E_{t~U}[T p(t) L_t], drawing from p *is* uniform drawing with the loss weight T p(t). Correcting with
-1/(T p(t)) would cancel the method, and where p is zero the network is never trained."""
+E_{t~p}[L_t] = E_{t~U}[T p(t) L_t], drawing from p has the objective of uniform drawing with the weight T p(t), though
+not its copies (docs/findings.md). Correcting with 1/(T p(t)) would cancel it; where p is zero nothing is trained."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

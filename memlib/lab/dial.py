@@ -37,8 +37,8 @@ class Setting:
 
     def __str__(self) -> str:
         stop = f"{self.control}, stopped after {self.step:,} of {self.steps:,} steps"
-        quality = f"fidelity {self.fidelity:.2f}, residual noise {self.residual_noise:.2f}"
-        return f"{stop}: near-copies {self.near_copies:.1%}, {quality}"
+        noise = f", residual noise {self.residual_noise:.2f}" if self.residual_noise != 1 else ""
+        return f"{stop}: near-copies {self.near_copies:.1%}, fidelity {self.fidelity:.2f}{noise}"
 
 
 def pilot(
