@@ -54,7 +54,7 @@ class Reading:
         return [membership(*band) for band in self.losses.unbind(1)]
 
     def __str__(self) -> str:
-        said = f"copying begins about step {self.begin:.0f}" if self.begin else "no copying seen"
+        said = f"copying begins about step {self.begin:.0f}" if self.begin else "copying not surely above 5 %"
         share = f"near-copies {self.copies:.0%} (held-out items {self.null.value:.0%})"
         auc, band = max((auc.value, band) for band, auc in enumerate(self.auc, 1))
         known = f"membership AUC {auc:.2f} in band {band} of {len(self.dose)}"

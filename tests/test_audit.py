@@ -152,7 +152,7 @@ def test_features_replace_pixels_as_a_function_or_as_arrays() -> None:
         with pytest.raises(ValueError, match="features of samples"):
             judge(samples, train, features=given)
     with pytest.raises(ValueError, match="timm"):
-        features_of("resnet18")
+        features_of("resnet18", train)
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 9), torch.nn.Dropout()).double()
     for features in (network, network.forward):  # a network in training mode, in a precision of its own
         found = judge(train, train, features=features)

@@ -67,7 +67,7 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         loaded: Any = np.load(path, allow_pickle=False)
         held = {"items": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # of many kinds, as any byte of a zip file may be wrong
         raise ValueError(f"{path} cannot be read ({error}); need an array as np.save writes it") from error
     if len(held) != 1 and "items" not in held:
         raise ValueError(f"{path} holds the arrays {', '.join(held)}; need one, or one called items")
@@ -191,7 +191,7 @@ def pictures(named: Iterable[tuple[str, Any]], image_size: int | None, square: b
                 shot = shot.convert("RGBA")
                 shot = Image.alpha_composite(Image.new("RGBA", shot.size, "white"), shot)
             shot = shot.convert("L" if shot.mode in ("1", "L") else "RGB")
-        except (OSError, ValueError, SyntaxError) as error:
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise ValueError(f"{name} cannot be used as a picture: {str(error).partition(' <_io')[0]}") from error
         if image_size is not None and shot.size != (image_size, image_size):
             if min(shot.size) < image_size:
@@ -219,7 +219,7 @@ def _table(path: Path, notes: list[str]) -> np.ndarray:
             rows.append(_row(path, i, line.split(mark), rows))
     table = np.array(rows, dtype=np.float32).reshape(len(rows), len(rows[0]) if rows else 0)
     whole = (table == table.round()).all(0)
-    if len(whole) > 3 and whole[0] and not whole[1:].all():
+    if len(whole) > 3 and whole[0] and not whole[1:].all() and np.ptp(table[:, 0]):  # signals may all begin at 0
         notes.append("the first column, whole numbers, was taken for labels and left out")
         table = table[:, 1:]
     elif len(whole) > 3 and whole[-1] and not whole[:-1].any():

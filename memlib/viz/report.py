@@ -34,7 +34,7 @@ def audit_files(
     out.mkdir(parents=True, exist_ok=True)  # now, not after the work
     sets = [read_items(path) for path in (samples, train, held_out) if path]
     match = warped if sets[0].ndim == 3 and find_spec("dtaidistance") else None
-    extract = features_of(features) if features else None
+    extract = features_of(features, sets[1]) if features else None
     made = audit(*sets, generator=torch.Generator().manual_seed(0), features=extract, match=match)
     if sets[0].ndim == 3 and match is None:
         made.notes.append("signals were not compared over time warps, for which pip install dtaidistance")
@@ -44,8 +44,8 @@ def audit_files(
         if others := sum(file.is_file() and file.suffix.lower() not in PICTURES for file in path.rglob("*")):
             made.notes.append(f"{others} other files in {path} were left out")
     use_style()
-    write_atomically(out / "audit.json", json.dumps(made.to_json(), indent=1))
     write_atomically(out / "audit.html", audit_page(made, *sets[:2]))
+    write_atomically(out / "audit.json", json.dumps(made.to_json(), indent=1))
     return made
 
 
@@ -60,15 +60,15 @@ def audit_page(made: Audit, samples: Tensor, train: Tensor) -> str:
     _, null, *_ = made.table  # held-out items, else training items among each other
     figures: dict[str, Any] = {"Samples beside their nulls": compare(made.table, measures, null=null)}
     chosen, items = _shown(samples[worst], train), _shown(train[made.indices[worst].flatten()], train)
-    if samples.ndim > 2:
+    if 2 < samples.ndim < 5:
         order = torch.arange(2 * len(worst)).reshape(-1, 2)
         panels = neighbour_panels(chosen, items, made.distances[worst], order, count=SHOWN)
         figures["The likeliest copies beside their nearest and second-nearest training items"] = panels
-    elif samples.shape[1] == 2:
+    elif samples.shape[1:] == (2,):
         figures["The likeliest copies"] = points(items, chosen).figure
     most = made.copied.argsort(descending=True, stable=True)[:SHOWN]
     most = most[made.copied[most] > 0]
-    if len(most) and train.ndim > 2:
+    if len(most) and 2 < train.ndim < 5:
         often = ", ".join(f"{i} ({made.copied[i]})" for i in most.tolist())
         copied = grid(_shown(train[most], train), label="train").figure
         figures[f"The most copied training items (how often): {often}"] = copied
@@ -91,8 +91,8 @@ def _shown(x: Tensor, train: Tensor) -> Tensor:
     return x / (127.5 if train[:100].max() > 1.5 else 0.5) - 1
 
 
-def features_of(name: str) -> Callable[[Tensor], Tensor]:
-    """The features that a network of `timm` gives for pictures in [0, 255], [0, 1] or [-1, 1], resized to its input."""
+def features_of(name: str, like: Tensor) -> Callable[[Tensor], Tensor]:
+    """What a network of `timm` gives for resized pictures in [0, 255], [0, 1] or [-1, 1]: in the range of `like`."""
     try:
         timm: Any = import_module("timm")
     except ImportError as error:
@@ -103,7 +103,7 @@ def features_of(name: str) -> Callable[[Tensor], Tensor]:
     mean, std = (torch.tensor(config[key])[:, None, None] for key in ("mean", "std"))
 
     def features(x: Tensor) -> Tensor:
-        x = x / 255 if x.max() > 1.5 else (x + 1) / 2 if x.min() < 0 else x
+        x = x / 255 if like.max() > 1.5 else (x + 1) / 2 if like.min() < 0 else x
         x = F.interpolate(x.expand(-1, 3, -1, -1), config["input_size"][1:], mode="bilinear", antialias=True)
         return network((x - mean) / std)
 
