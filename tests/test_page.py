@@ -92,9 +92,9 @@ def test_curves_denoiser_sampler_and_measures_are_those_of_memlib(compute) -> No
             close(ours, torch.stack([frame.x.flatten() for frame in frames]))
             assert compute(f"return timestepList(1000, {steps})") == [frame.t for frame in frames]
         f["x"] = frames[-1].x.flatten().tolist()
-        for threshold in (0.1, 1 / 3):
-            theirs = metrics.memorized_fraction(frames[-1].x, train_points, threshold).value
-            close(compute(f"return nearCopies(f.x, f.train, {threshold})", f), theirs)
+        for threshold, times in product((0.1, 1 / 3), (1, 2)):  # points that coincide count once
+            theirs = metrics.memorized_fraction(frames[-1].x, train_points.repeat(times, 1), threshold).value
+            close(compute(f"return nearCopies(f.x, Array({times}).fill(f.train).flat(), {threshold})", f), theirs)
         off = torch.cdist(frames[-1].x, curve).amin(1).mean()
         close(compute(f"return offCurve(f.x, makePoints('{name}', 0, 16, 0).curve)", f), off)
 

@@ -187,6 +187,7 @@ def test_points_are_placed_and_taken_by_keys(read) -> None:
     page.evaluate("navigator.clipboard.writeText = () => new Promise((done) => setTimeout(done, 300))")  # a busy one
     assert "drawn=1,-1;-1,-1;-1,1|0.20,0.40&" in reader.link()
     plane.press("Backspace")
+    assert not page.locator(".text").is_visible(), "no link to what was before"
     page.locator("footer .copied", has_text="Copied.").wait_for()
     page.get_by_text("3 points; need 4 to 200", exact=False).wait_for()
 
@@ -202,8 +203,7 @@ def test_a_wrong_value_in_a_link_is_left_out_and_said(read, wrong) -> None:
 
 
 def test_the_reverse_process_of_network_and_exact_denoiser_and_the_two_nearest_points(read, address) -> None:
-    reader = read("#steps=60&frame=41&exact=2", 60)
-    page = reader.page
+    page = (reader := read("#steps=60&frame=41&exact=2", 60)).page
     word, told, time = (page.locator(at) for at in (".word", ".told", ".time output"))
     assert "left out: frame = 41, exact = 2. Training paused by itself. Play goes on." in word.inner_text()
     page.locator("[data-set=exact]").select_option("1")
@@ -215,7 +215,7 @@ def test_the_reverse_process_of_network_and_exact_denoiser_and_the_two_nearest_p
     page.locator("[data-set=frame]").fill("0")
     page.wait_for_timeout(300)
     assert time.inner_text() == "t = 999", "samples that fall stop where the reader puts them"
-    assert int(re.search(r"weight (\d+) %", told.inner_text())[1]) < 40, "pure noise could be any point"
+    assert int(re.search(r"first with (\d+) %", told.inner_text())[1]) < 40, "pure noise could be any point"
     page.goto(address + reader.link())
     reader.until(60)
     assert (time.inner_text(), reader.value("exact")) == ("t = 999", "1"), "a link holds what is seen, too"

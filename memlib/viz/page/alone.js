@@ -10,7 +10,11 @@ const model = {
   },
   on: (event, listener) => (listeners[event] ??= new Set()).add(listener),
   off: (event, listener) => listeners[event].delete(listener),
-  save_changes: () => "link" in values && history.replaceState(null, "", `#${values.link}`),
+  save_changes: () => {
+    try {
+      if ("link" in values) history.replaceState(null, "", `#${values.link}`);
+    } catch {} // a frame without an address, or too many changes for the browser: the page goes on
+  },
 };
 const decoded = (coded) => new DataView(Uint8Array.from(atob(coded), (c) => c.charCodeAt(0)).buffer);
 for (const name in values) if (values[name].base64) values[name] = decoded(values[name].base64);

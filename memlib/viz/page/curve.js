@@ -85,6 +85,7 @@ function curveEditor(svg, axis, moved, done) {
   });
   new ResizeObserver(() => {
     width = Math.max(200, svg.clientWidth);
+    svg.setAttribute("viewBox", `0 0 ${width} 154`); // on paper it is narrower
     const signed = (number) => String(number).replace("-", "\u2212");
     const ticks = axis.ticks.filter((s) => s === within(s)).map((s) => text(x(s), BASE + 20, "middle", signed(s)));
     const levels = axis.levels.map((height) => text(LEFT - 6, y(height) + 4, "end", signed(height)));

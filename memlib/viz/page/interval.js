@@ -32,7 +32,7 @@ function begin({ model, $, picture, set, editor }) {
   const noise = { ...SETTINGS.axes.logSnr, at: schedule.logSnr, from: logSnr[0], to: logSnr[T - 1], top: densest };
   noise.levels = [1, 2].map((k) => +((k * densest) / 3).toPrecision(1));
   $(".pair figure:last-child .grip").forEach((grip) => grip.remove());
-  $(".zone-text").forEach((label) => (label.textContent = "zone"));
+  $(".zone-text").forEach((label) => (label.textContent = "raises copying"));
   Object.assign($("[data-set=width]")[0], { min: T / 10, max: 2 * T, step: overT.unit });
   Object.assign($("[data-set=centre]")[0], { min: 0, max: T, step: overT.unit });
   $("select")[0].append(...tails.map((name) => new Option(name)));

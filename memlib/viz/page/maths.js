@@ -150,11 +150,12 @@ function ddim(predict, schedule, xT, steps) {
   return frames;
 }
 
-// The two nearest training points of (x, y): indices and distances.
+// The two nearest *different* training points of (x, y): indices and distances. Equal points count as one.
 function nearest(train, x, y) {
-  const away = pairs(train).map((point) => distance(point, [x, y]));
+  const points = pairs(train);
+  const away = points.map((point) => distance(point, [x, y]));
   const first = lowest(away);
-  const second = lowest(away.with(first, Infinity));
+  const second = lowest(away.map((d, i) => (distance(points[i], points[first]) ? d : Infinity)));
   return { first, second, d1: away[first], d2: away[second] };
 }
 

@@ -11,7 +11,7 @@ function plane(canvas, { picked, drawn, renew, keyed }) {
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const shown = { pick: -1 };
   const name = canvas.ariaLabel;
-  let [width, height, scale, drawing, waiting, at, cursor] = [300, 300, 60, false, 0, null, [0, 0]];
+  let [width, height, scale, drawing, waiting, at, cursor] = [300, 300, 60, null, 0, null, [0, 0]];
   const place = ([x, y]) => [width / 2 + scale * x, height / 2 - scale * y];
   function dot(point, radius, fill, edge = fill) {
     pen.beginPath();
@@ -50,6 +50,9 @@ function plane(canvas, { picked, drawn, renew, keyed }) {
       if (!copied[i]) dot(sample, 3.4, "#ffffffcc", colours.sample);
     });
     if (samples[shown.pick]) mark(points, samples[shown.pick], found[shown.pick]);
+    const out = samples.filter(([x, y]) => Math.abs(x) > width / 2 / scale || Math.abs(y) > height / 2 / scale).length;
+    Object.assign(pen, { fillStyle: "#59626e", font: "12px system-ui" });
+    if (out) pen.fillText(`${out} of ${samples.length} samples outside`, 8, height - 8);
     if (shown.drawable && canvas.matches(":focus-visible")) dot(cursor, 11, `${colours.A}33`, colours.A);
   }
   // The posterior weight of each training point as a disc's area, and the two nearest.
@@ -76,16 +79,21 @@ function plane(canvas, { picked, drawn, renew, keyed }) {
     const { first, d1 } = nearest(shown.samples, ...where(event));
     picked(d1 < 14 / scale ? first : -1);
   }
-  canvas.addEventListener("pointermove", (event) => (drawing ? drawn(where(event), false) : point(event)));
+  canvas.addEventListener("pointermove", (event) => {
+    if (drawing === event.pointerId) drawn(where(event), false);
+    else if (drawing === null) point(event);
+  });
   canvas.addEventListener("pointerdown", (event) => {
     if (!shown.drawable || event.button) return point(event);
-    drawing = true;
+    if (drawing !== null) return; // one hand at a time
+    drawing = event.pointerId;
     canvas.setPointerCapture(event.pointerId);
     drawn(where(event), true);
   });
-  canvas.addEventListener("lostpointercapture", () => {
-    if (drawing) renew();
-    drawing = false;
+  canvas.addEventListener("lostpointercapture", (event) => {
+    if (drawing !== event.pointerId) return;
+    drawing = null;
+    renew();
   });
   canvas.addEventListener("pointerleave", ({ pointerType }) => pointerType === "mouse" && picked(-1));
   canvas.addEventListener("keydown", (event) => {

@@ -61,7 +61,7 @@ function render({ model, el }) {
     const { first, second, d1, d2 } = nearest(data.train, x, y);
     const weight = percent(posterior(data.train, x, y, schedule.alphaBar[t])[first]);
     const points = `point ${first + 1} at ${two(d1)}, then point ${second + 1} at ${two(d2)}`;
-    return `${name}: nearest is ${points}; the first has posterior weight ${weight} at t = ${t}.`;
+    return `${name}: nearest is ${points}; at t = ${t} it came from the first with ${weight}.`;
   }
   function picked(pick) {
     if (pick === view.pick) return;
@@ -88,6 +88,7 @@ function render({ model, el }) {
     Object.assign(view, { renew: true, playing: true, stop: SETTINGS.pause, step: 0, pick: -1 });
     root.querySelectorAll(".chart path").forEach((line) => line.removeAttribute("d")); // no more of other points
     $(".told").textContent = hint;
+    $(".text").value = $(".copied").textContent = ""; // a link, or lines, of what was before
     keep();
     wake();
     show(); // step 0, and no measures of it yet
@@ -131,7 +132,7 @@ function render({ model, el }) {
   }
   function hand(words) {
     if (data.wrong) return;
-    Object.assign($(".text"), { value: words, style: "" }).select();
+    Object.assign($(".text"), { value: words }).select();
     $(".copied").textContent = "";
     const copied = () => ($(".copied").textContent = "Copied.");
     navigator.clipboard?.writeText(words).then(copied, () => {});

@@ -20,8 +20,8 @@ function readDrawn(words) {
   const all = strokes.flat();
   const between = ([x, y], [x1, y1]) => [0, 1, 2, 3, 4, 5].map((i) => [x + ((x1 - x) * i) / 6, y + ((y1 - y) * i) / 6]);
   const curve = strokes.flatMap((s) => s.flatMap((point, i) => between(point, s[i + 1] ?? point)));
-  const enough = all.length >= 4 && all.length <= 200;
-  const wrong = enough ? "" : `${counted(all)}; need 4 to 200 (every second is held out)`;
+  const enough = all.length >= 4 && all.length <= 200 && all.some((p, i) => i % 2 === 0 && distance(p, all[0]) > 0);
+  const wrong = enough ? "" : `${counted(all)}; need 4 to 200, not all in one place (every second is held out)`;
   return { all, train: half(all, 0), heldOut: half(all, 1), curve, wrong };
 }
 
