@@ -99,14 +99,15 @@ def test_its_text_is_short(nb) -> None:
     assert len(words) <= (1400 if number == 7 else 1500 if number < 9 else 1200), len(words)
 
 
-def test_the_readme_shows_a_figure_and_numbers_of_notebook_07() -> None:
-    nb = nbformat.read(next(path for path in PATHS if path.stem == "07_dose"), as_version=4)
-    shown, readme = (batch.ROOT / name for name in ("data/dose.png", "README.md"))
-    assert shown.read_bytes() in [base64.b64decode(data["image/png"]) for data in pictures(nb)]
+def test_the_readme_shows_figures_and_numbers_of_notebooks_07_and_08() -> None:
+    for name, stem in (("readme_picture.png", "08_claims"), ("dose.png", "07_dose")):
+        nb = nbformat.read(next(path for path in PATHS if path.stem == stem), as_version=4)
+        shown = (batch.ROOT / "data" / name).read_bytes()
+        assert shown in [base64.b64decode(data["image/png"]) for data in pictures(nb)]
     printed = "".join(o.get("text", "") for cell in nb.cells for o in cell.get("outputs", []))
     (shares,) = re.findall(r"best fidelity: P2 ([\d.]+)%, uniform ([\d.]+)%", printed)
     words = "mixtures ({:.0f} %, not {:.0f};".format(*map(float, shares))
-    assert words in " ".join(readme.read_text(encoding="utf-8").split())
+    assert words in " ".join((batch.ROOT / "README.md").read_text(encoding="utf-8").split())
 
 
 CLAIMS = ("mixture_claims", "heartbeats_claims", "emoji_claims")
