@@ -34,11 +34,8 @@ slider = ipywidgets.FloatSlider(500, min=100, max=2000, description="linked")
 ipywidgets.jslink((panel, "width"), (slider, "value"))
 panel.observe(lambda _: setattr(known, "value", str(panel.timesteps)), ["width", "centre"])
 explore.noise.display_widget(ipywidgets.VBox([panel, slider, known]))"""
-SOURCES = (
-    "import ipywidgets\nfrom memlib.viz import explore, use_style\nuse_style()",
-    LINKED,
-    "explore.live_trainer(steps=40)",
-)
+BEGINNING = "import ipywidgets\nfrom memlib.viz import explore, use_style\nuse_style()"
+SOURCES = (BEGINNING, LINKED, "explore.live_trainer(steps=40)")
 
 
 class Lab:
@@ -162,6 +159,8 @@ def test_pictures_follow_the_slider_and_the_training(lab: Lab) -> None:
     interval.locator(".noUi-handle").press("End")
     expect(told).to_contain_text("[-500, 1500] holds")
     expect(known).to_have_text("gaussian_interval(1000, low=-500, high=1500)")
+    grip.press("Control+s")
+    expect(page.locator(".lm-TabBar-tab.jp-mod-dirty")).to_have_count(0)
 
     picture, words = live.locator("img").first, live.locator(".widget-html-content p").first
     before, said = picture.get_attribute("src"), words.inner_text()

@@ -28,7 +28,9 @@ STILL = "Run this cell to use its sliders. The next figure shows one of their po
 # JupyterLab's "model not found" in a notebook that is opened again with another kernel: a box without elements
 DEAD = ".jp-OutputArea-output.jupyter-widgets:not(:has(*))"
 LINE = f'{{content: "{STILL}"; visibility: visible; font-size: 13px}}'
-STYLE = f"<style>{DEAD} {{visibility: hidden; font-size: 0}} {DEAD}::after {LINE}</style>"
+AT_WORK = "explorer-at-work"  # while a picture is drawn; the one before fades if that takes over 0.1 s
+STYLE = f"<style>{DEAD} {{visibility: hidden; font-size: 0}} {DEAD}::after {LINE}"
+STYLE += f" .{AT_WORK} {{opacity: 0.4; transition: opacity 0.1s 0.1s}}</style>"
 
 
 def display_widget(widget: widgets.Widget) -> None:
@@ -54,10 +56,12 @@ class Panel(widgets.VBox):
         self.show(*draw(**{name: control.value for name, control in controls.items()}))
 
     def move(self, _: object) -> None:
+        self.picture.add_class(AT_WORK)
         try:
             self.show(*self.draw(**{name: control.value for name, control in self.controls.items()}))
         except Exception as error:  # the reader sees any error where the slider was moved
             self.fail(error)
+        self.picture.remove_class(AT_WORK)
 
     def fail(self, error: Exception) -> None:
         self.reading.value = f"<p><b>{type(error).__name__}</b>: {html.escape(str(error))}</p>"

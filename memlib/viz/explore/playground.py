@@ -49,7 +49,7 @@ def _constants(**values: Any) -> str:
 class Page(anywidget.AnyWidget):
     """A widget that also runs by itself in a page: `inlined`."""
 
-    _css = f".playground {{{COLOURS}}}\n{read('page.css')}"
+    _css = f".playground {{{COLOURS}}}\n{read('controls.css')}\n{read('playground.css')}"
     about = traitlets.Dict().tag(sync=True)
     items = traitlets.Bytes().tag(sync=True)
     _ipython_display_ = display_widget
@@ -58,19 +58,15 @@ class Page(anywidget.AnyWidget):
 def inlined(widget: Page) -> str:
     """A widget as elements of a page, HTML or Markdown: style, a place, and a module that needs no kernel."""
     state, place = widget.get_state(), type(widget).__name__.lower()
-    own = sorted(state.keys() - set(anywidget.AnyWidget().keys) - {"_esm", "_css"})
-    given = _constants(PLACE=place, GIVEN={name: state[name] for name in own})
-    started = given + state["_esm"].replace("export default", "const started =")
+    given = {name: state[name] for name in sorted(state.keys() - set(anywidget.AnyWidget().keys) - {"_esm", "_css"})}
+    started = _constants(PLACE=place, GIVEN=given) + state["_esm"].replace("export default", "const started =")
     begun = f'<script type="module">\n{started}\n{read("alone.js")}\n</script>'
     return f'<style>{state["_css"]}</style>\n<div id="{place}"></div>\n\n{begun}'
 
 
 def page() -> str:
     """The playground alone, as one HTML file that needs no other."""
-    head = '<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-    head += "<title>Watch a network memorize: memlib</title></head>"
-    body = f"<noscript>This page needs JavaScript: please switch it on.</noscript>{inlined(playground())}"
-    return f'<!doctype html>\n<html lang="en">{head}\n<body style="margin: 0; padding: 8px 16px">{body}</body></html>\n'
+    return read("alone.html").replace("PLAYGROUND", inlined(playground()))
 
 
 class Playground(Page):

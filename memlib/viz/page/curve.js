@@ -6,6 +6,14 @@ const percent = (share) => `${Math.round(100 * share)} %`;
 const path = (points) => `M${points.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L")}`;
 const text = (x, y, anchor, words) => `<text x="${x}" y="${y}" text-anchor="${anchor}">${words}</text>`;
 
+// TEMPLATE in its place. JupyterLab would take arrows, Home and End; it shall take what is pressed with Ctrl, to save.
+function placed(el) {
+  el.insertAdjacentHTML("beforeend", TEMPLATE);
+  const root = el.lastElementChild;
+  root.addEventListener("keydown", (event) => event.ctrlKey || event.metaKey || event.stopPropagation());
+  return root;
+}
+
 // The interval moved by so much, within the widths and centres of its axis; and whether these changed it. Where only one
 // end is moved (side -1: the low one, 1: the high one), the other stays.
 function limited([low, high], { widths, centres }, side = 0, by = 0) {

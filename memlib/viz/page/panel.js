@@ -52,8 +52,7 @@ function noisedItems(canvas, [n, ...shape], x0) {
 
 // The `render` of a widget. `begin` lays out what is seen, and answers what draws it when one of the traits changes.
 function explorer(traits, begin, { model, el }) {
-  el.insertAdjacentHTML("beforeend", TEMPLATE);
-  const root = el.lastElementChild;
+  const root = placed(el);
   const $ = (selector) => [...root.querySelectorAll(selector)];
   const bytes = model.get("items");
   const x0 = new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));
@@ -76,7 +75,6 @@ function explorer(traits, begin, { model, el }) {
     set({ [dataset.set]: isNaN(value) ? value : +value });
   });
   root.addEventListener("change", () => model.save_changes());
-  root.addEventListener("keydown", (event) => event.stopPropagation()); // JupyterLab would take arrows, Home and End
   traits.forEach((name) => model.on(`change:${name}`, show));
   show();
   return () => traits.forEach((name) => model.off(`change:${name}`, show));

@@ -52,7 +52,7 @@ function plane(canvas, { picked, drawn, renew, keyed }) {
     if (samples[shown.pick]) mark(points, samples[shown.pick], found[shown.pick]);
     const out = samples.filter(([x, y]) => Math.abs(x) > width / 2 / scale || Math.abs(y) > height / 2 / scale).length;
     Object.assign(pen, { fillStyle: "#59626e", font: "12px system-ui" });
-    if (out) pen.fillText(`${out} of ${samples.length} samples outside`, 8, height - 8);
+    if (out) pen.fillText(`${out} of ${samples.length} outside`, 8, height - 8);
     if (shown.drawable && canvas.matches(":focus-visible")) dot(cursor, 11, `${colours.A}33`, colours.A);
   }
   // The posterior weight of each training point as a disc's area, and the two nearest.
@@ -119,7 +119,7 @@ function plane(canvas, { picked, drawn, renew, keyed }) {
   return (what) => {
     Object.assign(shown, what);
     canvas.role = shown.drawable ? "application" : "img";
-    canvas.ariaLabel = shown.drawable ? `${name}: ${HOW}` : name;
+    canvas.ariaLabel = `${name}: ${shown.drawable ? HOW : "arrow keys choose a sample"}`;
     request();
   };
 }
@@ -138,4 +138,6 @@ function chart(figure, course, key, reference) {
   const words = [format(0), format(high / 2), beyond + format(high), 0, "training step", end];
   figure.querySelectorAll("path").forEach((line, k) => line.setAttribute("d", lines[k]));
   figure.querySelectorAll("text").forEach((label, k) => (label.textContent = words[k]));
+  const [a, b] = course.at(-1).seen.map((one) => format(one[key]));
+  figure.querySelector("svg").ariaLabel = `A ${a}, B ${b} after ${course.at(-1).step} steps`;
 }

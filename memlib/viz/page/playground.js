@@ -8,8 +8,7 @@ const ask = (worker, message) =>
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 function render({ model, el }) {
-  el.insertAdjacentHTML("beforeend", TEMPLATE);
-  const root = el.lastElementChild;
+  const root = placed(el);
   const $ = (selector) => root.querySelector(selector);
   const schedule = scheduleNamed("linear", SETTINGS.T);
   const last = SETTINGS.samplerSteps; // the frame of the finished samples
@@ -50,8 +49,10 @@ function render({ model, el }) {
       return view.pick >= 0 && samples ? tell("AB"[k], samples.subarray(2 * view.pick), t) : "";
     });
     if (words[0]) $(".told").textContent = words.join(" ");
-    $("[data-set=frame]").value = state.frame;
-    $(".time output").textContent = finished ? "finished" : `t = ${t}`;
+    const moment = finished ? "finished" : `t = ${t}`;
+    Object.assign($("[data-set=frame]"), { value: state.frame, ariaValueText: moment });
+    $(".time output").textContent = moment;
+    $(".told").ariaLive = view.playing ? "off" : "polite"; // not at each picture of a training
     $("[data-do=play]").textContent = view.playing && !data.wrong ? "Pause" : "Play";
     $(".count").textContent = `step ${course.at(-1)?.step ?? 0}`; // that of the measures and samples shown
     $(".needs span").textContent = data.wrong ?? "";
@@ -177,7 +178,6 @@ function render({ model, el }) {
     else choose(dataset.set, value);
     show();
   });
-  root.addEventListener("keydown", (event) => event.stopPropagation()); // JupyterLab would take arrows, Home and End
   $("[data-set=seed]").addEventListener("change", ({ target }) => choose("seed", target.value));
   $("[data-set=b]").innerHTML = $("[data-set=a]").innerHTML;
   for (const key of ["data", "seed", "speed", "exact"]) $(`[data-set=${key}]`).value = state[key];
