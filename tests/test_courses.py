@@ -280,17 +280,6 @@ def test_on_the_way_half_the_samples_and_calls_give_the_same_near_copies() -> No
     assert 0.2 < shares[1] < 0.98 and abs(shares[0] - shares[1]) < 0.1, shares
 
 
-def test_the_reference_holds_no_item_of_train_or_fresh() -> None:
-    own = data.load("emoji", 32, n_fresh=256)
-    seen = {x.numpy().tobytes() for x in [*own.train, *own.fresh]}
-    assert len(own.reference) == 509 and not seen & {x.numpy().tobytes() for x in own.reference}
-    assert json.dumps(own.sha256) == json.dumps(data.load("emoji", 32).sha256)
-    curve = data.load("spiral", 16).reference
-    assert curve.shape == (4096, 2)
-    off = torch.cdist(data.load("spiral", 512).train, curve).min(1).values
-    assert off.square().mean().sqrt().item() == pytest.approx(made.NOISE, rel=0.1), "noise across the curve alone"
-
-
 def test_the_command_says_its_estimate_records_and_goes_on(plan, tmp_path, capsys) -> None:
     command = ["sweep", "--plan", str(plan.path), "--out", str(tmp_path / "out"), "--workers", "1"]
     assert main(command) == 0

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from memlib.lab import data, files
+from memlib.lab import data, files, made
 from memlib.lab.data import NAMES, load
 from memlib.lab.sources import SOURCES
 
@@ -161,3 +161,14 @@ def test_real_pictures(own, name, file, size):
     found = load(name, 32, image_size=size, n_fresh=32)
     assert found.train.shape == (32, 3, size, size)
     assert -1 <= found.train.min() < -0.5 and 0.9 < found.train.max() <= 1
+
+
+def test_the_reference_holds_no_item_of_train_or_fresh() -> None:
+    own = data.load("emoji", 32, n_fresh=256)
+    seen = {x.numpy().tobytes() for x in [*own.train, *own.fresh]}
+    assert len(own.reference) == 509 and not seen & {x.numpy().tobytes() for x in own.reference}
+    assert own.sha256 == data.load("emoji", 32).sha256
+    curve = data.load("spiral", 16).reference
+    assert curve.shape == (4096, 2)
+    off = torch.cdist(data.load("spiral", 512).train, curve).min(1).values
+    assert off.square().mean().sqrt().item() == pytest.approx(made.NOISE, rel=0.1), "noise across the curve alone"

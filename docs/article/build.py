@@ -1,4 +1,4 @@
-"""Build the article: `python docs/article/build.py [OUT]`. One source, article.typ; its {{ expressions }} ask Evidence,
+"""Build the article: `python docs/article/build.py [OUT]`. One source, article.typ; its {{ expressions }} ask Tables,
 and so data/results; typst makes PDF and HTML of what comes out. letter.md is filled in likewise."""
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import typst
 from evidence import Evidence, number
+from tables import Tables
 
 from memlib import viz
 
@@ -22,7 +23,7 @@ EXPRESSION = re.compile(r"\{\{(.+?)\}\}", re.S)
 def build(out: Path) -> None:
     """Write article.pdf, article.html and letter.md to `out`, with what they are made of."""
     out.mkdir(parents=True, exist_ok=True)
-    evidence = Evidence()
+    evidence = Tables()
     figures(evidence, out)
     for name in ("article.typ", "letter.md"):
         (out / name).write_text(fill((HERE / name).read_text("utf-8"), evidence), "utf-8")

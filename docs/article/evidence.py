@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import replace
 from functools import cached_property
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from memlib.lab import claims, courses, data, hypotheses, made, plans, spectrum
+from memlib.lab import courses, data, hypotheses, made, plans, spectrum
 from memlib.lab.experiment import Experiment
 from memlib.lab.statistics import paired_difference
 from memlib.metrics import Estimate
@@ -28,7 +27,6 @@ WORDS = {  # for each data set, in the order in which the article names them
     "pokemon": "Pok\N{LATIN SMALL LETTER E WITH ACUTE}mon",
     "flowers102": "flowers",
 }
-LISTED = ("mixture16", "H"), ("ecg5000", "H"), ("mixture16", "C"), ("ecg5000", "C"), ("emoji", "C")  # a table for each
 
 
 class Evidence:
@@ -262,71 +260,6 @@ class Evidence:
         """Runs made from a working tree with changes that no commit held."""
         return sum(x["commit"].endswith("+") for x in self.of[plan])
 
-    def claim_table(self) -> str:
-        """Each claim's verdict on each data set, at equal steps and in each other way in which it was judged."""
-        found, rows = claims.claim_verdicts(self.findings), []
-        for claim, statement in claims.CLAIMS.items():
-            cells = []
-            for ways in (found[claim].get(name, {"": "not run"}) for name in ("mixture16", "ecg5000", "emoji")):
-                cells.append("; ".join(f"{how.lstrip(', ')}: {v}" if how else f"*{v}*" for how, v in ways.items()))
-            rows.append([claim, statement, *cells])
-        return table(["claim", "the abstract says", "mixture", "heartbeats", "emoji"], rows)
-
-    def prediction_table(self, *wanted: str) -> str:
-        """All predictions of a kind, a data set with "H" or "C" (of LISTED); else those that no such table has."""
-        rows = []
-        for f in self.findings:
-            kind = f.dataset, f.hypothesis[0] if re.match(r"[HC]\d", f.hypothesis) else ""
-            if (kind if kind in LISTED else ()) != wanted:
-                continue
-            name = f.hypothesis if wanted else f"{f.hypothesis} ({WORDS[f.dataset]})"
-            p = "" if f.p is None else "< .001" if f.p < 0.001 else f"{f.p:.3f}".removeprefix("0")
-            verdict = f.verdict + (f" ({f.needed})" if f.needed else "")
-            says = re.sub(r": R2.*|, at equal fidelity", "", f.says)
-            first = name not in [row[0] for row in rows]
-            rows.append([name if first else "", says, number(f.effect), p, f"{f.seeds}", verdict])
-        return table(["", "predicted", "effect", "$p$ (Holm)", "seeds", "verdict"], rows)
-
-    def zone_table(self) -> str:
-        """For each set whose zone was predicted from geometry: the zone, and what came of each prediction."""
-        rows = []
-        for name, plan in self.plans.items():
-            if name.endswith("_zone") and self.of[name]:
-                (low, high), dataset = plan.content["zone"], plan.content["experiment"]["dataset"]
-                cells = [f"{number(f.effect)}, *{f.verdict}*" for f in self.family("H8", dataset)]
-                words = f"t = {low} to {high - 1}, {self.seeds(name)} seeds"
-                rows.append([WORDS[dataset], words, *cells])
-        wider = f"twice it, less twice {self.low} to {self.high - 1}"
-        return table(["data set", "predicted zone", "twice the zone", "half of it", wider], rows)
-
-    def alike_table(self) -> str:
-        """For each data set, and control, whether it copies less than uniform sampling that was stopped in time."""
-        rows = []
-        for dataset in self.sets(ALIKE):
-            hypothesis = MATCHED if self.family(MATCHED, dataset) else ALIKE
-            mine = (n for n, p in self.plans.items() if p.content["experiment"]["dataset"] == dataset)
-            own = next(n for n in mine if self.plans[n].content["predictions"][0]["hypothesis"] == hypothesis)
-            at = f"{'best of' if hypothesis == MATCHED else 'after'} {self.stop(own)} steps"
-            head = [WORDS[dataset], f"{at}, {self.stopped(own):.1%} near-copies"]
-            for f in self.family(hypothesis, dataset):
-                rows.append([*head, f.says.partition(":")[0], number(f.effect), f"{f.seeds}", f"*{f.verdict}*"])
-                head = ["", ""]
-        return table(["data set", "uniform sampling, stopped", "control", "effect", "seeds", "verdict"], rows)
-
-    def control_table(self) -> str:
-        rows: list[list[str]] = []
-        measures = ("closer to train", "fidelity", "energy", "membership")
-        for name in [*self.dose.controls, *self.dose.splices]:
-            guess = f"{self.predicted[name][0]:.2f}" if name in self.predicted else ""
-            share = f"{self.share(name):.2f}" if name in self.dose.controls else ""
-            means = [f"{self.mean(name, m):.2f}" for m in measures]
-            rows.append([name, share, f"{self.mean(name):.3f}", guess, *means])
-        words = {"fresh": "fresh real items", "copies": "the training items", "gaussian": "a Gaussian fitted to them"}
-        for name, said in (words | {"mix": "mixes of two of them", "kernel": "a kernel density of them"}).items():
-            copies, *others = (self.reference(name, m) for m in ("near-copies", *measures[:3]))
-            rows.append([f"_{said}_", "", f"{copies:.3f}", "", *(f"{x:.2f}" for x in others), ""])
-        return table(["control", "zone", "near-copies", "predicted", *measures], rows)
-
 
 def _table(lines: list[Any]) -> pd.DataFrame:
     """A row per exploratory run: what it was, whether it is degenerate, and its near-copies at the last step."""
@@ -341,9 +274,3 @@ def _table(lines: list[Any]) -> pd.DataFrame:
 
 def number(e: Estimate | None) -> str:
     return "not run" if e is None else f"{e:+.3f}".replace("-", "\N{MINUS SIGN}")
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """As typst's cells."""
-    cells = "".join(f"[{cell}], " for row in rows for cell in row)
-    return f"data-table({len(head)}, ({''.join(f'[{x}], ' for x in head)}), ({cells}))"
