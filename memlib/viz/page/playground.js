@@ -5,7 +5,6 @@ const ask = (worker, message) =>
   new Promise((resolve, reject) => {
     Object.assign(worker, { onmessage: ({ data }) => resolve(data), onerror: reject }).postMessage(message);
   });
-const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 function render({ model, el }) {
   const root = placed(el);
@@ -49,9 +48,8 @@ function render({ model, el }) {
       return view.pick >= 0 && samples ? tell("AB"[k], samples.subarray(2 * view.pick), t) : "";
     });
     if (words[0]) $(".told").textContent = words.join(" ");
-    const moment = finished ? "finished" : `t = ${t}`;
-    Object.assign($("[data-set=frame]"), { value: state.frame, ariaValueText: moment });
-    $(".time output").textContent = moment;
+    $("[data-set=frame]").value = state.frame;
+    $(".time output").textContent = $("[data-set=frame]").ariaValueText = finished ? "finished" : `t = ${t}`;
     $(".told").ariaLive = view.playing ? "off" : "polite"; // not at each picture of a training
     $("[data-do=play]").textContent = view.playing && !data.wrong ? "Pause" : "Play";
     $(".count").textContent = `step ${course.at(-1)?.step ?? 0}`; // that of the measures and samples shown
@@ -128,7 +126,7 @@ function render({ model, el }) {
       else [trained, chunk] = [took, clamp(Math.round((100 * steps) / took), 1, 2 * chunk)]; // 0.1 s of training
       if (view.step >= view.stop) view.playing = false;
       show(anew);
-      await sleep((1000 * steps) / rate - took);
+      await new Promise((resolve) => setTimeout(resolve, (1000 * steps) / rate - took));
     }
   }
   function hand(words) {
