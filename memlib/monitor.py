@@ -14,7 +14,7 @@ from torch import Tensor
 
 from memlib.checks import Items, Predictor, as_tensor, call_model, check_count, checked, evaluating, placement
 from memlib.metrics.copying import count_distinct, excess, memorized_fraction, ratio_of, two_nearest
-from memlib.metrics.estimates import Estimate, wilson
+from memlib.metrics.estimates import Estimate, difference_of, mean_of, wilson
 from memlib.metrics.evaluation import leaked, other_scale, problems_of
 from memlib.metrics.generalisation import membership
 from memlib.metrics.neighbours import nearest_neighbours
@@ -44,9 +44,7 @@ class Reading:
     @property
     def gap(self) -> list[Estimate]:
         """Held-out less training loss by band: above 0, the network knows its training set."""
-        error = (self.losses.var(2).sum(0) / self.losses.shape[2]).sqrt()
-        pairs = zip(self.losses.mean(2).diff(dim=0)[0].tolist(), (1.96 * error).tolist(), strict=True)
-        return [Estimate(gap, gap - half, gap + half) for gap, half in pairs]
+        return [difference_of(*band) for band in self.losses.unbind(1)]
 
     @property
     def auc(self) -> list[Estimate]:
@@ -173,7 +171,7 @@ class Monitor:
         least = min(range(len(at)), key=lambda i: float([*before, held][i].mean()))
         compared = before[least] if least < len(before) else (before or [held])[-1]  # the best, else the one before
         change = held - compared  # under the same noise
-        sure = abs(float(change.mean())) > 1.96 * float(change.std()) / math.sqrt(len(change))
+        sure = not (own := mean_of(change)).low <= 0 <= own.high
         quality = ("worsens" if float(change.mean()) > 0 else "improves") if sure else "level"
         running, dose, copies = self._sums[0] / self._sums[1], self.seen.mean(0), self._pooled(len(at) - 1)
         words = quality, at[least], problems_of(drawn, between, self.train, self.train, None)

@@ -4,16 +4,15 @@ import math
 
 import pytest
 import torch
-from scipy.stats import binomtest
+from scipy import stats
 
-from memlib.metrics import Estimate, bootstrap, wilson
+from memlib.metrics.estimates import Estimate, bootstrap, mean_of, wilson
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
 @pytest.mark.parametrize(("successes", "n"), [(0, 1), (1, 1), (0, 40), (3, 40), (20, 40), (40, 40), (999, 1000)])
 def test_against_scipy(successes, n, confidence):
-    expected = binomtest(successes, n).proportion_ci(confidence, method="wilson")
-    got = wilson(successes, n, confidence)
+    got, expected = wilson(successes, n, confidence), stats.binomtest(successes, n).proportion_ci(confidence, "wilson")
     assert got.value == successes / n
     assert got.low == pytest.approx(expected.low, abs=1e-10) and got.high == pytest.approx(expected.high, abs=1e-10)
 
@@ -45,8 +44,9 @@ def test_bootstrap_of_a_mean_is_the_textbook_interval_and_repeats_with_its_gener
     first, second = (bootstrap(mean, x, generator=torch.Generator().manual_seed(1), resamples=2000) for _ in range(2))
     assert first == second and first.value == mean(x)
     half = 1.959964 * float(x.std()) / math.sqrt(400)
-    assert first.low == pytest.approx(first.value - half, rel=0.01)
-    assert first.high == pytest.approx(first.value + half, rel=0.01)
+    assert (first.low, first.high) == pytest.approx((first.value - half, first.value + half), rel=0.01)
+    few, student = mean_of(x[:3, 0]), stats.ttest_1samp(x[:3, 0], 0).confidence_interval()
+    assert (few.low, few.high) == pytest.approx((student.low, student.high))
 
 
 def test_bootstrap_covers_the_expected_distance_at_that_size():

@@ -11,7 +11,7 @@ from torch import Tensor
 from memlib import metrics
 from memlib.metrics import evaluate, finest_scale, without_finest_scale
 from memlib.metrics.alignment import jensen_shannon, wasserstein_rows
-from memlib.metrics.estimates import normal_mean
+from memlib.metrics.estimates import mean_of
 
 SHAPES = [(2,), (1, 40), (3, 8, 8)]
 ids = ["points", "signals", "images"]
@@ -50,7 +50,7 @@ def test_each_measure_is_its_own_function_with_an_interval_from_a_generator_seed
 
     def copied(prefix: str, samples: Tensor, train: Tensor, held_out: Tensor) -> dict[str, metrics.Estimate]:
         return {
-            f"{prefix}L2 to nearest": normal_mean(metrics.nearest_neighbours(samples, train, 1)[0], distinct=18),
+            f"{prefix}L2 to nearest": mean_of(metrics.nearest_neighbours(samples, train, 1)[0], distinct=18),
             f"{prefix}memorized": metrics.memorized_fraction(samples, train),
             f"{prefix}closer to train": metrics.closer_to_train(samples, train, held_out),
         }
@@ -59,7 +59,7 @@ def test_each_measure_is_its_own_function_with_an_interval_from_a_generator_seed
     distances |= {f"PCA-JS to {w}": lambda x, w=w: jensen_shannon(pca.transform(x), to[w]) for w in to}
     distances |= {"energy to held-out": lambda x: metrics.energy_distance(x, held_out)}
     plain = copied("", samples, train, held_out)
-    plain["PCA-L2 to nearest"] = normal_mean(metrics.nearest_neighbours(pca.transform(samples), to["train"], 1)[0])
+    plain["PCA-L2 to nearest"] = mean_of(metrics.nearest_neighbours(pca.transform(samples), to["train"], 1)[0])
     if len(shape) > 1:
         distances |= {"residual noise": lambda x: energy(x) / energy(real)}
         plain |= copied("smoothed ", *(without_finest_scale(x) for x in (samples, train, held_out)))

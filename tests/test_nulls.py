@@ -73,13 +73,13 @@ def test_fidelity_is_one_for_real_data_and_sees_what_is_off_the_curve() -> None:
 
 def test_membership_is_the_area_under_the_roc_curve() -> None:
     train, held_out = normal(5, 30, seed=6), normal(5, 40, seed=7) + 0.3
-    losses = torch.cat([train.mean(0), held_out.mean(0)])
-    found = membership(train, held_out)
+    found, losses = membership(train, held_out), torch.cat([train.mean(0), held_out.mean(0)])
     assert found.value == pytest.approx(roc_auc_score([1] * 30 + [0] * 40, -losses))
     assert found.low < found.value < found.high
     assert membership(train.numpy(), held_out.numpy()) == found
-    assert membership(train, train).value == 0.5, "ties count one half"
-    assert membership(train - 100, held_out).value == 1
+    assert membership(train - 100, held_out).value == 1 and membership(train, train).value == 0.5, "ties count half"
+    pairs = [(normal(1, 6, seed=k), normal(1, 6, seed=500 + k) + 2.326) for k in range(200)]  # their true area is 0.95
+    assert sum((e := membership(*pair)).low <= 0.95 <= e.high for pair in pairs) > 180, "six items prove little"
     for given, named in ((train / 0, "NaN"), (train[:1], "grids")):
         with pytest.raises(ValueError, match=named):
             membership(given, held_out)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from memlib.checks import Items, checked
-from memlib.metrics.estimates import Estimate, normal_mean
+from memlib.metrics.estimates import Estimate, mean_of
 from memlib.metrics.neighbours import nearest_neighbours
 
 BINS = 20  # of the histograms in the Jensen-Shannon distance
@@ -98,7 +98,7 @@ def fidelity(samples: Items, fresh: Items, reference: Items) -> Estimate:
     off, real = (nearest_neighbours(x, reference, 1)[0] for x in (samples, fresh))
     if len(equal := (real == 0).nonzero()):
         raise ValueError(f"fresh has {len(equal)} items that lie in reference, too; the two must be disjoint")
-    return normal_mean(off / real.mean())
+    return mean_of(off / real.mean())
 
 
 def finest_scale(x: Items, name: str = "x") -> Tensor:
@@ -119,8 +119,7 @@ def finest_scale(x: Items, name: str = "x") -> Tensor:
         # (n, n): row i is a picture of one bright point i, blurred
         down, across = (F.pad(each, (2, 2), mode="reflect")[0].unfold(1, 5, 1) @ taps for each in points)
         return (wide - down.T @ (wide @ across)).to(given.dtype)  # several times faster than as a convolution
-    need = "signals (B, C, L) of 2 values or more or images (B, C, H, W) of 3 x 3 or more (points have none)"
-    raise ValueError(f"{name} of shape {tuple(given.shape)} has no finest scale; need {need}")
+    raise ValueError(f"{name} of shape {(*given.shape,)} has none; need (B, C, L > 1) or (B, C, H > 2, W > 2)")
 
 
 def without_finest_scale(x: Items) -> Tensor:

@@ -76,8 +76,7 @@ def closer_to_train(samples: Items, train: Items, held_out: Items) -> Estimate:
 
 def share_closer(to_train: Tensor, to_held_out: Tensor, distinct: int | None = None) -> Estimate:
     """`closer_to_train` of the distances to the nearest item of each set."""
-    closer = int((to_train < to_held_out).sum()) + int((to_train == to_held_out).sum()) / 2
-    return wilson(closer, len(to_train), distinct=distinct)
+    return wilson(float((to_held_out - to_train).sign().add(1).sum() / 2), len(to_train), distinct=distinct)
 
 
 def count_distinct(samples: Tensor, train: Tensor) -> int:

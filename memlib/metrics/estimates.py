@@ -1,4 +1,4 @@
-"""A value with its interval: Wilson for shares, the bootstrap for distances."""
+"""A value with its interval: Wilson for shares, Student for means, the bootstrap for distances."""
 
 import math
 from collections.abc import Callable
@@ -40,12 +40,22 @@ def wilson(successes: float, n: int, confidence: float = 0.95, distinct: int | N
     return Estimate(share, 0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half)
 
 
-def normal_mean(values: Tensor, distinct: int | None = None) -> Estimate:
-    """Mean of n >= 2 values with its 95 % interval, mean +- z s / sqrt(n). `distinct`: as in `wilson`."""
+def mean_of(values: Tensor, distinct: int | None = None) -> Estimate:
+    """Mean of n >= 2 values with Student's interval of 95 %. `distinct`: as in `wilson`."""
+    from scipy.special import stdtrit  # here, for it takes longer to load than all of memlib
+
     if len(values) < 2:
         raise ValueError("samples has 1 item; need at least 2, for their spread gives the intervals")
-    half = -NormalDist().inv_cdf((1 - 0.95) / 2) * float(values.std()) / math.sqrt(distinct or len(values))
+    n = max(2, distinct or len(values))
+    half = float(stdtrit(n - 1, (1 + 0.95) / 2)) * float(values.std()) / math.sqrt(n)
     return Estimate(mean := float(values.mean()), mean - half, mean + half)
+
+
+def difference_of(a: Tensor, b: Tensor) -> Estimate:
+    """Mean of b less mean of a, independent values (n,) and (m,): from `mean_of` each, by Newcombe's square-and-add."""
+    one, two = mean_of(a), mean_of(b)
+    gap, half = two.value - one.value, math.hypot(two.high - two.value, one.high - one.value)
+    return Estimate(gap, gap - half, gap + half)
 
 
 def bootstrap(

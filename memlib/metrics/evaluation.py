@@ -10,7 +10,7 @@ from torch import Tensor
 from memlib.checks import Items, checked
 from memlib.metrics.alignment import PCA, energy_rows, finest_scale, jensen_shannon, wasserstein_rows
 from memlib.metrics.copying import CHANCE, NEAR, count_distinct, ratio_of, share_below, share_closer, two_nearest
-from memlib.metrics.estimates import Estimate, bootstrap, normal_mean
+from memlib.metrics.estimates import Estimate, bootstrap, mean_of
 from memlib.metrics.neighbours import nearest_neighbours
 
 SMOOTH, NOISY = 0.2, 2.0  # residual noise outside is warned of: the blurriest of 438 recorded networks had 0.29
@@ -40,7 +40,7 @@ def evaluate(
     copying, between = _copying("", *sets)
     estimates = {
         **copying,
-        "PCA-L2 to nearest": normal_mean(nearest_neighbours(projected, to_train, 1)[0]),
+        "PCA-L2 to nearest": mean_of(nearest_neighbours(projected, to_train, 1)[0]),
         **bootstrapped("PCA-W to train", wasserstein_rows(projected, to_train, pca.std)),
         **bootstrapped("PCA-W to held-out", wasserstein_rows(projected, to_held_out, pca.std)),
         **bootstrapped("PCA-JS to train", lambda rows: jensen_shannon(projected[rows], to_train)),
@@ -66,7 +66,7 @@ def _copying(prefix: str, *sets: Tensor) -> tuple[dict[str, Estimate], Tensor]:
     samples, train, held_out = (x.flatten(1) for x in sets)
     (to_two, between), distinct = two_nearest(samples, train), count_distinct(samples, train)
     estimates = {
-        f"{prefix}L2 to nearest": normal_mean(to_two[:, :1], distinct),
+        f"{prefix}L2 to nearest": mean_of(to_two[:, :1], distinct),
         f"{prefix}memorized": share_below(ratio_of(to_two), distinct=distinct),
         f"{prefix}closer to train": share_closer(to_two[:, :1], nearest_neighbours(samples, held_out, 1)[0], distinct),
     }

@@ -45,8 +45,7 @@ def shrunk_covariance(x: Tensor) -> tuple[Tensor, float, float]:
 def bandwidth(x: Tensor) -> float:
     """The standard deviation of a Gaussian kernel on each of `x` (N, D) that makes the density of an item under the
     kernels of all others largest, by the mean log over items; the best of 60 values."""
-    squares = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").square()
-    squares.fill_diagonal_(torch.inf)
+    squares = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").square().fill_diagonal_(torch.inf)
     spread = float((x - x.mean(0)).square().sum(1).mean() / x.shape[1]) ** 0.5
     tried = spread * torch.logspace(-2, 0, BANDWIDTHS, dtype=torch.float64)
     scores = [torch.logsumexp(-squares / (2 * h * h), 1).mean() - x.shape[1] * h.log() for h in tried]
