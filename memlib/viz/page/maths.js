@@ -178,7 +178,7 @@ function dangerZone(train, schedule) {
     const candidates = Math.exp(mean(noisy.map(([x, y]) => entropy(posterior(train, x, y, schedule.alphaBar[t])))));
     return candidates > 1.1 && candidates < train.length / 4;
   });
-  return zone.length ? [zone[zone.length - 1], zone[0]] : null;
+  return zone.length ? [zone.at(-1), zone[0]] : null;
 }
 
 // Near-copies of p and the ends of their 95 % interval, as a spectrum of recorded runs predicts them. `fits` are its

@@ -96,12 +96,6 @@ function render({ model, el }) {
     if (state.drawn || !data.wrong) model.set("link", writeLink({ ...state, steps: "" })); // which can be read again
     model.save_changes();
   }
-  function record(replies) {
-    latest = replies;
-    course.push({ step: view.step, seen: replies.map(({ seen }) => seen) });
-    if (course.length > 240) course = course.filter((_, i) => i % 2 === 0); // the first and the last stay
-    for (const key in replies[0].seen) chart($(`[data-chart=${key}]`), course, key, first.nulls[key]);
-  }
   // The one place that talks to the workers: a message to each, then an answer from each, so they stay in lockstep.
   async function train() {
     const url = URL.createObjectURL(new Blob([WORKER], { type: "text/javascript" }));
@@ -121,9 +115,13 @@ function render({ model, el }) {
       const took = performance.now() - begun;
       view.step += steps;
       if (anew) first = replies[0];
-      if (look) record(replies);
-      if (look) [looked, pause] = [performance.now(), anew ? 0 : Math.max(250, 4 * (took - trained))];
-      else [trained, chunk] = [took, clamp(Math.round((100 * steps) / took), 1, 2 * chunk)]; // 0.1 s of training
+      if (look) {
+        latest = replies;
+        course.push({ step: view.step, seen: replies.map(({ seen }) => seen) });
+        if (course.length > 240) course = course.filter((_, i) => i % 2 === 0); // the first and the last stay
+        for (const key in latest[0].seen) chart($(`[data-chart=${key}]`), course, key, first.nulls[key]);
+        [looked, pause] = [performance.now(), anew ? 0 : Math.max(250, 4 * (took - trained))];
+      } else [trained, chunk] = [took, clamp(Math.round((100 * steps) / took), 1, 2 * chunk)]; // 0.1 s of training
       if (view.step >= view.stop) view.playing = false;
       show(anew);
       await new Promise((resolve) => setTimeout(resolve, (1000 * steps) / rate - took));
