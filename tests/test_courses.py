@@ -117,7 +117,7 @@ def test_a_run_that_cannot_be_measured_is_named_and_the_others_are_recorded(plan
     monkeypatch.setattr(courses, "line_of", line_of)
     with pytest.raises(SweepError, match=r"2 runs.*\nlong, seed 300: samples are not finite\nlong, seed 301"):
         list(courses.record(plan, out=tmp_path, progress=False))
-    assert len(courses.read(tmp_path)) == 6
+    assert len(courses.read(tmp_path)) == 6 and len([*runs.runs_folder().glob("*.pt")]) == 4, "what it trained stays"
 
 
 def test_a_run_that_diverges_stops_no_later_seed_and_what_a_reader_has_made_stays(plan, tmp_path) -> None:

@@ -34,9 +34,9 @@ def record(
 ) -> Iterator[Line]:
     """Run what is not recorded for the data as they are now, seed by seed; yield each line once it is written.
 
-    SweepError at the end names runs that could not be measured; all others are recorded by then. The networks of a
-    plan's first seed stay in the folder of runs; others are deleted when their lines are written. A plan inside the
-    clone must be committed first: it says what is expected before it is known."""
+    SweepError at the end names runs that could not be measured; all others are recorded by then. Their networks stay in
+    the folder of runs, as do those of a plan's first seed; others are deleted when their lines are written. A plan in
+    the clone must be committed first: it says what is expected before it is known."""
     if uncommitted(plan.path):
         raise ValueError(f"{plan.path} differs from what is committed; commit the plan before its runs")
     out.mkdir(parents=True, exist_ok=True)
@@ -50,14 +50,16 @@ def record(
         before = set(runs.runs_folder().glob("*.pt"))  # a reader's own runs, which stay
         try:
             for result in sweep(missing, device=device, workers=workers, fleet=fleet, progress=progress):
-                made.append(result)
-                yield from _measure_and_append(out, failed, plan, result.experiment.label, result)
+                for line in _measure_and_append(out, failed, plan, result.experiment.label, result):
+                    made.append(result)
+                    yield line
         except SweepError as error:  # the other seeds are still to come
             failed.append(str(error))
         for name, seed in spliced:
             parts = [runs.run(part, device=device) for part in plan.parts(name, seed)]
-            made += parts
-            yield from _measure_and_append(out, failed, plan, name, *parts)
+            for line in _measure_and_append(out, failed, plan, name, *parts):
+                made += parts
+                yield line
         for result in made:
             if result.experiment.seed != plan.seeds[0] and result.path not in before:
                 result.path.unlink(missing_ok=True)
@@ -143,8 +145,7 @@ def measured(*parts: runs.Result, at: int = 0, gradient: bool = True) -> Line:
         samples: Tensor = parts[0].samples if last and not below else runs.draw(denoiser, less, yardstick.dataset)
         network, losses = yardstick.of_network(denoiser)
         reading = {"step": step, "measures": yardstick.of_samples(samples, full=last) | network, "loss": losses}
-        bare = below or not gradient
-        course.append(reading if bare else reading | {"gradient": yardstick.gradient_norms(denoiser)})
+        course.append(reading if below or not gradient else reading | {"gradient": yardstick.gradient_norms(denoiser)})
     return {"course": course, "references": yardstick.references}
 
 

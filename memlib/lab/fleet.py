@@ -43,8 +43,7 @@ class FleetStep:
     def state(self) -> dict:
         """A copy of all that `train_fleet(..., state=...)` needs to go on as if it had never stopped."""
         state = {"weights": self.weights.detach(), "averages": self.averages, "optimizer": self.optimizer.state_dict()}
-        generators = [generator.get_state() for generator in self.generators]
-        return copy.deepcopy(state) | {"generators": generators, "step": self.step}
+        return copy.deepcopy(state) | {"generators": [x.get_state() for x in self.generators], "step": self.step}
 
 
 def train_fleet(
