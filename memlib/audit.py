@@ -59,8 +59,8 @@ def audit(
 ) -> Audit:  # fmt: skip
     """Judge samples (B, *D) of any generator against the whole training set (N, *D), both of one scale and type.
 
-    Nulls: `held_out`, else training items, each against the others; and models fitted to the training set, which
-    copy nothing. Energy, KID and gap take 4 samples and 4 held-out items. Distances are those of pixels, or of
+    Nulls: `held_out`, else training items, each against the others; and simple models fitted to the
+    training set. Energy, KID and gap take 4 samples and 4 held-out items. Distances are those of pixels, or of
     `features`: a function of a float batch to (b, F), or arrays for samples, train and held_out. `match`: maps pairs
     of signals to distances at best fit (images have `shifted`)."""
     sets = _items({"samples": samples, "train": train} | ({} if held_out is None else {"held_out": held_out}))

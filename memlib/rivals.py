@@ -34,7 +34,7 @@ PUBLISHED: dict[str, Callable[[Schedule], TimestepDistribution]] = {
     # a band of noise in the middle nearly left out, and all but that band
     "notch": lambda s: from_weights(torch.where((s.sigma > 0.3) & (s.sigma < 3), 0.05, 1.0).double()),
     "inverse notch": lambda s: from_weights(torch.where((s.sigma > 0.3) & (s.sigma < 3), 1.0, 0.05).double()),
-    # cosh(4 (2u - 1)) over flow time u = sigmoid(-log-SNR / 2), as in 2603.13421
+    # cosh(4 (2u - 1)) over flow time u = sigmoid(-log-SNR / 2): a U like that of 2603.13421
     "U-shape": lambda s: from_log_snr(s, lambda x: (4 * (x / 4).tanh()).cosh() / (x / 4).cosh() ** 2),
     "logit-normal": lambda s: from_log_snr(s, lambda x: (-(x**2) / 8).exp()),  # Esser et al. 2403.03206, N(0, 1)
     "Laplace": lambda s: from_log_snr(s, lambda x: (-x.abs() / 0.5).exp()),  # Hang et al. 2407.03297

@@ -1,4 +1,4 @@
-"""Models that copy nothing, fitted to the training set: what a measure of memorization says of them is its null.
+"""Simple models of the training set, for the null of a measure: two copy nothing, the kernel draws noisy copies.
 
 Fresh real items are too weak a null: a Gaussian fitted to 16 pictures lies nearer to them than to 16 others."""
 
