@@ -130,7 +130,7 @@ def _data(options: argparse.Namespace) -> int:
 
         from memlib import viz
 
-        path = options.out or Path("memlib_data.png")
+        path = (out := options.out or Path("memlib_data")).with_suffix(out.suffix or ".png")
         path.parent.mkdir(parents=True, exist_ok=True)
         viz.grid(found.train[:32], label="train")
         plt.gcf().savefig(path, dpi=150)

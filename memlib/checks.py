@@ -35,7 +35,8 @@ def as_tensor(values: Any) -> Tensor:
     """A tensor as it is; of anything else, a copy of what NumPy makes of it, in this machine's byte order."""
     if isinstance(values, Tensor):
         return values
-    array = np.asarray(values)
+    if (array := np.asarray(values)).dtype == object:
+        raise TypeError(f"a {type(values).__name__} is no tensor or array of numbers; pass the one that it holds")
     return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))
 
 

@@ -60,8 +60,7 @@ class Levels(nn.Module):
         t = self.p.sample(n * ranks, self.generator, self.stratified)
         if real:
             within = torch.rand(t.shape, generator=self.generator, device=t.device, dtype=torch.float64) - 0.5
-            last = self.p.T - 1
-            t = last - (last - (t + within).abs()).abs()  # the half steps beyond both ends are folded back
+            t = self.p.T - 1 - (self.p.T - 1 - (t + within).abs()).abs()  # half steps beyond both ends are folded back
         return t[rank * n : (rank + 1) * n]
 
     def get_extra_state(self) -> Tensor:

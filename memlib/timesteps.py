@@ -83,11 +83,10 @@ class TimestepDistribution:
             raise ValueError(f"{given}; choose one of {', '.join(OBJECTIVES)}; all but eps need a schedule")
         sigma = torch.zeros(self.T, dtype=torch.float64) if schedule is None else schedule.sigma
         factor = {"eps": sigma**0, "x0": sigma**2, "v": 1 + sigma**2, "flow": (1 + sigma) ** 2}[objective]
-        if weight is not None:
-            factor = factor * vector(weight, "weight")
-        if len(factor) != self.T:
-            raise ValueError(f"schedule or weight has {len(factor)} values, the distribution T = {self.T}")
-        return torch.where(self.pmf > 0, self.T * self.pmf * factor, 0.0)  # also where the factor is infinite
+        weight = torch.ones_like(self.pmf) if weight is None else vector(weight, "weight")
+        if not len(factor) == len(weight) == self.T:
+            raise ValueError(f"schedule has {len(factor)} values, weight {len(weight)}; need T = {self.T}, as in p(t)")
+        return torch.where(self.pmf > 0, self.T * self.pmf * (factor * weight), 0.0)  # also where a factor is infinite
 
     def log_snr_density(self, schedule: Schedule) -> tuple[Tensor, Tensor]:
         """log-SNR (T,) of each timestep and the density over it, p(t) / |d log-SNR / dt| by central differences."""
@@ -115,7 +114,8 @@ def gaussian_interval(
     if not 0 < confidence < 1:
         raise ValueError(f"confidence = {confidence}; need a share strictly between 0 and 1, such as 0.95")
     shares = low >= 0 and high <= 1 < T / 20  # of T: a likely slip, of which nothing but t = 0 and 1 would be left
-    if shares or not (low < high and 0 <= high < math.inf and -math.inf < low <= T - 1):
+    between = tails == "interval" and low // 1 == high // 1 and low % 1 > 0  # two timesteps, with none inside
+    if shares or between or not (low < high and 0 <= high < math.inf and -math.inf < low <= T - 1):
         raise ValueError(f"low = {low}, high = {high}; need timesteps, no shares: low < high, touching 0..{T - 1}")
     if tails not in TAILS:
         raise ValueError(f"tails = {tails!r}; choose one of {', '.join(map(repr, TAILS))}")
@@ -138,8 +138,8 @@ def gaussian_interval(
         inside = (t >= low) & (t <= high)
         kept = mass * inside
         mass = kept + inside * (1 - kept.sum()) / inside.sum()
-    options: Recipe = {"confidence": float(confidence), "tails": tails}
-    options = {name: value for name, value in options.items() if value not in (0.95, "proportional")}
+    usual, given = {"confidence": 0.95, "tails": "proportional"}, {"confidence": float(confidence), "tails": tails}
+    options = {name: value for name, value in given.items() if value != usual[name]}
     return TimestepDistribution(mass / mass.sum(), {"name": "gaussian_interval", "low": low, "high": high} | options)
 
 

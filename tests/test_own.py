@@ -133,7 +133,7 @@ def test_a_picture_that_is_not_understood_is_named_with_what_would_be_right(tmp_
      (np.where(WAVES > 0.9, np.nan, WAVES), ValueError, r"item \d+ holds NaN"), ("shots", TypeError, "from_file"),
      ([WAVES[0], WAVES[1, :9]], ValueError, r"items\[1\] has shape \(9,\)"), (COLOURS[:, :10], ValueError, "squares"),
      (WAVES[:, :, None], ValueError, "channels come first"), (iter(WAVES), TypeError, "items is a"),
-     ([{"image": WAVES[0], "mask": WAVES[0]}], ValueError, "image, mask")],
+     ([{"image": WAVES[0], "mask": WAVES[0]}], ValueError, "image, mask"), (WAVES[:, :1], ValueError, "d > 1")],
 )  # fmt: skip
 def test_items_that_are_not_understood_are_named(given, error, says: str) -> None:
     with pytest.raises(error, match=says):
@@ -161,7 +161,7 @@ def test_arrays_in_files_and_sizes_that_do_not_fit_are_named(tmp_path) -> None:
     [("a.csv", "1,2,3,4\n1,2,,4\n", "line 2"), ("a.csv", "1,2,3,4\n1,2,3\n", "line 2"),
      ("a.txt", "1 2\n1 b\n", "line 2.*'b'"),
      ("a.ts", "@data\n1,2,?:1\n", "line 2"), ("a.md", "", r"need a folder.*\.npy"), ("a.npy", "no array", "np.save"),
-     ("a.csv", "", "shape"), ("a.csv", ",a,b\n0,1,x\n", "line 2.*'x'")],
+     ("a.csv", "", "shape"), ("a.csv", ",a,b\n0,1,x\n", "line 2.*'x'"), ("a.csv", "1,\0\n2,\0\n", "in UTF-8")],
 )  # fmt: skip
 def test_a_file_that_is_not_understood_is_named_by_line(tmp_path, name: str, text: str, says: str) -> None:
     np.savetxt(tmp_path / "last.csv", np.column_stack([WAVES, np.arange(len(WAVES)) % 2]), delimiter=",")

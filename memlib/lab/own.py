@@ -127,8 +127,8 @@ def understand(array: np.ndarray, where: str, image_size: int | None = None, not
     said, shape = list(notes), array.shape
     if array.dtype.kind not in "uifb":
         raise TypeError(f"{where} holds {array.dtype}; need numbers")
-    if not array.size or array.ndim not in (2, 3, 4):
-        raise ValueError(f"{where} has shape {shape}; need (N, d), (N, L), (N, C, L), (N, H, W) or (N, C, H, W)")
+    if not array.size or array.ndim not in (2, 3, 4) or shape[1:] == (1,):
+        raise ValueError(f"{where} has shape {shape}; need (N, d > 1), (N, L), (N, C, L), (N, H, W) or (N, C, H, W)")
     if not (finite := np.isfinite(array).reshape(len(array), -1).all(1)).all():
         raise ValueError(f"{where}: item {finite.argmin()} holds NaN or infinity; leave it out")
     picture = array.ndim == 4 or (array.ndim == 3 and shape[1] == shape[2])
@@ -209,7 +209,7 @@ def pictures(named: Iterable[tuple[str, Any]], image_size: int | None, square: b
 def _table(path: Path, notes: list[str]) -> np.ndarray:
     """The rows of a text file, an item each, without a header and without a first column of labels (UCR)."""
     rows: list[list[float]] = []
-    for i, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for i, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
         mark = next((mark for mark in (",", ";", "\t") if mark in line), None)
         named = re.search(r"[^\W\d]", re.sub(r"nan|(?<=[\d.])e[+-]?\d", "", line.lower()))
         counted = [*filter(None, map(str.strip, line.split(mark)))]  # 0, 1, 2 and so on, as pandas numbers columns
@@ -229,7 +229,7 @@ def _table(path: Path, notes: list[str]) -> np.ndarray:
 
 def _series(path: Path) -> np.ndarray:
     """(N, C, L) of a .ts file: channels are separated by ":", and a label may come last."""
-    head, _, body = path.read_text(encoding="utf-8-sig").lower().partition("@data")
+    head, _, body = path.read_text(encoding="utf-8-sig", errors="replace").lower().partition("@data")
     labels, before = len([*filter(lambda line: "label true" in line, head.splitlines())]), len(head.splitlines())
     items: list[list[list[float]]] = []
     for i, line in enumerate(body.splitlines(), max(before, 1)):
@@ -244,7 +244,7 @@ def _row(path: Path, i: int, cells: list[str], before: list[list[float]]) -> lis
     try:
         row = [float(cell.strip().replace("?", "") or "nan") for cell in cells]
     except ValueError as error:
-        raise ValueError(f"{path}, line {i}: {error}; need numbers") from error
+        raise ValueError(f"{path}, line {i}: {error}; need numbers, in UTF-8") from error
     if not all(map(math.isfinite, row)) or (before and len(row) != len(before[0])):
         raise ValueError(f"{path}, line {i}: {len(row)} values, or NaN among them; need one length, without gaps")
     return row
