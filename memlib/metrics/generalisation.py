@@ -13,10 +13,10 @@ ROUNDS = 50  # of expectation maximisation
 
 def kid(samples: Items, real: Items) -> Estimate:
     """Kernel Inception Distance (Binkowski et al. 1801.01401) of features (B, F) and (N, F): the unbiased squared MMD
-    under (x.y / F + 1)^3, the mean over up to ten blocks of disjoint items, with its 95 % interval."""
-    x, y = (part.flatten(1).double() for part in checked(samples=samples, real=real))
-    blocks = min(BLOCKS, len(x) // 2, len(y) // 2)
-    if blocks < 2:
+    under (x.y / F + 1)^3, the mean over up to ten blocks of disjoint items, drawn at random, with its 95 % interval."""
+    sets = (part.flatten(1).double() for part in checked(samples=samples, real=real))
+    x, y = (part[torch.randperm(len(part), generator=torch.Generator().manual_seed(k))] for k, part in enumerate(sets))
+    if (blocks := min(BLOCKS, len(x) // 2, len(y) // 2)) < 2:
         raise ValueError(f"samples has {len(x)} item(s), real {len(y)}; need at least 4 of each")
     pairs = zip(x.tensor_split(blocks), y.tensor_split(blocks), strict=True)
     return mean_of(torch.stack([_mmd(*pair) for pair in pairs]))
