@@ -116,7 +116,7 @@ def gaussian_interval(
     shares = low >= 0 and high <= 1 < T / 20  # of T: a likely slip, of which nothing but t = 0 and 1 would be left
     between = tails == "interval" and low // 1 == high // 1 and low % 1 > 0  # two timesteps, with none inside
     if shares or between or not (low < high and 0 <= high < math.inf and -math.inf < low <= T - 1):
-        raise ValueError(f"low = {low}, high = {high}; need timesteps, no shares: low < high, touching 0..{T - 1}")
+        raise ValueError(f"low = {low}, high = {high}; need timesteps, no shares: low < high, around one of 0..{T - 1}")
     if tails not in TAILS:
         raise ValueError(f"tails = {tails!r}; choose one of {', '.join(map(repr, TAILS))}")
     z = math.sqrt(2) * torch.special.erfinv(torch.tensor(confidence, dtype=torch.float64)).item()

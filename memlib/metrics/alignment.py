@@ -119,7 +119,7 @@ def finest_scale(x: Items, name: str = "x") -> Tensor:
         # (n, n): row i is a picture of one bright point i, blurred
         down, across = (F.pad(each, (2, 2), mode="reflect")[0].unfold(1, 5, 1) @ taps for each in points)
         return (wide - down.T @ (wide @ across)).to(given.dtype)  # several times faster than as a convolution
-    raise ValueError(f"{name} of shape {(*given.shape,)} has none; need (B, C, L > 1) or (B, C, H > 2, W > 2)")
+    raise ValueError(f"{name} of shape {(*given.shape,)} has no finest scale; need (B, C, L > 1) or (B, C, H, W > 2)")
 
 
 def without_finest_scale(x: Items) -> Tensor:

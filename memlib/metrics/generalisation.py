@@ -6,7 +6,7 @@ from torch import Tensor
 from memlib.checks import Items, as_tensor, checked
 from memlib.metrics.estimates import Estimate, difference_of, mean_of
 
-BLOCKS = 10  # of disjoint items, over which KID is averaged
+BLOCKS = 10  # of disjoint items, each set in an order of its own (one order would pair sorted sets), for KID
 FLOOR = 1e-6  # smallest variance of a kernel, in units of that of the data: an exact copy would have none
 ROUNDS = 50  # of expectation maximisation
 
