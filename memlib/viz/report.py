@@ -31,8 +31,8 @@ def audit_files(
     samples: Path, train: Path, held_out: Path | None = None, *, features: str | None = None, out: Path = Path("audit")
 ) -> Audit:
     """The audit of items in files (`read_items`), written to `out` as audit.html and audit.json."""
-    out.mkdir(parents=True, exist_ok=True)  # now, not after the work
     sets = [read_items(path) for path in (samples, train, held_out) if path]
+    out.mkdir(parents=True, exist_ok=True)  # now, not after the work
     match = warped if sets[0].ndim == 3 and find_spec("dtaidistance") else None
     extract = features_of(features, sets[1]) if features else None
     made = audit(*sets, generator=torch.Generator().manual_seed(0), features=extract, match=match)
