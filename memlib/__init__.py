@@ -8,16 +8,8 @@ from memlib.rivals import min_snr_weight, p2_weight, published
 from memlib.samplers import Frame, ddim, ddpm, dpm_solver, initial_noise, sample, sample_generators
 from memlib.schedules import Schedule
 from memlib.timesteps import (
-    TimestepDistribution,
-    banded,
-    from_log_snr,
-    from_recipe,
-    from_weights,
-    gaussian_interval,
-    interpolated,
-    log_snr_interval,
-    uniform,
-    with_floor,
+    TimestepDistribution, banded, from_log_snr, from_recipe, from_weights, gaussian_interval, interpolated,
+    log_snr_interval, uniform, with_floor,
 )  # fmt: skip
 from memlib.training import Step, TrainConfig, gradient_norm_at, loss_at, train
 

@@ -121,9 +121,8 @@ def audit(
                 table[name]["generalisation gap"] = generalisation_gap(x, rows["train"], rows["held_out"])
     copied = kept[indices[ratios["samples"] < 1 / 3, 0]].bincount(minlength=size)
     notes = _notes(size - len(kept), twins, few["samples"], few["train"], real)
-    return Audit(
-        table, distances, kept[indices], copied, twins, notes + (leaked(apart[:, 0]) if held_out is not None else [])
-    )
+    notes += leaked(apart[:, 0]) if held_out is not None else []
+    return Audit(table, distances, kept[indices], copied, twins, notes)
 
 
 def _items(given: dict[str, Any]) -> dict[str, Tensor]:

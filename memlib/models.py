@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from memlib.checks import call_model, check_batch, examples
+from memlib.checks import call_model, check_batch, check_count, examples
 from memlib.schedules import Schedule
 
 
@@ -27,8 +27,9 @@ class MLP(nn.Module):
 
     def __init__(self, dim: int = 2, width: int = 128, depth: int = 4, frequencies: int = 4) -> None:
         super().__init__()
-        if width % 2 or min(width, depth) < 1:
-            raise ValueError(f"width = {width}, depth = {depth}; need >= 1, and an even width (sines and cosines)")
+        if width % 2 or min(dim, width, depth, frequencies + 1) < 1:
+            given = f"dim = {dim}, width = {width}, depth = {depth}, frequencies = {frequencies}"
+            raise ValueError(f"{given}; need >= 1 (frequencies >= 0), and an even width (sines and cosines)")
         self.width = width
         self.register_buffer("frequencies", math.pi / 2 * 2.0 ** torch.arange(frequencies), persistent=False)
         self.time = nn.Linear(width, width)
@@ -58,9 +59,11 @@ class UNet(nn.Module):
         attention: bool = False, unshuffle: int = 1,
     ) -> None:  # fmt: skip
         super().__init__()
-        if ndim not in (1, 2) or width % 8 or min(width, blocks, unshuffle, len(multipliers), *multipliers) < 1:
-            given = f"ndim = {ndim}, width = {width}, multipliers = {multipliers}, blocks = {blocks}"
-            raise ValueError(f"{given}, unshuffle = {unshuffle}; need ndim 1 or 2, a width that 8 divides, all >= 1")
+        given = {"channels": channels, "width": width, "blocks": blocks, "unshuffle": unshuffle}
+        for name, value in {**given, "a multiplier": min(multipliers, default=0)}.items():
+            check_count(value, name, 1)
+        if ndim not in (1, 2) or width % 8:
+            raise ValueError(f"ndim = {ndim}, width = {width}; need ndim 1 or 2 and a width that 8 divides")
         self.width, self.unshuffle = width, unshuffle
         conv = nn.Conv1d if ndim == 1 else nn.Conv2d
         folded, time = unshuffle**ndim, 4 * width

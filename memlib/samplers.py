@@ -5,7 +5,7 @@ Timesteps trail (Lin et al. 2305.08891): the first is T-1, where x_T is pure noi
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import index
@@ -92,7 +92,8 @@ def sample(
 ) -> Tensor:  # fmt: skip
     """`n` samples (n, *shape) on the CPU, by `sampler` (such as `partial(ddim, eta=0.5)`), `batch_size` at a time on
     `device` (by default where the model is), in the model's precision. Sample i's noise depends on (seed, i) only."""
-    check_count(n, "n", 1)
+    for name, value, least in (("n", n, 1), ("seed", seed, 0), ("batch_size", batch_size, 1)):
+        check_count(value, name, least)
     where, dtype = placement(model)
     device = check_device((where or "cpu") if device is None else device)
     generators, parts, takes = sample_generators(n, seed), [], inspect.signature(sampler).parameters
@@ -119,8 +120,9 @@ def initial_noise(shape: Sequence[int], generators: Sequence[torch.Generator]) -
 
 def timestep_list(steps: Steps, schedule: Schedule) -> list[int]:
     """The falling timesteps of a sampler: n steps trail, round(T k/n) - 1 for k = n..1, and end at clean data."""
-    if isinstance(steps, int | np.integer):
-        if not 1 <= steps <= schedule.T:
+    if not isinstance(steps, Iterable):
+        check_count(steps, "steps", 1)
+        if steps > schedule.T:
             raise ValueError(f"steps = {steps}; need 1 to T = {schedule.T}")
         steps = [round(schedule.T * k / int(steps)) - 1 for k in range(int(steps), 0, -1)] + [CLEAN]
     times = [index(t) for t in steps]  # which cuts no fraction, as int() would

@@ -155,8 +155,9 @@ def prepared(
         warnings.warn(f"x0 spans [{x0.min():g}, {x0.max():g}], far from unit scale; {cure}", stacklevel=3)
     if loss_weight is not None:
         loss_weight = vector(loss_weight, "loss_weight").float()
-        if len(loss_weight) != schedule.T or loss_weight.min() < 0:
-            raise ValueError(f"loss_weight has {len(loss_weight)} values from {loss_weight.min():g}; need T, all >= 0")
+        if len(loss_weight) != schedule.T or loss_weight.min() < 0 or not loss_weight[timesteps.pmf > 0].any():
+            given = f"loss_weight has {len(loss_weight)} values from {loss_weight.min():g}"
+            raise ValueError(f"{given}; need T = {schedule.T}, all >= 0, one above 0 where p(t) is")
     if getattr(model, "takes", None) == "sigma" and schedule.alpha_bar[-1] == 0 < timesteps.pmf[-1]:
         raise ValueError("model takes sigma, which is infinite at the schedule's last t; need p(t) = 0 there")
     where, dtype = placement(model, schedule)
@@ -182,6 +183,7 @@ def loss_at(
 ) -> Tensor:  # fmt: skip
     """(len(timesteps), N): unweighted loss |eps - model(x_t, t)|^2 / D of each example at each timestep, the mean over
     `repeats` noises. Where it is lower on training than on held-out examples, the model has memorized, band by band."""
+    check_count(repeats * len(timesteps), "repeats * len(timesteps)", 1)
     x, losses = examples(x0, "x0").to(*placement(model, schedule)).repeat_interleave(repeats, 0), []
     with evaluating(model):
         for timestep, part in product(timesteps, x.split(batch_size)):

@@ -82,6 +82,9 @@ def test_the_generalisation_gap_is_that_of_the_best_variances_and_negative_for_c
     train, held_out, fresh = (items(150, (1, 12), seed) for seed in (4, 5, 6))
     assert generalisation_gap(train[:75] + 1e-3 * fresh[:75], train, held_out).high < -50
     assert abs(generalisation_gap(fresh, train, held_out).value) < 20
+    for alike, said in ((held_out[:1], "1 item"), (held_out * 0, "all equal")):
+        with pytest.raises(ValueError, match=f"held_out has .*{said}"):
+            generalisation_gap(fresh, train, alike)
 
 
 @pytest.mark.parametrize("shape", [(2,), (1, 48), (3, 16, 16)], ids=str)

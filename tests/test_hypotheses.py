@@ -174,9 +174,7 @@ def test_the_spectrum_finds_the_band_and_predicts_controls_that_were_left_out() 
     twice = memorization_spectrum(floored).coefficients[0, -1]  # as half of the spread of shares makes the same copies
     np.testing.assert_allclose(twice, 2 * own.coefficients[0, -1])
     with pytest.raises(ValueError, match="2 of data and budget"):
-        memorization_spectrum(
-            [*recorded[:48], *({**x, "config": x["config"] | {"n_train": 16}} for x in recorded[48:])]
-        )
+        memorization_spectrum(recorded[:48] + [{**x, "config": x["config"] | {"n_train": 16}} for x in recorded[48:]])
     with pytest.raises(ValueError, match="0 controls"):
         memorization_spectrum([])
     assert [f.verdict for f in decide([], [plans.read_plan("mixture4_random")])] == ["not run"]

@@ -1,13 +1,14 @@
 """Memorization figures on sets whose answer is known: copies, held-out data, duplicates, near-copies."""
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
 import torch
 from draws import normal, seeded
 
-from memlib.metrics import closer_to_train, memorized_fraction, neighbour_ratio, ratio_of, wilson
+from memlib.metrics import closer_to_train, copied_items, memorized_fraction, neighbour_ratio, ratio_of, wilson
 from memlib.metrics.copying import share_below
 
 
@@ -29,9 +30,9 @@ def test_ratio_by_hand_and_the_threshold_itself_is_not_memorized():
     assert ratio_of(np.array([[1.0, 3.0]])).tolist() == [1 / 3]
     assert memorized_fraction(samples[:1], train, 1 / 3).value == 0
     assert memorized_fraction(samples[:1] * 0.99, train, 1 / 3).value == 1
-    for threshold in (0, -1, 1.01, math.nan):
+    for measure, threshold in product((memorized_fraction, copied_items), (0, -1, 1.01, math.nan)):
         with pytest.raises(ValueError, match="threshold"):
-            memorized_fraction(samples, train, threshold)
+            measure(samples, train, threshold)
     with pytest.raises(ValueError, match=r"ratio .* NaN"):
         share_below(torch.tensor([0.5, math.nan]))
 

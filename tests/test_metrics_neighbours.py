@@ -119,8 +119,9 @@ def test_duplicates_and_mirror_images_with_the_smaller_distance_never_an_item_wi
     signals = normal(5, 1, 30)
     signals[4], signals[3] = signals[2], signals[1].flip(-1)
     assert find_duplicates(signals, 0.0) == [(2, 4, 0.0)], "a signal has no mirror image"
-    with pytest.raises(ValueError, match="items"):
-        find_duplicates(torch.tensor([[torch.nan], [0.0]]), 0.1)
+    for items, threshold, named in ((x / 0, 0.1, "items"), (x, -1.0, "threshold"), (x, torch.nan, "threshold")):
+        with pytest.raises(ValueError, match=named):
+            find_duplicates(items, threshold)
 
 
 def test_duplicates_against_brute_force_and_over_chunks(monkeypatch):

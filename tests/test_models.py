@@ -185,9 +185,12 @@ def test_what_torch_would_broadcast_wrap_or_mask_is_refused() -> None:
     for ask in (exact, exact.denoise, exact.weights):
         with pytest.raises(ValueError, match="t spans"):
             ask(x, torch.tensor([5, 1000]))
-    for make, sizes in ((MLP, {"width": 33}), (MLP, {"width": 0}), (UNet, {"width": 12}), (UNet, {"blocks": 0})):
-        with pytest.raises(ValueError, match="width = "):
-            make(*[1, 1] * (make is UNet), **sizes)
+    for sizes in ({"width": 33}, {"width": 0}, {"dim": 0}, {"depth": 0}, {"frequencies": -1}):
+        with pytest.raises(ValueError, match=min(sizes)):
+            MLP(**sizes)
+    for sizes in ({"width": 12}, {"blocks": 0}, {"channels": 0}, {"ndim": 3}, {"multipliers": ()}):
+        with pytest.raises(ValueError, match=min(sizes).rstrip("s")):
+            UNet(**{"ndim": 1, "channels": 1} | sizes)
     with pytest.raises(ValueError, match="train"):
         ExactDenoiser(torch.tensor([[math.nan, 0.0]]), SCHEDULE)
 

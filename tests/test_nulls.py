@@ -63,12 +63,10 @@ def test_fidelity_is_one_for_real_data_and_sees_what_is_off_the_curve() -> None:
     fresh, real = fresh[:500] * 1.01, samples[:500] * 1.01  # one hundredth off a circle
     assert fidelity(real, fresh, reference).value == pytest.approx(1, abs=0.05)
     assert fidelity(samples[:500] * 1.1, fresh, reference).value == pytest.approx(10, rel=0.05)
-    for given, named in (
-        ((samples, torch.cat([fresh, reference[:5]])), "fresh has 5"),
-        ((samples[:1], fresh), "1 item"),
-    ):
+    seen = torch.cat([fresh, reference[:5]])
+    for few, among, named in ((samples, seen, "fresh has 5"), (samples[:1], fresh, "1 item")):
         with pytest.raises(ValueError, match=named):
-            fidelity(*given, reference)
+            fidelity(few, among, reference)
 
 
 def test_membership_is_the_area_under_the_roc_curve() -> None:
@@ -80,7 +78,7 @@ def test_membership_is_the_area_under_the_roc_curve() -> None:
     assert membership(train - 100, held_out).value == 1 and membership(train, train).value == 0.5, "ties count half"
     pairs = [(normal(1, 6, seed=k), normal(1, 6, seed=500 + k) + 2.326) for k in range(200)]  # their true area is 0.95
     assert sum((e := membership(*pair)).low <= 0.95 <= e.high for pair in pairs) > 180, "six items prove little"
-    for given, named in ((train / 0, "NaN"), (train[:1], "grids")):
+    for given, named in ((train / 0, "NaN"), (train[:1], "grids"), (train[:, :0], "empty")):
         with pytest.raises(ValueError, match=named):
             membership(given, held_out)
 

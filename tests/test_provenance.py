@@ -105,10 +105,8 @@ def test_the_wheel_has_its_data_and_writes_nothing_beside_itself(tmp_path) -> No
     assert done.returncode == 2 and "pip install '.[lab]'" in done.stderr
 
     link(lab - core, tmp_path / "bare")
-    script = (
-        "from memlib.lab import data, files, provenance; data.load('emoji')\n"
-        "print(data.__file__, provenance.provenance()['commit'], data.DOWNLOADS, files.home(), sep='|')"
-    )
+    script = "from memlib.lab import data, files, provenance; data.load('emoji')\n"
+    script += "print(data.__file__, provenance.provenance()['commit'], data.DOWNLOADS, files.home(), sep='|')"
     module_file, commit, downloads, home = run("-c", script).stdout.strip().split("|")
     assert Path(module_file).is_relative_to(unpacked) and commit == "unknown"
     assert not Path(downloads).is_relative_to(unpacked) and Path(downloads).parent == Path(home)

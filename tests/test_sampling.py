@@ -75,11 +75,10 @@ def test_samplers_evaluate_in_each_step_and_put_every_submodules_mode_back(sampl
 
 @every_sampler
 def test_refuses_at_the_call_what_would_be_silently_wrong(sampler) -> None:
-    for steps in (0, -3, 1001, [999], [500, 500, -1], [10, 500], [1000, 3], [10, -2]):
-        with pytest.raises(ValueError, match="steps"):
-            sampler(GaussianDenoiser(SCHEDULE), noise(2, 3), steps=steps)
-    for steps in (5.0, np.float64(5), [99.5, -1], np.array([99.0, -1.0])):
-        with pytest.raises(TypeError):
+    wrong = [(ValueError, x) for x in (0, -3, 1001, [999], [500, 500, -1], [10, 500], [1000, 3], [10, -2])]
+    wrong += [(TypeError, x) for x in (5.0, np.float64(5), [99.5, -1], np.array([99.0, -1.0]))]
+    for error, steps in wrong:
+        with pytest.raises(error, match=r"steps|as an integer"):
             sampler(GaussianDenoiser(SCHEDULE), noise(2, 3), steps=steps)
     for clip in ((1, -1), (1, 1)):
         with pytest.raises(ValueError, match="clip"):
@@ -88,10 +87,13 @@ def test_refuses_at_the_call_what_would_be_silently_wrong(sampler) -> None:
         assert len(list(sampler(GaussianDenoiser(SCHEDULE), noise(2, 3), steps=good))) == 6
 
 
-def test_refuses_eta_without_a_generator_for_each_sample() -> None:
+def test_refuses_eta_without_a_generator_for_each_sample_and_no_samples_seed_or_batch() -> None:
     for options in ({"eta": -0.1}, {"eta": 1.1}, {"eta": math.nan}, {"eta": 0.5},
                     {"eta": 0.5, "generators": generators_of(3, seed=0)}):  # fmt: skip
         with pytest.raises(ValueError, match="eta"):
             ddim(GaussianDenoiser(SCHEDULE), SCHEDULE, noise(2, 3), **options)
     with pytest.raises(ValueError, match="x_T"):
         ddim(GaussianDenoiser(SCHEDULE), SCHEDULE, noise(2, 3) / 0)
+    for named, value in (("n", 0), ("seed", None), ("seed", -1), ("batch_size", 0)):
+        with pytest.raises((ValueError, TypeError), match=f"^{named} "):
+            sample(GaussianDenoiser(SCHEDULE), SCHEDULE, (2,), **{"n": 1, "seed": 0} | {named: value})

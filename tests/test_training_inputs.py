@@ -128,7 +128,7 @@ def test_a_float64_model_is_trained_and_sampled_from_in_float64(network: nn.Modu
     ("options", "error", "named"),
     [*[({"x0": x0}, ValueError, "x0") for x0 in (POINTS / 0, POINTS[:0], POINTS[:, 0])],
      ({"x0": POINTS.byte()}, TypeError, "x0"), ({"timesteps": uniform(500)}, ValueError, r"T = 1000.*T = 500"),
-     *[({"loss_weight": w}, ValueError, "loss_weight") for w in (torch.ones(999), -torch.ones(1000), [math.nan])],
+     *[({"loss_weight": w}, ValueError, "loss_weight") for w in (999 * [1.0], 1000 * [-1.0], 1000 * [0.0], [math.nan])],
      *[({"model": model}, TypeError, "model is a") for model in (len, memlib.ExactDenoiser(POINTS, SCHEDULE))],
      ({"device": "no such"}, RuntimeError, "device = 'no such'"), ({"steps": 0}, ValueError, "steps"),
      ({"steps": 10.0}, TypeError, "steps"), ({"batch_size": 0}, ValueError, "batch_size"),
@@ -146,3 +146,5 @@ def test_refuses_by_name_at_the_call_before_any_step(options: dict, error, named
 def test_loss_at_refuses_what_is_no_timestep(timestep, error) -> None:
     with pytest.raises(error, match="t "):
         loss_at(Line(0.1), POINTS, SCHEDULE, [timestep], generator=seeded())
+    with pytest.raises(ValueError, match="repeats"):
+        loss_at(Line(0.1), POINTS, SCHEDULE, [5], generator=seeded(), repeats=0)

@@ -61,7 +61,8 @@ def excess(share: Estimate, null: Estimate) -> Estimate:
 
 def copied_items(samples: Items, train: Items, threshold: float = 1 / 3) -> Tensor:
     """(N,) how often each item of `train` is copied: the samples with d1 / d2 < threshold whose nearest item it is."""
-    copies = as_tensor(samples)[neighbour_ratio(samples, train) < threshold]
+    share_below(ratio := neighbour_ratio(samples, train), threshold)  # refuses a threshold that makes no sense
+    copies = as_tensor(samples)[ratio < threshold]
     near = nearest_neighbours(copies, train, 1)[1][:, 0] if len(copies) else torch.zeros(0, dtype=torch.int64)
     return near.bincount(minlength=len(train)).cpu()
 

@@ -19,12 +19,11 @@ class Estimate:
     low: float
     high: float
 
-    def __format__(self, spec: str) -> str:
+    def __format__(self, spec: str = "") -> str:
         spec = spec or ".2f"
         return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
 
-    def __str__(self) -> str:
-        return format(self)
+    __str__ = __format__
 
 
 def wilson(successes: float, n: int, confidence: float = 0.95, distinct: int | None = None) -> Estimate:
@@ -40,20 +39,20 @@ def wilson(successes: float, n: int, confidence: float = 0.95, distinct: int | N
     return Estimate(share, 0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half)
 
 
-def mean_of(values: Tensor, distinct: int | None = None) -> Estimate:
-    """Mean of n >= 2 values with Student's interval of 95 %. `distinct`: as in `wilson`."""
+def mean_of(values: Tensor, distinct: int | None = None, name: str = "samples") -> Estimate:
+    """Mean of n >= 2 values with Student's interval of 95 %. `distinct`: as in `wilson`. Errors say `name`."""
     from scipy.special import stdtrit  # here, for it takes longer to load than all of memlib
 
     if len(values) < 2:
-        raise ValueError("samples has 1 item; need at least 2, for their spread gives the intervals")
+        raise ValueError(f"{name} has 1 item; need at least 2, for their spread gives the intervals")
     n = max(2, distinct or len(values))
     half = float(stdtrit(n - 1, (1 + 0.95) / 2)) * float(values.std()) / math.sqrt(n)
     return Estimate(mean := float(values.mean()), mean - half, mean + half)
 
 
 def difference_of(a: Tensor, b: Tensor) -> Estimate:
-    """Mean of b less mean of a, independent values (n,) and (m,): from `mean_of` each, by Newcombe's square-and-add."""
-    one, two = mean_of(a), mean_of(b)
+    """Mean of b (held out) less that of a (train), independent values (m,) and (n,), by Newcombe's square-and-add."""
+    one, two = mean_of(a, name="train"), mean_of(b, name="held_out")
     gap, half = two.value - one.value, math.hypot(two.high - two.value, one.high - one.value)
     return Estimate(gap, gap - half, gap + half)
 

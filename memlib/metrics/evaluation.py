@@ -50,8 +50,7 @@ def evaluate(
     if samples.ndim > 2:
         fine = [finest_scale(x, name) for x, name in zip(sets, ("samples", "train", "held_out"), strict=True)]
         noise, *real_noise = (x.double().square().flatten(1).mean(1) for x in fine)
-        level = float(torch.cat(real_noise).mean())
-        if not level:
+        if not (level := float(torch.cat(real_noise).mean())):
             raise ValueError("train and held_out have no energy at the finest scale, so no ratio to it; check the data")
         estimates |= bootstrapped("residual noise", lambda rows: float(noise[rows].mean() / level))
         estimates |= _copying("smoothed ", *(x - part for x, part in zip(sets, fine, strict=True)))[0]

@@ -33,8 +33,9 @@ def generalisation_gap(samples: Items, train: Items, held_out: Items) -> Estimat
     less that of held_out, by dimension, under Gaussians at the samples whose variances are fitted to train. Below 0,
     the samples lie nearer to the training items than to new ones. Fitted by expectation maximisation, with a floor."""
     x, a, b = (part.flatten(1).double() for part in checked(samples=samples, train=train, new=held_out))
-    std = b.std(0)
-    x, a, b = ((part[:, std > 0] - b[:, std > 0].mean(0)) / std[std > 0] for part in (x, a, b))
+    if not (varies := (b != b[0]).any(0)).any():
+        raise ValueError(f"held_out has {len(b)} item(s), all equal; need two that differ, for they give the unit")
+    x, a, b = ((part[:, varies] - b[:, varies].mean(0)) / b[:, varies].std(0) for part in (x, a, b))
     known, new, dim = torch.cdist(a, x).square(), torch.cdist(b, x).square(), x.shape[1]
     variance = (known.min(0).values / dim).clamp(min=FLOOR)
     for _ in range(ROUNDS):
@@ -51,8 +52,8 @@ def membership(train: Items, held_out: Items) -> Estimate:
 
     Both (t, N): losses by item over one fixed grid of timesteps, as `loss_at` gives them; the mean over t counts."""
     train, held_out = as_tensor(train).double(), as_tensor(held_out).double()
-    if train.shape[:-1] != held_out.shape[:-1] or not (train.isfinite().all() and held_out.isfinite().all()):
-        raise ValueError("train or held_out holds NaN or infinity, or their grids differ; need finite losses (t, N)")
+    if train.shape[:-1] != held_out.shape[:-1] or not all(x.numel() and x.isfinite().all() for x in (train, held_out)):
+        raise ValueError("train or held_out is empty, or holds NaN or infinity, or grids differ; need losses (t, N)")
     low, high = (x.reshape(-1, x.shape[-1]).mean(0) for x in (train, held_out))
     auc, n, m = float(((high - low[:, None]).sign() + 1).mean() / 2), len(low), len(high)
     a = torch.linspace(0, 1, 10001, dtype=torch.float64)  # areas; in the interval are those that do not exclude `auc`

@@ -75,6 +75,8 @@ def find_duplicates(items: Items, threshold: float) -> list[tuple[int, int, floa
     """(i, j, distance), i < j, of `items` (N, *D) whose root mean square difference per element is at most `threshold`,
     in the units of the data; 0 finds exact copies only. Images (N, C, H, W) count as near if mirrored they are."""
     (x,) = checked(items=items)
+    if not threshold >= 0:
+        raise ValueError(f"threshold = {threshold}; need a distance of at least 0")
     found: dict[tuple[int, int], float] = {}
     flat, scale = x.flatten(1), x[0].numel() ** 0.5
     for other in [flat, x.flip(-1).flatten(1)] if x.ndim == 4 else [flat]:

@@ -23,15 +23,9 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "support.md"
 MARKS = ("<!-- speed -->", "<!-- end of speed -->")
 BENCHMARKS: dict[str, Callable[[int, str], Iterator[str]]] = {
-    "training": steps.training,
-    "sampling": steps.sampling,
-    "fleets": fleets.fleets,
-    "denoiser": parts.denoiser,
-    "neighbours": parts.neighbours,
-    "evaluation": parts.evaluation,
-    "sweep": parts.sweeps,
-    "sliders": parts.sliders,
-}
+    "training": steps.training, "sampling": steps.sampling, "fleets": fleets.fleets, "denoiser": parts.denoiser,
+    "neighbours": parts.neighbours, "evaluation": parts.evaluation, "sweep": parts.sweeps, "sliders": parts.sliders,
+}  # fmt: skip
 _2D, _1D = "times as fast as diffusers UNet2DModel", "times as fast as diffusers UNet1DModel"
 # what, beside what; section, beginning of the row, column
 HEADLINES = (
