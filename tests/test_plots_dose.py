@@ -55,12 +55,16 @@ def test_the_frontier_follows_each_control_along_its_training(frame) -> None:
     np.testing.assert_allclose(paths["other"], [[2.55, 0.25], [2.05, 0.45]])
 
 
-def test_predictions_show_their_interval_and_the_colour_of_their_verdict() -> None:
-    found = Finding("H1", "d", "more", Estimate(0.1, 0.05, 0.15), 0.01, 12, 0, "supported")
-    (ax,) = viz.predictions([found, Finding("H1", "d", "x", None, None, 0, 0, "not run")]).axes
-    interval, mark = ax.get_lines()[:2]
+def test_predictions_show_their_interval_and_the_colour_of_their_verdict_and_labels_stay_apart() -> None:
+    found = [Finding("H1", d, "more", Estimate(0.1, 0.05, 0.15), 0.01, 12, 0, "supported") for d in ("a", "b", "c")]
+    not_run = Finding("H1", "d", "x", None, None, 0, 0, "not run")
+    figure = viz.predictions([*found, not_run], "ln ratio to uniform's distance")
+    interval, mark = figure.axes[0].get_lines()[:2]
     assert [*interval.get_xdata(), *mark.get_xdata()] == [0.05, 0.15, 0.1]
-    assert interval.get_color() == mark.get_color() == "#009E73" and len(ax.get_yticks()) == 1
+    assert interval.get_color() == mark.get_color() == "#009E73" and len(figure.axes[0].get_yticks()) == 1
+    figure.canvas.draw()
+    one, two, _ = [ax.xaxis.label.get_window_extent() for ax in figure.axes]
+    assert one.x1 < two.x0
 
 
 def test_seeds_are_drawn_one_by_one_with_their_mean() -> None:

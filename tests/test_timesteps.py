@@ -17,12 +17,10 @@ from memlib import Schedule, TimestepDistribution, from_recipe, from_weights, ga
 from memlib.rivals import published
 
 TAILS = ("proportional", "uniform", "interval", "clip")
+INTERVALS = [(-2, 5, 0.95), (3, 14.5, 0.95), (2, 7, 0.5), (-20, 30, 0.95), (3.9, 5.2, 0.95), (1, 7, 0.999)]
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "confidence"),
-    [(-2.0, 5.0, 0.95), (3.0, 14.5, 0.95), (2.0, 7.0, 0.5), (-20.0, 30.0, 0.95), (3.9, 5.2, 0.95), (1.0, 7.0, 0.999)],
-)
+@pytest.mark.parametrize(("low", "high", "confidence"), INTERVALS)
 @pytest.mark.parametrize("tails", TAILS)
 def test_steps_have_the_mass_of_the_normal_law_between_their_edges(tails: str, low, high, confidence) -> None:
     """By hand on ten steps, with each way to treat what lies beyond them."""

@@ -22,6 +22,7 @@ LIKE_POINTS = {
     "with gradient": POINTS.clone().requires_grad_(),
     "list": POINTS.tolist(),
 }
+SCALES = [(73, 127, True), (1, -100, True), (1e-3, 0, True), (1, 0, False), (0.3, 0.5, False), (0, 0, False)]
 
 
 @pytest.mark.parametrize("x0", LIKE_POINTS.values(), ids=LIKE_POINTS)
@@ -101,10 +102,7 @@ def test_a_model_that_answers_in_another_form_is_named(form, error, says: str) -
             call()
 
 
-@pytest.mark.parametrize(
-    ("scale", "offset", "warned"),
-    [(73, 127, True), (1, -100, True), (1e-3, 0, True), (1, 0, False), (0.3, 0.5, False), (0, 0, False)],
-)
+@pytest.mark.parametrize(("scale", "offset", "warned"), SCALES)
 def test_warns_once_if_data_are_far_from_unit_scale_with_a_cure_that_works(scale, offset, warned, recwarn) -> None:
     x0 = scale * POINTS + offset
     list(run(x0=x0, steps=2))

@@ -1,6 +1,7 @@
 """What time courses say: the spectrum, the dose, the frontier of copying against fidelity, predictions, and seeds."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -86,7 +87,7 @@ def predictions(findings: Sequence[Finding], xlabel: str = "difference in near-c
     shown = given("findings with an effect", [f for f in findings if f.effect is not None])
     rows = list(dict.fromkeys(_row(f) for f in shown))
     datasets = list(dict.fromkeys(f.dataset for f in shown))
-    size = (min(10.4, 3.6 + 2.8 * len(datasets)), 0.8 + 0.24 * len(rows))
+    size = (min(10.4, 3.6 + 2.8 * len(datasets)), 1.2 + 0.24 * len(rows))
     figure, axes = plt.subplots(1, len(datasets), figsize=size, sharey=True, squeeze=False, layout="constrained")
     for ax, dataset in zip(axes[0], datasets, strict=True):
         for f, effect in ((f, f.effect) for f in shown if f.dataset == dataset and f.effect):
@@ -96,9 +97,8 @@ def predictions(findings: Sequence[Finding], xlabel: str = "difference in near-c
             ax.plot(effect.value, row, "o", color=colour, markersize=4.5)
             ax.text(1.01, row, seeds, transform=ax.get_yaxis_transform(), va="center", size=6.5, color="0.35")
         ax.axvline(0, color="0.5", linewidth=0.8)
-        ax.set(title=dataset if len(datasets) > 1 else "", xlabel=xlabel)
-        ax.grid(False, axis="y")
-        ax.tick_params(axis="y", length=0)
+        ax.set(title=dataset if len(datasets) > 1 else "", xlabel=fill(xlabel, 25))  # a panel has room for no more
+        ax.tick_params(axis="y", length=0, grid_alpha=0)
     axes[0, 0].set_yticks(range(len(rows)), rows, size=7.5)
     axes[0, 0].set_ylim(len(rows) - 0.4, -0.6)
     legend_above(figure, [Line2D([], [], color=c, marker="o", label=verdict) for verdict, c in VERDICTS.items()])
