@@ -54,7 +54,7 @@ class Tables(Evidence):
     def alike_table(self) -> str:
         """For each data set, and control, whether it copies less than uniform sampling that was stopped in time."""
         rows = []
-        for dataset in self.sets(ALIKE):
+        for dataset in dict.fromkeys([*self.sets(ALIKE), *self.sets(MATCHED)]):
             hypothesis = MATCHED if self.family(MATCHED, dataset) else ALIKE
             mine = (n for n, p in self.plans.items() if p.content["experiment"]["dataset"] == dataset)
             own = next(n for n in mine if self.plans[n].content["predictions"][0]["hypothesis"] == hypothesis)
