@@ -3,7 +3,8 @@
 const [LEFT, RIGHT, BASE] = [30, 10, 114]; // pixels beside the axis, and where it lies
 
 const percent = (share) => `${Math.round(100 * share)} %`;
-const path = (points) => `M${points.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L")}`;
+const tenths = (x) => Math.round(10 * x) / 10; // toFixed takes several times as long
+const path = (points) => `M${points.map(([x, y]) => `${tenths(x)} ${tenths(y)}`).join("L")}`;
 const text = (x, y, anchor, words) => `<text x="${x}" y="${y}" text-anchor="${anchor}">${words}</text>`;
 
 // TEMPLATE in its place. JupyterLab would take arrows, Home and End; it shall take what is pressed with Ctrl, to save.
@@ -38,18 +39,19 @@ function curveEditor(svg, axis, moved, done) {
   const pages = { PageUp: 5, PageDown: -5, Home: -1e5, End: 1e5 }; // as far as the limits allow
   const keys = { ArrowLeft: -right, ArrowRight: right, ArrowUp: 1, ArrowDown: -1, ...pages };
   const shown = { zones: [], bare: [], height: bottom };
-  let [width, grab] = [300, null]; // one hand at a time
+  let [width, grab, traced] = [300, null, new WeakMap()]; // one hand at a time; the path of each curve that stays
   const within = (s) => clamp(s, Math.min(from, to), Math.max(from, to));
   const x = (s) => LEFT + ((within(s) - from) / (to - from)) * (width - LEFT - RIGHT);
   const y = (height) => BASE - clamp((height - bottom) / (top - bottom), 0, 1) * (BASE - 10);
   const place = (k, [low, high]) => [low, (low + high) / 2, high][side[k] + 1];
   const shift = (k, ends, by) => limited(ends, axis, side[k], by);
   const trace = (heights) => path(Array.from(heights, (height, t) => [x(axis.at[t]), y(height)]));
+  const once = (curve) => traced.get(curve) ?? traced.set(curve, trace(curve)).get(curve);
   function draw() {
     const [line, [zone], peak] = [trace(shown.curve), shown.zones, Math.max(...shown.curve)];
     $(".line").setAttribute("d", line);
     $(".area").setAttribute("d", `${line}V${BASE}H${x(axis.at[0])}Z`);
-    $(".even").setAttribute("d", shown.even.map(trace).join(""));
+    $(".even").setAttribute("d", shown.even.map(once).join(""));
     grips.forEach((grip, k) => {
       const at = (by) => place(k, shift(k, shown.ends, unit * by).ends).toFixed(unit < 0.1 ? 2 : 1);
       Object.assign(grip, { ariaValueMin: at(keys.Home), ariaValueNow: at(0), ariaValueMax: at(keys.End) });
@@ -92,7 +94,7 @@ function curveEditor(svg, axis, moved, done) {
     done();
   });
   new ResizeObserver(() => {
-    width = Math.max(200, svg.clientWidth);
+    [width, traced] = [Math.max(200, svg.clientWidth), new WeakMap()];
     svg.setAttribute("viewBox", `0 0 ${width} 154`); // on paper it is narrower
     const signed = (number) => String(number).replace("-", "\u2212");
     const ticks = axis.ticks.filter((s) => s === within(s)).map((s) => text(x(s), BASE + 20, "middle", signed(s)));

@@ -34,8 +34,8 @@ const lowest = (values) => values.indexOf(Math.min(...values));
 const pairs = (flat) => Array.from({ length: flat.length / 2 }, (_, i) => [flat[2 * i], flat[2 * i + 1]]);
 const distance = ([x, y], [a, b]) => Math.hypot(x - a, y - b);
 // What is left of x0 (again and again, where the noise is longer), and noise.
-const noised = (x0, eps, alphaBar) =>
-  eps.map((e, i) => Math.sqrt(alphaBar) * x0[i % x0.length] + Math.sqrt(1 - alphaBar) * e);
+const noised = (x0, eps, alphaBar, signal = Math.sqrt(alphaBar), noise = Math.sqrt(1 - alphaBar)) =>
+  eps.map((e, i) => signal * x0[i % x0.length] + noise * e);
 
 const fromWeights = (weights, total = sum(weights)) => Float64Array.from(weights, (w) => w / total);
 

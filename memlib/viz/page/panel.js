@@ -22,10 +22,13 @@ function noisedItems(canvas, [n, ...shape], x0) {
   const middle = [0, 1].map((k) => mean(x0.filter((_, i) => i % 2 === k)));
   const reach = x0.reduce((most, x, i) => Math.max(most, 1.1 * Math.abs(x - middle[i % 2])), 3.5);
   const images = (x) => {
+    const area = height * width;
     for (let k = 0; k < n; k++) {
-      const value = (j) => x[(k * channels + (channels === 1 ? 0 : j % 4)) * height * width + (j >> 2)];
-      const bytes = new Uint8ClampedArray(4 * height * width);
-      const seen = bytes.map((_, j) => (j % 4 === 3 ? 255 : 127.5 * (value(j) + 1)));
+      const seen = new Uint8ClampedArray(4 * area).fill(255);
+      for (let colour = 0; colour < 3; colour++) {
+        const first = (k * channels + (colour % channels)) * area;
+        for (let i = 0; i < area; i++) seen[4 * i + colour] = 127.5 * (x[first + i] + 1);
+      }
       pen.putImageData(new ImageData(seen, width), (k % 2) * width, (k >> 1) * height);
     }
   };
