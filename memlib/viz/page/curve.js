@@ -3,7 +3,7 @@
 const [LEFT, RIGHT, BASE] = [30, 10, 114]; // pixels beside the axis, and where it lies
 
 const percent = (share) => `${Math.round(100 * share)} %`;
-const tenths = (x) => Math.round(10 * x) / 10; // toFixed takes several times as long
+const tenths = (x) => Math.round(10 * x) / 10; // of a pixel, as much as is seen
 const path = (points) => `M${points.map(([x, y]) => `${tenths(x)} ${tenths(y)}`).join("L")}`;
 const text = (x, y, anchor, words) => `<text x="${x}" y="${y}" text-anchor="${anchor}">${words}</text>`;
 
